@@ -1,0 +1,25 @@
+"""What a reader yields: one benchmark item, as found in the user's data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Item:
+    """`source` and `reference` are a file's path, or the bytes of an image file that the data had within.
+
+    `problem` says why this item can't be edited (base64 that doesn't decode, say). It stays in the plan and
+    becomes an error record: counted, named, and no hindrance to the others. A reader is a function that takes
+    the `data` part of the configuration and yields Items in a fixed order.
+    """
+
+    id: str
+    category: str
+    instruction: str
+    source: Path | bytes | tuple[Path | bytes, ...] | None
+    description: str = ""
+    rationale: str = ""
+    reference: Path | bytes | None = None
+    problem: str = ""

@@ -1,0 +1,48 @@
+"""The contract of an editor: any class with `edit`. Nothing need be inherited.
+
+    class MyEditor:
+        def __init__(self, strength=1.0): ...      # `editor.params`; keep it light, it also runs on the login node
+        def check(self): ...                       # optional, login node: raise UserError if it can't work
+        def load(self): ...                        # optional, on the GPU node, one process a node at a time
+        def prepare(self, requests): ...           # optional, once after load: every request of the task, lazily
+        def edit(self, batch): return [image, …]   # for each request an image, an Edited, or an exception
+        def close(self): ...                       # optional
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """What an editor may know of a sample; what only the judge may be told isn't here.
+
+    `images` are upright (EXIF applied) RGB or RGBA images. The result may depend on these fields alone,
+    never on the neighbours in the batch; all randomness comes from `seed` (32 bits).
+    """
+
+    id: str
+    instruction: str
+    images: tuple[Image.Image, ...]
+    seed: int
+
+    @property
+    def image(self) -> Image.Image:
+        return self.images[0]
+
+
+@dataclass(frozen=True)
+class Edited:
+    """An edited image with facts for its record (JSON values: forwards run, seconds by part, …)."""
+
+    image: Image.Image
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+class Editor(Protocol):
+    def edit(self, batch: Sequence[EditRequest]) -> Sequence[Image.Image | Edited | Exception]: ...

@@ -1,0 +1,11 @@
+"""The two failures that a person meets as one line instead of a traceback."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Bad input: one line that names the file, the field and the mend. Exit code 1."""
+
+
+class SampleError(Exception):
+    """This sample can't be edited or scored (a broken image, an empty instruction); no other is touched."""
