@@ -1,12 +1,12 @@
 """The contract of a scorer: any class with `score`. Nothing need be inherited.
 
-    class MyScorer:
-        score_range = (0, 10)                      # optional: a score outside is an error, as NaN always is
-        def __init__(self, threshold=0.5): ...     # `scorers.<name>.params`; light, as for editors
-        def check(self): ...                       # optional, login node: raise UserError if it can't work
-        def load(self): ...                        # optional
-        def score(self, batch): return [{"quality": 7.5}, …]   # each a dict, a Scored, or an exception
-        def close(self): ...                       # optional
+class MyScorer:
+    score_range = (0, 10)                      # optional: a score outside is an error, as NaN always is
+    def __init__(self, threshold=0.5): ...     # `scorers.<name>.params`; light, as for editors
+    def check(self): ...                       # optional, login node: raise UserError if it can't work
+    def load(self): ...                        # optional
+    def score(self, batch): return [{"quality": 7.5}, …]   # each a dict, a Scored, or an exception
+    def close(self): ...                       # optional
 """
 
 from __future__ import annotations

@@ -1,0 +1,108 @@
+"""From a run folder to work under way: what `run` and `resubmit` do after the configuration has been checked."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+
+from slurm_bench.cluster.alive import alive
+from slurm_bench.cluster.chain import Executor, carry_on, conclude, start
+from slurm_bench.cluster.here import Debug
+from slurm_bench.cluster.local import Local
+from slurm_bench.cluster.queue import has_slurm
+from slurm_bench.cluster.slurm import Slurm, scores_itself
+from slurm_bench.config import Config, load_config
+from slurm_bench.errors import UserError
+from slurm_bench.report.progress import Bars
+from slurm_bench.report.write import print_summary
+from slurm_bench.run.attempts import Attempt, close, read_attempt, read_attempts
+from slurm_bench.run.layout import RunDir
+from slurm_bench.run.plan import Sample, read_plan
+from slurm_bench.run.slices import describe_slices
+
+# Seconds between two looks at the queue while `--wait` waits.
+QUEUE_POLL = 3.0
+
+
+def choose_executor(asked: str | None) -> Executor:
+    """Slurm where sbatch is on the PATH, else local. Raises UserError."""
+    name = asked or ("slurm" if has_slurm() else "local")
+    if name == "slurm" and not has_slurm():
+        raise UserError("--executor slurm: there is no sbatch on the PATH; on this machine: --executor local")
+    return {"slurm": Slurm, "local": Local, "debug": Debug}[name]()
+
+
+def launch(run: RunDir, executor: Executor, force: bool, wait: bool) -> int:
+    """Submit or do what is missing; gives the exit code. Raises UserError."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    config, samples = load_config(run.config), read_plan(run)
+    attempt = start(run, executor, force)
+    if attempt is None:
+        code = conclude(run, config)
+        print_summary(run)
+        return code
+    _announce(run, attempt, samples)
+    try:
+        if isinstance(executor, Slurm):
+            executor.execute(run, attempt, config)
+            _follow(run, attempt)
+            return _wait(run, config, samples) if wait else 0
+        code = _work_here(run, attempt, executor, config, samples)
+    except UserError:
+        close(run, attempt)
+        raise
+    print_summary(run)
+    return code
+
+
+def _work_here(run: RunDir, attempt: Attempt, executor: Executor, config: Config, samples: list[Sample]) -> int:
+    if isinstance(executor, Local):
+        with Bars(run, config, samples) as bars:
+            executor.poll = bars.poll
+            executor.execute(run, attempt, config)
+            return carry_on(run, attempt, executor) or 0
+    executor.execute(run, attempt, config)
+    return carry_on(run, attempt, executor) or 0
+
+
+def _wait(run: RunDir, config: Config, samples: list[Sample]) -> int:
+    """Until no job of this run is left, whatever became of it; needs no accounting."""
+    with Bars(run, config, samples, every=QUEUE_POLL) as bars:
+        while _at_work(run):
+            bars.poll()
+            time.sleep(QUEUE_POLL)
+    code = conclude(run, config)
+    print_summary(run)
+    return code
+
+
+def _at_work(run: RunDir) -> bool:
+    with suppress(UserError):  # a controller that doesn't answer now will later
+        return bool(alive(run, read_attempts(run)))
+    return True
+
+
+def _announce(run: RunDir, attempt: Attempt, samples: list[Sample]) -> None:
+    index = {sample.id: sample.index for sample in samples}
+    category = {sample.id: sample.category for sample in samples}
+    counts = Counter(category[i] for i in attempt.samples)
+    print(f"run       {run.root}")
+    print(f"{attempt.name}  {len(attempt.samples)} of {len(samples)} samples: ", end="")
+    print(", ".join(f"{name} {count}" for name, count in counts.items()))
+    print(f"slices    idx % {attempt.slices} over what is missing, on {attempt.executor}")
+    for line in describe_slices([index[i] for i in attempt.samples], attempt.slices):
+        print(f"  {line}")
+    sys.stdout.flush()
+
+
+def _follow(run: RunDir, attempt: Attempt) -> None:
+    attempt = read_attempt(run.attempt(attempt.stage, attempt.number))
+    if not scores_itself(attempt):
+        print(f"{attempt.stage:9} job {attempt.job_id}: an array of {attempt.slices}, one GPU each")
+    after = f" after {attempt.job_id}" if attempt.job_id else ""
+    print(f"finish    job {attempt.finish_job_id}{after}: looks, resubmits what is missing, scores, reports")
+    print(f"follow    python launch.py status {run.root} --watch")
+    print(f"stop      python launch.py cancel {run.root}", flush=True)

@@ -1,0 +1,96 @@
+"""What Slurm's own commands say. It works without accounting: the queue and the run's records tell all."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from slurm_bench.errors import UserError
+
+KEEP = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS")
+
+
+@dataclass(frozen=True)
+class Job:
+    id: str
+    name: str
+    state: str
+
+    def __str__(self) -> str:
+        return f"job {self.id} ({self.state})"
+
+
+def has_slurm() -> bool:
+    return shutil.which("sbatch") is not None
+
+
+def jobs_named(names: Sequence[str]) -> list[Job]:
+    """The jobs of these names that are waiting or at work. Raises UserError where the queue can't be asked: not
+    knowing isn't knowing that there is none."""
+    if not names:
+        return []
+    text = _ask(["squeue", "--noheader", "--format=%i|%j|%T", f"--name={','.join(names)}"])
+    rows = [line.strip().split("|") for line in text.splitlines() if line.strip()]
+    return [Job(*row) for row in rows if len(row) == 3]
+
+
+def cancel_named(names: Sequence[str]) -> list[Job]:
+    """Cancel what carries these names; gives what it was."""
+    jobs = jobs_named(names)
+    if jobs:
+        _ask(["scancel", *sorted({job.id.split("_")[0] for job in jobs})])
+    return jobs
+
+
+def nodes_of(partition: str | None) -> list[str]:
+    command = ["sinfo", "--noheader", "--Node", "--format=%N"] + ([f"--partition={partition}"] if partition else [])
+    return sorted(set(_ask(command).split()))
+
+
+def max_array_size() -> int:
+    """The largest index + 1 that an array may have, 1001 where the cluster doesn't say."""
+    match = re.search(r"MaxArraySize\s*=\s*(\d+)", _ask(["scontrol", "show", "config"]))
+    return int(match.group(1)) if match else 1001
+
+
+def requeue_self() -> bool:
+    """Ask Slurm to run this job again from the start. False where it refuses."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return False
+    try:
+        _ask(["scontrol", "requeue", job])
+    except UserError:
+        return False
+    return True
+
+
+@contextmanager
+def outside_a_job() -> Iterator[None]:
+    """A job that submits must not hand down its own SLURM_* variables: sbatch would take them for options."""
+    hidden = {
+        name: os.environ.pop(name)
+        for name in list(os.environ)
+        if name.startswith(("SLURM_", "SRUN_", "SUBMITIT_")) and name not in KEEP
+    }
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def _ask(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except FileNotFoundError:
+        raise UserError(f"'{command[0]}' isn't on the PATH; is this a machine of the cluster?") from None
+    except subprocess.TimeoutExpired:
+        raise UserError(f"'{command[0]}' did not answer within 60 s; is the Slurm controller up?") from None
+    if done.returncode != 0:
+        raise UserError(f"'{command[0]}' failed: {' '.join(done.stderr.split()) or done.returncode}")
+    return done.stdout

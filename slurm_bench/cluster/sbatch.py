@@ -1,0 +1,49 @@
+"""What sbatch is asked for. Pure, so that it can be read, printed and tested without a cluster."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Options of ours beside Slurm's own; what isn't here goes to sbatch as `--option=value`.
+OURS = ("setup", "signal_delay_s", "array_parallelism")
+GPU_OPTIONS = ("gres", "gpus", "gpus_per_node", "gpus_per_task")
+SIGNAL_DELAY = 90
+
+
+def sbatch_parameters(
+    options: Mapping[str, Any],
+    *,
+    job_name: str,
+    python_path: str,
+    slices: int = 1,
+    after: str | None = None,
+    strict: bool = False,
+    exclude: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Parameters for submitit's SlurmExecutor. `options` is the configuration's `slurm`, `after` the array that a
+    following job waits for. srun stays in between: without it the warning signal never reaches Python."""
+    flags = {key.replace("-", "_"): value for key, value in options.items() if value is not None}
+    ours = {key: flags.pop(key) for key in OURS if key in flags}
+    if not any(key in flags for key in GPU_OPTIONS):
+        flags["gres"] = "gpu:1"
+    if exclude:
+        flags["exclude"] = ",".join([*([flags["exclude"]] if "exclude" in flags else []), *exclude])
+    if after is not None:
+        flags["dependency"] = f"{'afterok' if strict else 'afterany'}:{after}"
+        if strict:
+            flags["kill_on_invalid_dep"] = "yes"
+    parameters: dict[str, Any] = {
+        "job_name": job_name,
+        "signal_delay_s": int(ours.get("signal_delay_s", SIGNAL_DELAY)),
+        "array_parallelism": int(ours.get("array_parallelism", slices)),
+        "setup": [
+            f"export PYTHONPATH={shlex.quote(python_path)}${{PYTHONPATH:+:$PYTHONPATH}}",
+            *ours.get("setup", []),
+        ],
+        "additional_parameters": {key.replace("_", "-"): value for key, value in flags.items() if value is not False},
+    }
+    if "cpus_per_task" in flags:  # since Slurm 22.05 srun doesn't take it over from sbatch
+        parameters["srun_args"] = [f"--cpus-per-task={flags['cpus_per_task']}"]
+    return parameters

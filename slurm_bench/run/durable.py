@@ -1,0 +1,99 @@
+"""Writes that survive a kill, a full disk and a network file system."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Readers see the old file or the whole new one. The folder is made if need be. Raises OSError."""
+    temporary = _write_beside(path, data)
+    try:
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def create_once(path: Path, data: bytes) -> bool:
+    """True for the one caller, of all hosts, that made `path`; False where it was there already.
+
+    A link to a whole temporary file is atomic on NFS too; a rename would overwrite, and claim nothing.
+    """
+    temporary = _write_beside(path, data)
+    try:
+        os.link(temporary, path)
+        _sync_folder(path.parent)
+        return True
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class LineWriter:
+    """Appends JSON lines to a file of its own; each is on disk when `write` returns. Raises OSError."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(path, "xb", buffering=0)  # noqa: SIM115 (closed by close)
+        _sync_folder(path.parent)
+
+    def write(self, value: dict[str, Any]) -> None:
+        line = json_line(value)
+        written = self._file.write(line)
+        if written != len(line):
+            raise OSError(f"only {written} of {len(line)} bytes could be written to {self._file.name}")
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def json_line(value: dict[str, Any]) -> bytes:
+    """One line of ASCII JSON; NaN is refused, for it isn't JSON."""
+    return (json.dumps(value, allow_nan=False) + "\n").encode()
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole JSON objects of a file of lines. What a kill tore is passed over."""
+    rows = []
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def _write_beside(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mark = f".{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}.tmp"
+    temporary = path.parent / f".{path.name[:120]}{mark}"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems refuse to sync a folder; the file itself is synced
+    finally:
+        os.close(descriptor)

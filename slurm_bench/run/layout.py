@@ -1,0 +1,89 @@
+"""Every path of a run folder, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def safe_name(sample_id: str) -> str:
+    """A file name for any id: readable where it can be, unique by the hash, never a path."""
+    digest = hashlib.sha256(sample_id.encode("utf-8", "surrogatepass")).hexdigest()
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", sample_id).strip("-")[:40]
+    return f"{readable}-{digest[:16]}" if readable else digest[:16]
+
+
+def fan(sample_id: str) -> str:
+    """One of 256 sub-folders, so that no folder grows large on a parallel file system."""
+    return hashlib.sha256(sample_id.encode("utf-8", "surrogatepass")).hexdigest()[:2]
+
+
+@dataclass(frozen=True)
+class RunDir:
+    root: Path
+
+    @property
+    def key(self) -> str:
+        """The run's name in the queue: the folder's own, told apart by its whole path."""
+        path = str(self.root)
+        readable = re.sub(r"[^A-Za-z0-9_-]+", "-", self.root.name)[:32]
+        return f"{readable}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan.jsonl"
+
+    @property
+    def provenance(self) -> Path:
+        return self.root / "provenance.json"
+
+    @property
+    def attempts(self) -> Path:
+        return self.root / "attempts"
+
+    def attempt(self, stage: str, number: int) -> Path:
+        return self.attempts / f"{stage}-{number:03d}.json"
+
+    def records(self, stage: str) -> Path:
+        return self.root / stage / "records"
+
+    def manifest(self, stage: str, attempt: int, task: int, restart: int) -> Path:
+        """A task that Slurm restarts writes a new file: the process before it may not be dead yet."""
+        again = f"-r{restart}" if restart else ""
+        return self.records(stage) / f"{attempt:03d}-{task:04d}{again}.jsonl"
+
+    def source(self, sample_id: str, part: str, extension: str) -> str:
+        """Where an image that came inside the dataset is unpacked, from the run folder."""
+        return f"sources/{fan(sample_id)}/{safe_name(sample_id)}{part}.{extension}"
+
+    def image(self, sample_id: str) -> str:
+        """The edited image's path from the run folder."""
+        return f"edit/images/{fan(sample_id)}/{safe_name(sample_id)}.png"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def log(self, stage: str, attempt: int, task: int) -> Path:
+        return self.logs / f"{stage}-{attempt:03d}-{task:04d}.log"
+
+    def journal(self, stage: str, attempt: int, task: int, restart: int) -> Path:
+        return self.logs / "tasks" / f"{stage}-{attempt:03d}-{task:04d}-r{restart}.jsonl"
+
+    @property
+    def journals(self) -> Path:
+        return self.logs / "tasks"
+
+    @property
+    def submitit(self) -> Path:
+        return self.logs / "submitit"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report"

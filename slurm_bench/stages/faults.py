@@ -1,0 +1,35 @@
+"""What kind of failure an exception is, told without importing torch."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+_POISON = ("cuda error", "cublas_status_execution_failed", "device-side assert", "unspecified launch failure")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    return (
+        isinstance(error, MemoryError)
+        or "OutOfMemory" in type(error).__name__
+        or (isinstance(error, RuntimeError) and "out of memory" in str(error).lower())
+    )
+
+
+def is_poisoned(error: BaseException) -> bool:
+    """After such an error every further call on this process's GPU fails alike: the task has to end."""
+    if not isinstance(error, RuntimeError) or is_out_of_memory(error):
+        return False
+    return any(sign in str(error).lower() for sign in _POISON)
+
+
+def free_memory() -> None:
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def describe(error: BaseException) -> dict[str, str]:
+    """The error field of a record: bounded, for an exception's text may quote a whole image."""
+    return {"type": type(error).__name__, "message": " ".join(str(error).split())[:1000]}
