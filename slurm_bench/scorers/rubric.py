@@ -1,0 +1,118 @@
+"""What the judge is told to look for: one rubric a category, from a YAML file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import slurm_bench
+from slurm_bench.errors import UserError
+
+BUNDLED = Path(slurm_bench.__file__).resolve().parents[1] / "configs" / "rubrics.yaml"
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Rubric:
+    """What a category asks of an edit, and what speaks for and against one."""
+
+    asks: str
+    counts_for: tuple[str, ...]
+    counts_against: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the lowest, the middle and the highest score mean, in words."""
+
+    lowest: str
+    middle: str
+    highest: str
+
+
+@dataclass(frozen=True)
+class Rubrics:
+    scale: Scale
+    aspects: Mapping[str, str]
+    categories: Mapping[str, Rubric]
+    sha256: str
+
+    def of(self, category: str) -> Rubric:
+        return self.categories.get(category.strip().casefold(), self.categories[DEFAULT])
+
+    def require(self, aspects: Sequence[str]) -> None:
+        """UserError unless each of `aspects`, at least one, has its question here."""
+        unknown = [aspect for aspect in aspects if aspect not in self.aspects]
+        if unknown or not aspects or len(set(aspects)) != len(aspects):
+            known = ", ".join(self.aspects)
+            raise UserError(f"'aspects' is {list(aspects)}: name one or more of {known}, each once")
+
+
+def load_rubrics(path: str | Path | None = None) -> Rubrics:
+    """The rubrics in `path`, or the bundled ones. UserError names the file and the field."""
+    file = BUNDLED if path is None else Path(path)
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{file}: cannot read the judge's rubrics ({error.strerror}); set 'rubrics'"
+        ) from None
+    try:
+        parsed = yaml.safe_load(data)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+    return _Reader(file).rubrics(parsed, hashlib.sha256(data).hexdigest())
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Field by field, so that a fault is told by its place in the file."""
+
+    file: Path
+
+    def rubrics(self, data: Any, sha256: str) -> Rubrics:
+        top = self._mapping(data, "the top level", {"scale", "aspects", "categories"})
+        scale = self._mapping(top["scale"], "scale", {"lowest", "middle", "highest"})
+        aspects = self._mapping(top["aspects"], "aspects")
+        categories = self._mapping(top["categories"], "categories")
+        if DEFAULT not in categories:
+            raise UserError(f"{self.file}: categories has no '{DEFAULT}', for every category not named")
+        return Rubrics(
+            scale=Scale(**{key: self._text(value, f"scale.{key}") for key, value in scale.items()}),
+            aspects={key: self._text(value, f"aspects.{key}") for key, value in aspects.items()},
+            categories={
+                key.strip().casefold(): self._rubric(value, f"categories.{key}")
+                for key, value in categories.items()
+            },
+            sha256=sha256,
+        )
+
+    def _rubric(self, data: Any, at: str) -> Rubric:
+        fields = self._mapping(data, at, {"asks", "counts_for", "counts_against"})
+        return Rubric(
+            self._text(fields["asks"], f"{at}.asks"),
+            self._texts(fields["counts_for"], f"{at}.counts_for"),
+            self._texts(fields["counts_against"], f"{at}.counts_against"),
+        )
+
+    def _mapping(self, data: Any, at: str, keys: set[str] | None = None) -> dict[str, Any]:
+        if not isinstance(data, dict) or not data or not all(isinstance(key, str) for key in data):
+            raise UserError(f"{self.file}: {at} is not a mapping with names as keys")
+        if keys is not None and set(data) != keys:
+            raise UserError(f"{self.file}: {at} has {sorted(data)}; it takes {sorted(keys)}")
+        return data
+
+    def _texts(self, data: Any, at: str) -> tuple[str, ...]:
+        if not isinstance(data, list) or not data:
+            raise UserError(f"{self.file}: {at} is not a list of texts")
+        return tuple(self._text(value, f"{at}[{index}]") for index, value in enumerate(data))
+
+    def _text(self, data: Any, at: str) -> str:
+        if not isinstance(data, str) or not data.strip():
+            raise UserError(f"{self.file}: {at} is not a text")
+        return " ".join(data.split())
