@@ -50,9 +50,7 @@ def test_the_prompt_holds_its_category_s_rubric_and_no_other():
 
 
 def test_the_judge_is_shown_all_that_the_sample_lets_it_know():
-    built = build(
-        description="a ball in a hand", rationale="it falls", reference=Image.new("RGB", (8, 8), "lime")
-    )
+    built = build(description="a ball in a hand", rationale="it falls", reference=Image.new("RGB", (8, 8), "lime"))
     assert [image.getpixel((0, 0)) for image in built.images] == [(255, 0, 0), (0, 0, 255), (0, 255, 0)]
     assert all(word in text(built) for word in ('"Let go of the ball"', '"a ball in a hand"', '"it falls"'))
 

@@ -39,8 +39,8 @@ def read_scores(reply: str, aspects: Sequence[str]) -> dict[str, float]:
     return checked
 
 
-def expectation(probabilities: Mapping[str, float], min_mass: float) -> tuple[float, float]:
-    """The expected score on 0 to 10, and the probability mass that it rests on.
+def expectation(probabilities: Mapping[str, float], min_mass: float) -> float:
+    """The expected score on 0 to 10.
 
     `probabilities` are those of the digits 0 to 9 as the next token, out of the whole vocabulary; the scale
     0 to 9 is stretched to 0 to 10. Raises Unreadable where the mass is under `min_mass`: a judge that would
@@ -50,7 +50,7 @@ def expectation(probabilities: Mapping[str, float], min_mass: float) -> tuple[fl
     if not mass > 0 or mass < min_mass:
         raise Unreadable(f"the digits have {mass:.4f} of the probability, under min_mass {min_mass}")
     mean = math.fsum(int(digit) * p for digit, p in probabilities.items()) / mass
-    return min(max(mean * SCORE_RANGE[1] / 9, SCORE_RANGE[0]), SCORE_RANGE[1]), mass
+    return min(max(mean * SCORE_RANGE[1] / 9, SCORE_RANGE[0]), SCORE_RANGE[1])
 
 
 def scored(reply: str, aspects: Sequence[str]) -> Scored:

@@ -59,9 +59,7 @@ def load_rubrics(path: str | Path | None = None) -> Rubrics:
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise UserError(
-            f"{file}: cannot read the judge's rubrics ({error.strerror}); set 'rubrics'"
-        ) from None
+        raise UserError(f"{file}: cannot read the judge's rubrics ({error.strerror}); set 'rubrics'") from None
     try:
         parsed = yaml.safe_load(data)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -86,8 +84,7 @@ class _Reader:
             scale=Scale(**{key: self._text(value, f"scale.{key}") for key, value in scale.items()}),
             aspects={key: self._text(value, f"aspects.{key}") for key, value in aspects.items()},
             categories={
-                key.strip().casefold(): self._rubric(value, f"categories.{key}")
-                for key, value in categories.items()
+                key.strip().casefold(): self._rubric(value, f"categories.{key}") for key, value in categories.items()
             },
             sha256=sha256,
         )

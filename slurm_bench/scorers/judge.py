@@ -1,0 +1,177 @@
+"""A Qwen3-VL model with its processor: prompts to tensors, tensors to probabilities or to text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from slurm_bench.errors import UserError
+from slurm_bench.scorers import ragged_attention
+from slurm_bench.scorers.prompt import DIGITS, Prompt
+
+# The model's own processor refuses longer strips.
+MAX_ASPECT_RATIO = 200
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A batch on the model's device. `padding` counts each row's tokens of padding, at its start; `ready` is
+    the CUDA event after which the tensors are there."""
+
+    tensors: dict[str, Any]
+    padding: tuple[int, ...]
+    ready: Any = None
+
+
+@dataclass(frozen=True)
+class NextDigits:
+    """Probabilities of the next token, out of the whole vocabulary: `digits` is [rows, 10], `best` is [rows]
+    the likeliest token's id. Both may still be computing on the GPU."""
+
+    digits: Any
+    best: Any
+
+
+def load_model(model_name: str, revision: str | None, dtype: str, device: str) -> Any:
+    """Safetensors only, no code of the model's own, straight to the device."""
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText.from_pretrained(
+        model_name,
+        revision=revision,
+        dtype=getattr(torch, dtype),
+        device_map=device,
+        attn_implementation="sdpa",
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
+
+
+def load_processor(model_name: str, revision: str | None) -> Any:
+    from transformers import AutoProcessor
+
+    return AutoProcessor.from_pretrained(model_name, revision=revision, trust_remote_code=False)
+
+
+class Judge:
+    """`max_pixels` bounds each image, whatever its own size; small images are enlarged to the processor's minimum.
+
+    The published generation configuration samples, so all of it but the ids of special tokens is dropped.
+    """
+
+    def __init__(self, model: Any, processor: Any, max_pixels: int) -> None:
+        from transformers import GenerationConfig
+
+        self.model = model.eval()
+        self.processor = processor
+        self.device = model.device
+        size = processor.image_processor.size
+        processor.image_processor.size = {
+            "shortest_edge": min(size["shortest_edge"], max_pixels),
+            "longest_edge": max_pixels,
+        }
+        tokenizer = processor.tokenizer
+        tokenizer.padding_side = "left"
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        published = model.generation_config
+        ends = published.eos_token_id if published.eos_token_id is not None else tokenizer.eos_token_id
+        model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
+        self.digit_ids = self._digit_ids()
+        self._side_stream = self._new_stream()
+
+    def prepare(self, prompts: Sequence[Prompt]) -> Inputs:
+        """Tokens and pixels, on the device. Meant for a thread: on CUDA it works beside the model, on a stream
+        of its own, and images are resized and cut into patches by the GPU."""
+        import torch
+
+        texts = [self._text(prompt) for prompt in prompts]
+        images = [list(prompt.images) for prompt in prompts]
+        with torch.cuda.stream(self._side_stream) if self._side_stream else nullcontext():
+            batch = self.processor(
+                text=texts,
+                images=images,
+                padding=True,
+                return_tensors="pt",
+                images_kwargs={"device": str(self.device)},
+            )
+            padding = (batch["attention_mask"] == 0).sum(dim=1).tolist()
+            tensors = {name: tensor.to(self.device) for name, tensor in batch.items()}
+            ready = self._side_stream.record_event() if self._side_stream else None
+        return Inputs(tensors, tuple(padding), ready)
+
+    def next_digits(self, inputs: Inputs) -> NextDigits:
+        """One prefill: no cache is kept, and only the last position meets the vocabulary."""
+        import torch
+
+        self._await(inputs)
+        with (
+            torch.inference_mode(),
+            ragged_attention.padding(inputs.padding),
+            ragged_attention.kernels(self.device.type, "CUDNN_ATTENTION"),
+        ):
+            logits = self.model(**inputs.tensors, use_cache=False, logits_to_keep=1).logits[:, -1].float()
+            return NextDigits(logits.softmax(-1)[:, list(self.digit_ids.values())], logits.argmax(-1))
+
+    def reply(
+        self, inputs: Inputs, max_new_tokens: int, temperature: float = 0.0, seed: int | None = None
+    ) -> list[str]:
+        """What the judge writes: greedy at temperature 0, else sampled from `seed`, whatever was drawn before."""
+        import torch
+
+        self._await(inputs)
+        sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.inference_mode(), torch.random.fork_rng(devices):
+            if seed is not None:
+                torch.manual_seed(seed)
+            tokens = self.model.generate(**inputs.tensors, **sampling, max_new_tokens=max_new_tokens)
+        written = tokens[:, inputs.tensors["input_ids"].shape[1] :]
+        return list(self.processor.tokenizer.batch_decode(written, skip_special_tokens=True))
+
+    def token(self, index: int) -> str:
+        return str(self.processor.tokenizer.decode([index]))
+
+    def _text(self, prompt: Prompt) -> str:
+        parts = [
+            {"type": "image"} if isinstance(part, Image.Image) else {"type": "text", "text": f"{part}\n"}
+            for part in prompt.parts
+        ]
+        messages = [
+            {"role": "system", "content": [{"type": "text", "text": prompt.system}]},
+            {"role": "user", "content": parts},
+        ]
+        return str(self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+    def _digit_ids(self) -> dict[str, int]:
+        """Each digit's token where the reply begins. UserError where it isn't one token: no expectation then."""
+        encode = self.processor.tokenizer.encode
+        text = self._text(Prompt("", ("",)))
+        before = encode(text, add_special_tokens=False)
+        ids = {}
+        for digit in DIGITS:
+            tokens = encode(text + digit, add_special_tokens=False)
+            if tokens[:-1] != before:
+                raise UserError(f"the judge's tokenizer has no single token for the answer '{digit}'")
+            ids[digit] = tokens[-1]
+        return ids
+
+    def _new_stream(self) -> Any:
+        import torch
+
+        return torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+
+    def _await(self, inputs: Inputs) -> None:
+        if inputs.ready is None:
+            return
+        import torch
+
+        stream = torch.cuda.current_stream(self.device)
+        stream.wait_event(inputs.ready)
+        for tensor in inputs.tensors.values():
+            tensor.record_stream(stream)

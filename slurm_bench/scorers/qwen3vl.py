@@ -1,0 +1,257 @@
+"""Qwen3-VL as a judge, dense or mixture of experts."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Any
+
+from slurm_bench.errors import SampleError, UserError
+from slurm_bench.models import check_gpu_memory, check_transformers_folder, locate, visible_gpu
+from slurm_bench.scorers import parse, prompt, ragged_attention, rubric
+from slurm_bench.scorers.base import Scored, ScoreRequest
+from slurm_bench.scorers.judge import MAX_ASPECT_RATIO, Inputs, Judge, load_model, load_processor
+
+CLASSES = ("Qwen3VLForConditionalGeneration", "Qwen3VLMoeForConditionalGeneration")
+DTYPES = {"bfloat16": 2, "float16": 2, "float32": 4}
+MODES = ("expected", "generate")
+_KEY = "params.model_name"
+
+# Beside the weights: activations of a few samples of two images of 1 MP, and the CUDA context.
+_WORKING_MEMORY = 6 * 2**30
+
+
+@dataclass(frozen=True)
+class _Question:
+    """One prompt to the judge; `place` is its sample's in the batch, `aspects` what its answer gives."""
+
+    place: int
+    aspects: tuple[str, ...]
+    prompt: prompt.Prompt
+
+
+class Qwen3VLScorer:
+    """Scores 0 to 10, named by `aspects` (of the rubrics file: overall, instruction, preservation, quality).
+
+    `mode`: "expected" asks for one digit and takes the expectation over the digits' probabilities, in one prefill
+    an aspect and without sampling. Digits, as each is one token and "10" is two; 0 to 9 is stretched to 0 to 10.
+    The record has the probability on digits as `mass`; under `min_mass` there is no score. "generate" lets the
+    judge write, greedily, up to `max_new_tokens`; what can't be parsed is asked again up to `retries` times,
+    sampled at `temperature` with another seed each, and is a failure after that.
+
+    `max_pixels` bounds each image. `micro_batch` is how many prompts the model takes at once; while it works on
+    some, the next are prepared. `compile` fuses the text layers' small operations: it takes about half a minute
+    at the first batch of a task, and so pays only over many hundreds of samples.
+
+    Scores don't depend on the batch beyond rounding. Measured with random weights on a CPU, five samples of mixed
+    sizes and lengths together against each alone: at most 1e-6 in float32 and nothing in bfloat16. What bfloat16
+    itself moves (against float32: 0.03) is the bound on a GPU, where the kernels may change with the batch's size.
+    """
+
+    score_range = prompt.SCORE_RANGE
+
+    def __init__(
+        self,
+        model_name: str,
+        revision: str | None = None,
+        dtype: str = "bfloat16",
+        mode: str = "expected",
+        aspects: Sequence[str] = ("overall",),
+        rubrics: str | None = None,
+        max_pixels: int = 1024 * 1024,
+        min_mass: float = 0.5,
+        micro_batch: int = 4,
+        max_new_tokens: int = 256,
+        retries: int = 2,
+        temperature: float = 0.7,
+        compile: bool = False,
+        device: str | None = None,
+    ) -> None:
+        _one_of(dtype, "dtype", tuple(DTYPES))
+        _one_of(mode, "mode", MODES)
+        _within(max_pixels, "max_pixels", 32 * 32, 1 << 26)
+        _within(min_mass, "min_mass", 0, 1)
+        _within(micro_batch, "micro_batch", 1, 1024)
+        _within(max_new_tokens, "max_new_tokens", 8, 1 << 16)
+        _within(retries, "retries", 0, 100)
+        _within(temperature, "temperature", 0.01, 10)
+        self.model_name = model_name
+        self.revision = revision
+        self.dtype = dtype
+        self.mode = mode
+        self.aspects = (aspects,) if isinstance(aspects, str) else tuple(aspects)
+        self.rubrics = rubric.load_rubrics(rubrics)
+        self.rubrics.require(self.aspects)
+        self.max_pixels = max_pixels
+        self.min_mass = min_mass
+        self.micro_batch = micro_batch
+        self.max_new_tokens = max_new_tokens
+        self.retries = retries
+        self.temperature = temperature
+        self.compile = compile
+        self.device = device
+        self.judge: Judge | None = None
+
+    def check(self) -> None:
+        """The checkpoint is there and complete, of a known class, and fits the GPU if one is to be seen."""
+        folder = locate(self.model_name, self.revision, _KEY, index="config.json")
+        if folder is None:
+            return
+        model = check_transformers_folder(folder)
+        if model.class_name not in CLASSES:
+            raise UserError(f"'{_KEY}': {folder} is a {model.class_name}; this judge takes {' or '.join(CLASSES)}")
+        for files in (("tokenizer.json", "vocab.json"), ("preprocessor_config.json", "processor_config.json")):
+            if not any((folder / file).is_file() for file in files):
+                raise UserError(f"'{_KEY}': {folder} has no {' or '.join(files)}: the download is incomplete")
+        if self.device != "cpu":
+            needed = sum(model.parameters.values()) * DTYPES[self.dtype] + _WORKING_MEMORY
+            check_gpu_memory(needed, visible_gpu(), self.model_name, "take a smaller judge")
+
+    def load(self) -> None:
+        import torch
+
+        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        model = load_model(self.model_name, self.revision, self.dtype, device)
+        self.use(model, load_processor(self.model_name, self.revision))
+
+    def use(self, model: Any, processor: Any) -> None:
+        """Judge with this model and processor, already on their device (see `random_judge`)."""
+        if self.mode == "expected":
+            model.set_attn_implementation({"text_config": ragged_attention.register(), "vision_config": "sdpa"})
+        if self.compile:
+            for layer in model.model.language_model.layers:
+                layer.compile(dynamic=True)
+        self.judge = Judge(model, processor, self.max_pixels)
+
+    def provenance(self) -> dict[str, Any]:
+        config = self.judge.model.config if self.judge else None
+        return {
+            "model": self.model_name,
+            "revision": self.revision,
+            "commit": getattr(config, "_commit_hash", None),
+            "class": type(self.judge.model).__name__ if self.judge else None,
+            "rubrics_sha256": self.rubrics.sha256,
+        }
+
+    def close(self) -> None:
+        self.judge = None
+
+    def score(self, batch: Sequence[ScoreRequest]) -> list[Scored | Exception]:
+        results: list[Scored | Exception | None] = [None] * len(batch)
+        questions: list[_Question] = []
+        for place, request in enumerate(batch):
+            try:
+                questions += self._questions(place, request)
+            except SampleError as error:
+                results[place] = error
+        answered = self._expected(questions) if self.mode == "expected" else self._generated(questions, batch)
+        return [result or answered[place] for place, result in enumerate(results)]
+
+    def _questions(self, place: int, request: ScoreRequest) -> list[_Question]:
+        if self.mode == "generate":
+            asked = {self.aspects: prompt.in_json(self.rubrics, self.aspects)}
+        else:
+            asked = {(aspect,): prompt.one_digit(self.rubrics, aspect) for aspect in self.aspects}
+        questions = [
+            _Question(place, aspects, prompt.build(request, self.rubrics, question))
+            for aspects, question in asked.items()
+        ]
+        for image in questions[0].prompt.images:
+            if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
+                raise SampleError(f"an image of {image.width}×{image.height} is too narrow for the judge")
+        return questions
+
+    def _expected(self, questions: Sequence[_Question]) -> dict[int, Scored]:
+        """Every batch is launched before the first answer is fetched, so that the GPU doesn't wait for it."""
+        judge = self._loaded()
+        launched = [(part, judge.next_digits(inputs)) for part, inputs in self._prepared(questions)]
+        answers: dict[int, list[_Answer]] = {}
+        for part, digits in launched:
+            rows = zip(part, digits.digits.tolist(), digits.best.tolist(), strict=True)
+            for question, probabilities, best in rows:
+                answer = _Answer(question.aspects[0], probabilities, judge.token(best))
+                answers.setdefault(question.place, []).append(answer)
+        return {place: _combined(given, self.min_mass) for place, given in answers.items()}
+
+    def _generated(self, questions: Sequence[_Question], batch: Sequence[ScoreRequest]) -> dict[int, Scored]:
+        judge = self._loaded()
+        results: dict[int, Scored] = {}
+        for part, inputs in self._prepared(questions):
+            replies = judge.reply(inputs, self.max_new_tokens)
+            for question, reply in zip(part, replies, strict=True):
+                results[question.place] = parse.scored(reply, self.aspects)
+        for question in questions:
+            for retry in range(1, self.retries + 1):
+                if results[question.place].parse == "ok":
+                    break
+                inputs = judge.prepare([question.prompt])
+                seed = batch[question.place].seed + retry
+                (reply,) = judge.reply(inputs, self.max_new_tokens, self.temperature, seed)
+                again = parse.scored(reply, self.aspects)
+                results[question.place] = replace(again, info={"judge_retries": retry})
+        return results
+
+    def _prepared(self, questions: Sequence[_Question]) -> Iterator[tuple[Sequence[_Question], Inputs]]:
+        """Micro-batches of like length, each prepared while the caller works on the one before."""
+        judge = self._loaded()
+        by_length = sorted(questions, key=self._length)
+        parts = [by_length[at : at + self.micro_batch] for at in range(0, len(by_length), self.micro_batch)]
+        with ThreadPoolExecutor(1, "prepare") as thread:
+            ahead = deque(thread.submit(_prepare, judge, part) for part in parts[:1])
+            for part, following in zip_longest(parts, parts[1:]):
+                inputs = ahead.popleft().result()
+                if following is not None:
+                    ahead.append(thread.submit(_prepare, judge, following))
+                yield part, inputs
+
+    def _length(self, question: _Question) -> int:
+        """About how many pixels, and letters of text, the model will see."""
+        pixels = sum(min(image.width * image.height, self.max_pixels) for image in question.prompt.images)
+        return pixels + sum(len(part) for part in question.prompt.parts if isinstance(part, str))
+
+    def _loaded(self) -> Judge:
+        if self.judge is None:
+            raise RuntimeError("the judge is not loaded")
+        return self.judge
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The probabilities of the ten digits for one aspect, and what the judge would most likely have said."""
+
+    aspect: str
+    probabilities: Sequence[float]
+    likeliest: str
+
+
+def _combined(answers: Sequence[_Answer], min_mass: float) -> Scored:
+    """One aspect without a score, and the sample has none."""
+    scores: dict[str, float] = {}
+    reasons = []
+    for answer in answers:
+        probabilities = dict(zip(prompt.DIGITS, answer.probabilities, strict=True))
+        try:
+            scores[answer.aspect] = parse.expectation(probabilities, min_mass)
+        except parse.Unreadable as why:
+            reasons.append(f"{answer.aspect}: {why}")
+    info = {"mass": {answer.aspect: round(math.fsum(answer.probabilities), 6) for answer in answers}}
+    raw = "\n".join(f"{answer.aspect}: {answer.likeliest}" for answer in answers)
+    return Scored({} if reasons else scores, raw, "; ".join(reasons) or "ok", info)
+
+
+def _prepare(judge: Judge, part: Sequence[_Question]) -> Inputs:
+    return judge.prepare([question.prompt for question in part])
+
+
+def _one_of(value: str, name: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise UserError(f"'params.{name}' is {value!r}; it is one of {', '.join(allowed)}")
+
+
+def _within(value: float, name: str, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise UserError(f"'params.{name}' is {value!r}; it is a number from {low} to {high}")
