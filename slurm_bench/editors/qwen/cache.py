@@ -1,0 +1,41 @@
+"""Steps skipped by cache-dit (DBCache with TaylorSeer): an approximation, so its skips are counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class StepCache:
+    """Hooks an `ExactTransformer`. The first blocks always run; where their residual hardly changed since the
+    last step, the others' residual is extrapolated instead of computed."""
+
+    def __init__(self, transformer: Any, steps: int, guidance: bool, options: dict[str, Any]) -> None:
+        import cache_dit
+
+        options = dict(options)
+        calibrator = cache_dit.TaylorSeerCalibratorConfig(taylorseer_order=options.pop("taylorseer_order"))
+        config = cache_dit.DBCacheConfig(num_inference_steps=steps, enable_separate_cfg=guidance, **options)
+        self._transformer = transformer
+        cache_dit.enable_cache(
+            cache_dit.BlockAdapter(
+                transformer=transformer,
+                blocks=transformer.transformer_blocks,
+                blocks_name="transformer_blocks",
+                forward_pattern=cache_dit.ForwardPattern.Pattern_1,
+                check_forward_pattern=False,
+                has_separate_cfg=guidance,
+            ),
+            cache_config=config,
+            calibrator_config=calibrator,
+        )
+
+    def begin(self) -> None:
+        """A sample never sees another's cache, nor that of one that broke off."""
+        import cache_dit
+
+        cache_dit.refresh_context(self._transformer)
+
+    def skipped(self) -> dict[str, int]:
+        """How many of the sample's forwards reused the cache, with the prompt and with the negative one."""
+        context = self._transformer._context_manager.get_context(self._transformer._context_names[0])
+        return {"prompt": len(context.get_cached_steps()), "negative": len(context.get_cfg_cached_steps())}

@@ -1,0 +1,105 @@
+"""Named bundles of options. What each may change of the image is the whole difference between them."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from slurm_bench.errors import UserError
+from slurm_bench.models import Gpu
+
+
+@dataclass(frozen=True)
+class Profile:
+    """`own_loop`: our denoising loop instead of the pipeline's; `fp8`: 8-bit linears where they are safe;
+    `cache`: steps whose first blocks hardly changed reuse the rest (cache-dit)."""
+
+    name: str
+    own_loop: bool = False
+    fp8: bool = False
+    cache: bool = False
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("stock"),
+        Profile("exact", own_loop=True),
+        Profile("fp8", own_loop=True, fp8=True),
+        Profile("fast", own_loop=True, fp8=True, cache=True),
+    )
+}
+
+# The four- and eight-step Lightning checkpoints were distilled with one fixed shift of 3.
+LIGHTNING_SCHEDULER: dict[str, Any] = {
+    "base_shift": math.log(3),
+    "max_shift": math.log(3),
+    "shift_terminal": None,
+}
+
+# cache-dit's defaults, but for a warm-up that leaves room in 50 steps and a bound on steps skipped in a row.
+CACHE_DEFAULTS: dict[str, Any] = {
+    "Fn_compute_blocks": 1,
+    "Bn_compute_blocks": 0,
+    "residual_diff_threshold": 0.12,
+    "max_warmup_steps": 6,
+    "max_continuous_cached_steps": 4,
+    "taylorseer_order": 1,
+}
+
+_FP8_LINEARS = re.compile(
+    r"transformer_blocks\.\d+\."
+    r"(attn\.(to_q|to_k|to_v|to_out\.0|add_q_proj|add_k_proj|add_v_proj|to_add_out)"
+    r"|img_mlp\.net\.0\.proj|txt_mlp\.net\.(0\.proj|2))"
+)
+
+
+def is_fp8_safe(module_name: str) -> bool:
+    """Whether a linear of the transformer, by its name there, may compute in fp8.
+
+    Modulation, embedders, `norm_out` and `proj_out` are small and steer everything; the inputs of
+    `img_mlp.net.2` have outliers that a row's one scale can't hold.
+    """
+    return _FP8_LINEARS.fullmatch(module_name) is not None
+
+
+def profile_named(name: str | None, cuda: bool) -> Profile:
+    """`None` is `exact` on CUDA and `stock` elsewhere. Raises UserError for an unknown name."""
+    name = name or ("exact" if cuda else "stock")
+    if name not in PROFILES:
+        raise UserError(f"'editor.params.profile': no profile '{name}'; there are {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+def check_extras(profile: Profile) -> None:
+    """Raises UserError if the profile needs a library that isn't installed."""
+    for needed, module, extra in ((profile.fp8, "torchao", "fp8"), (profile.cache, "cache_dit", "fast")):
+        if needed and find_spec(module) is None:
+            raise UserError(
+                f"'editor.params.profile': {profile.name} needs {module}; pip install slurm_bench[{extra}]"
+            )
+
+
+def check_capability(profile: Profile, gpu: Gpu | None) -> None:
+    """Raises UserError if a GPU can be seen here and has no fast fp8 matrix product."""
+    if profile.fp8 and gpu is not None and gpu.capability < (9, 0):
+        raise UserError(
+            f"'editor.params.profile': {profile.name} needs a Hopper-class GPU (compute capability 9.0), "
+            f"{gpu.name} has {gpu.capability[0]}.{gpu.capability[1]}; use profile=exact"
+        )
+
+
+def scheduler_overrides(scheduler: str | dict[str, Any] | None) -> dict[str, Any]:
+    """`lightning`, or fields of the scheduler's configuration. Raises UserError."""
+    if scheduler is None:
+        return {}
+    if scheduler == "lightning":
+        return LIGHTNING_SCHEDULER
+    if isinstance(scheduler, str):
+        raise UserError(
+            f"'editor.params.scheduler': '{scheduler}' is neither 'lightning' nor fields with values"
+        )
+    return dict(scheduler)

@@ -1,0 +1,142 @@
+"""A loaded model at work: its parts on the device, dressed for a profile, and who runs a sample."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable
+from typing import Any
+
+from PIL import Image
+
+from slurm_bench.editors.base import EditRequest
+from slurm_bench.editors.qwen import loading
+from slurm_bench.editors.qwen.images import to_rgb
+from slurm_bench.editors.qwen.profiles import Profile
+from slurm_bench.editors.qwen.settings import Settings
+from slurm_bench.editors.qwen.stock import Outcome, StockRunner
+from slurm_bench.editors.qwen.token_types import pass_token_types
+from slurm_bench.errors import SampleError
+
+
+class Session:
+    """`pipeline` may lack its transformer, which `source` then provides once the prompts are encoded."""
+
+    def __init__(
+        self,
+        pipeline: Any,
+        plus: bool,
+        profile: Profile,
+        settings: Settings,
+        device: str,
+        source: loading.Source | None,
+    ) -> None:
+        self.pipeline = pipeline
+        self.plus = plus
+        self.profile = profile
+        self.settings = settings
+        self.device = device
+        self.source = source
+        self._runner: Any = None
+        self._conditions: dict[str, Any] = {}
+        self._parked: Any = None
+        loading.override_scheduler(pipeline, settings.scheduler)
+        loading.check_schedule(pipeline.scheduler, settings.sampling.steps)
+        self._dress(pipeline.text_encoder)
+        if pipeline.transformer is not None:
+            self._start()
+
+    def _dress(self, text_encoder: Any) -> None:
+        pass_token_types(text_encoder)
+        if self.profile.own_loop:
+            from slurm_bench.editors.qwen.text import make_lean
+
+            make_lean(text_encoder)
+
+    def _start(self) -> None:
+        """The transformer is there: its LoRAs, its precision, its runner."""
+        settings = self.settings
+        loading.apply_loras(self.pipeline, settings.loras, fuse=self.profile.own_loop)
+        if not self.profile.own_loop:
+            self._runner = StockRunner(self.pipeline, settings.sampling)
+            return
+        from slurm_bench.editors.qwen.cache import StepCache
+        from slurm_bench.editors.qwen.denoise import ExactRunner
+        from slurm_bench.editors.qwen.transformer import ExactTransformer
+        from slurm_bench.editors.qwen.vae import flatten_convolutions
+
+        flatten_convolutions(self.pipeline.vae)
+        if self.profile.fp8:
+            loading.to_fp8(self.pipeline.transformer)
+        compiled = self.device.startswith("cuda") if settings.compiled is None else settings.compiled
+        exact = ExactTransformer(self.pipeline.transformer, compiled, settings.offload_modulation)
+        sampling, cache = settings.sampling, None
+        if self.profile.cache:
+            cache = StepCache(exact, sampling.steps, sampling.guidance, settings.cache)
+        self._runner = ExactRunner(self.pipeline, exact, sampling, self.plus, cache)
+
+    def prepare(self, requests: Iterable[EditRequest]) -> None:
+        """With `text_first`: every prompt encoded, then the text encoder makes room for the transformer."""
+        if not self.settings.text_first:
+            return
+        for request in requests:
+            try:
+                self._conditions[request.id] = self._encode(request).on("cpu")
+            except SampleError:
+                continue  # `edit` meets it again and puts it into the sample's record
+        self._send_away()
+
+    def edit(self, request: EditRequest) -> Outcome:
+        images = self._sources(request)
+        if not self.settings.text_first:
+            return self._runner.run(images, request.instruction, request.seed)
+        conditions = self._conditions.get(request.id) or self._encode_late(request)
+        outcome = self._runner.finish(images, request.seed, conditions.on(self.device))
+        self._conditions.pop(request.id, None)
+        return outcome
+
+    def _sources(self, request: EditRequest) -> list[Image.Image]:
+        if len(request.images) > 1 and not self.plus:
+            raise SampleError(
+                f"{len(request.images)} source images, but Qwen-Image-Edit takes one; Edit-Plus takes several"
+            )
+        return [to_rgb(image) for image in request.images]
+
+    def _encode(self, request: EditRequest) -> Any:
+        from slurm_bench.editors.qwen.denoise import encode_prompts
+
+        sampling = self.settings.sampling
+        return encode_prompts(self.pipeline, self._sources(request), request.instruction, sampling, self.plus)
+
+    def _encode_late(self, request: EditRequest) -> Any:
+        """A sample that `prepare` didn't see: the text encoder comes back for it."""
+        if self.pipeline.text_encoder is None:
+            self._fetch()
+        conditions = self._encode(request)
+        self._send_away()
+        return conditions
+
+    def _fetch(self) -> None:
+        if self.source is None:
+            self.pipeline.text_encoder = self._parked.to(self.device)
+        else:
+            self.pipeline.text_encoder = loading.load_text_encoder(self.source)
+            self._dress(self.pipeline.text_encoder)
+
+    def _send_away(self) -> None:
+        """Gone, where it can be loaded again; to the host's memory otherwise."""
+        if self.source is None:
+            self._parked = self.pipeline.text_encoder.to("cpu")
+        self.pipeline.text_encoder = None
+        free_memory()
+        if self._runner is None:
+            assert self.source is not None
+            self.pipeline.transformer = loading.load_transformer(self.source)
+            self._start()
+
+
+def free_memory() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

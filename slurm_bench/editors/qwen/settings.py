@@ -1,0 +1,108 @@
+"""The editor's parameters, checked: what is wrong here is said before any GPU is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from slurm_bench.editors.qwen.images import MEGAPIXEL
+from slurm_bench.editors.qwen.loading import Lora, loras
+from slurm_bench.editors.qwen.profiles import CACHE_DEFAULTS, profile_named, scheduler_overrides
+from slurm_bench.errors import UserError
+from slurm_bench.models import GIB
+
+BYTES = {"bfloat16": 2, "float32": 4}
+WORKSPACE = 6 * GIB  # activations at a megapixel, the compiled kernels' buffers, the allocator's slack
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What an edit depends on besides the sample. Without `negative_prompt` there is no guidance."""
+
+    steps: int
+    scale: float
+    negative_prompt: str | None
+    pixels: int = MEGAPIXEL
+
+    @property
+    def guidance(self) -> bool:
+        return self.negative_prompt is not None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """See QwenImageEditor for what each means."""
+
+    sampling: Sampling
+    dtype: str
+    profile: str | None
+    loras: tuple[Lora, ...]
+    scheduler: dict[str, Any]
+    text_first: bool
+    offload_modulation: bool
+    compiled: bool | None
+    cache: dict[str, Any]
+
+    def memory_needed(self, parameters: dict[str, int]) -> int:
+        """Bytes of GPU memory at the peak, given the parameters of the pipeline's components."""
+        size = {name: count * BYTES[self.dtype] for name, count in parameters.items()}
+        transformer, text = size.pop("transformer", 0), size.pop("text_encoder", 0)
+        together = max(transformer, text) if self.text_first else transformer + text
+        return sum(size.values()) + together + WORKSPACE
+
+
+def settings(
+    dtype: str,
+    num_inference_steps: int,
+    true_cfg_scale: float,
+    negative_prompt: str | None,
+    max_pixels: int,
+    lora: Any,
+    scheduler: str | dict[str, Any] | None,
+    profile: str | None,
+    text_first: bool,
+    offload_modulation: bool,
+    compiled: bool | None,
+    cache: dict[str, Any] | None,
+) -> Settings:
+    """Raises UserError that names the parameter."""
+    _require(dtype in BYTES, "dtype", f"'{dtype}' is none of {', '.join(BYTES)}")
+    _require(num_inference_steps >= 1, "num_inference_steps", f"{num_inference_steps} is less than 1")
+    _require(max_pixels >= 64 * 64, "max_pixels", f"{max_pixels} is less than {64 * 64}")
+    _require(true_cfg_scale >= 1, "true_cfg_scale", f"{true_cfg_scale} is less than 1; 1 is no guidance")
+    _require(
+        true_cfg_scale == 1 or negative_prompt is not None,
+        "negative_prompt",
+        f"true_cfg_scale={true_cfg_scale} does nothing without one: the pipeline would silently leave guidance "
+        "off; set negative_prompt=' ' or true_cfg_scale=1",
+    )
+    if profile is not None:
+        profile_named(profile, cuda=False)
+    _require(
+        profile != "stock" or not (text_first or offload_modulation or compiled),
+        "profile",
+        "stock runs the pipeline as it is: text_first, offload_modulation and compiled need another",
+    )
+    for option in set(cache or {}) - set(CACHE_DEFAULTS):
+        _require(False, "cache", f"no option '{option}'; there are {', '.join(CACHE_DEFAULTS)}")
+    return Settings(
+        sampling=Sampling(
+            steps=num_inference_steps,
+            scale=float(true_cfg_scale),
+            negative_prompt=negative_prompt if true_cfg_scale > 1 else None,
+            pixels=max_pixels,
+        ),
+        dtype=dtype,
+        profile=profile,
+        loras=tuple(loras(lora)),
+        scheduler=scheduler_overrides(scheduler),
+        text_first=text_first,
+        offload_modulation=offload_modulation,
+        compiled=compiled,
+        cache={**CACHE_DEFAULTS, **(cache or {})},
+    )
+
+
+def _require(condition: bool, parameter: str, problem: str) -> None:
+    if not condition:
+        raise UserError(f"'editor.params.{parameter}': {problem}")

@@ -1,0 +1,242 @@
+"""QwenImageEditor against the diffusers pipeline, with tiny random weights on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import SMALL, noise_image, request, save_tiny_qwen_edit, shrink_megapixel, tiny_editor
+
+from slurm_bench.editors.base import Edited
+from slurm_bench.editors.qwen import QwenImageEditor
+from slurm_bench.editors.qwen.random_weights import random_pipeline
+from slurm_bench.errors import SampleError, UserError
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _small(request, monkeypatch):
+    if "full_size" not in request.fixturenames:
+        shrink_megapixel(monkeypatch)
+
+
+@pytest.fixture
+def full_size():
+    """The pipelines' own megapixel."""
+
+
+def mended_reference(pipeline: Any, images: list[Any], **call: Any) -> np.ndarray:
+    """`pipeline(...)` with the processor's own token types handed to the text encoder, by other means than ours."""
+    processor_class, seen = type(pipeline.processor), {}
+
+    class Remembering(processor_class):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            outputs = super().__call__(*args, **kwargs)
+            seen["types"] = outputs["mm_token_type_ids"]
+            return outputs
+
+    pipeline.processor.__class__ = Remembering
+    encode = pipeline.text_encoder.forward
+    pipeline.text_encoder.forward = lambda **inputs: encode(**inputs, mm_token_type_ids=seen["types"])
+    image = images if len(images) > 1 else images[0]
+    return np.asarray(pipeline(image=image, width=128, height=64, **call).images[0])
+
+
+def latents_of(editor: QwenImageEditor, *requests: Any) -> list[torch.Tensor]:
+    """What the editor hands to the VAE's decoder for each request."""
+    vae, decode, seen = editor._session.pipeline.vae, editor._session.pipeline.vae.decode, []
+    vae.decode = lambda z, **kwargs: seen.append(z.clone()) or decode(z, **kwargs)
+    try:
+        assert all(isinstance(result, Edited) for result in editor.edit(requests))
+    finally:
+        vae.decode = decode
+    return seen
+
+
+@pytest.mark.parametrize("plus", [False, True])
+def test_stock_is_the_mended_pipeline_bit_for_bit(plus, full_size):
+    images = [noise_image(60, 40), noise_image(30, 20, seed=1)][: 1 + plus]
+    expected = mended_reference(
+        random_pipeline(plus=plus),
+        images,
+        prompt="make it red",
+        negative_prompt=" ",
+        true_cfg_scale=4.0,
+        num_inference_steps=2,
+        generator=torch.Generator().manual_seed(7),
+    )
+    editor = tiny_editor(random_pipeline(plus=plus), profile="stock")
+    edited = editor.edit([request(images=tuple(images))])[0]
+    assert np.array_equal(np.asarray(edited.image), expected)
+    assert edited.info["forwards"] == 4
+
+
+@pytest.mark.parametrize("plus", [False, True])
+def test_token_types_reach_the_text_encoder(plus):
+    image = noise_image(200, 120)
+    bare, mended = random_pipeline(plus=plus), random_pipeline(plus=plus)
+    tiny_editor(mended, profile="stock")
+    embeddings = [
+        pipeline.encode_prompt("make it red", image=[image] if plus else image)[0]
+        for pipeline in (bare, mended)
+    ]
+    assert not torch.allclose(*embeddings, atol=1e-3)
+
+    text = (
+        bare.prompt_template_encode if not plus else "<|vision_start|><|image_pad|><|vision_end|>{}"
+    ).format("x")
+    inputs = bare.processor(text=[text], images=[image], return_tensors="pt")
+    types = inputs.pop("mm_token_type_ids")
+    assert types.any()
+    encoded = [
+        encoder(**inputs, **given, output_hidden_states=True).hidden_states[-1]
+        for encoder, given in ((bare.text_encoder, {"mm_token_type_ids": types}), (mended.text_encoder, {}))
+    ]
+    assert torch.equal(*encoded)
+
+
+@pytest.mark.parametrize(
+    ("plus", "zero_cond_t", "scale"),
+    [(False, False, 4.0), (False, False, 1.0), (True, False, 4.0), (True, True, 4.0), (True, True, 1.0)],
+)
+def test_exact_agrees_with_stock(plus, zero_cond_t, scale):
+    images = (noise_image(60, 40), noise_image(30, 40, seed=1))[: 1 + plus]
+    samples = [request("make it red", images=images), request("a much longer wish, in blue", images=images)]
+    results = {
+        profile: latents_of(
+            tiny_editor(
+                random_pipeline(plus=plus, zero_cond_t=zero_cond_t), profile=profile, true_cfg_scale=scale
+            ),
+            *samples,
+        )
+        for profile in ("stock", "exact")
+    }
+    for stock, exact in zip(results["stock"], results["exact"], strict=True):
+        assert (stock - exact).abs().max() < 1e-4
+    first, second = results["stock"]
+    assert (first - second).abs().max() > 1e-3, "the prompt hardly matters: agreement would prove nothing"
+
+
+def test_guidance_is_on_where_asked():
+    guided, unguided = (tiny_editor(true_cfg_scale=scale).edit([request()])[0] for scale in (4.0, 1.0))
+    assert (guided.info["guidance"], guided.info["forwards"]) == (True, 4)
+    assert (unguided.info["guidance"], unguided.info["forwards"]) == (False, 2)
+    assert not np.array_equal(np.asarray(guided.image), np.asarray(unguided.image))
+
+
+def test_guidance_silently_off_is_an_error():
+    with pytest.raises(UserError, match="negative_prompt"):
+        QwenImageEditor("x", negative_prompt=None)
+    QwenImageEditor("x", negative_prompt=None, true_cfg_scale=1)
+
+
+def test_an_image_does_not_depend_on_its_batch():
+    requests = [request(id="a"), request("paint it blue", 8, (noise_image(40, 60, seed=3),), id="b")]
+    editor = tiny_editor()
+    together = editor.edit(requests)
+    alone = [tiny_editor().edit([r])[0] for r in reversed(requests)][::-1]
+    for one, other in zip(together, alone, strict=True):
+        assert np.array_equal(np.asarray(one.image), np.asarray(other.image))
+
+
+def test_the_seed_decides():
+    editor = tiny_editor()
+    one, same, other = latents_of(editor, request(seed=1), request(seed=1), request(seed=2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_text_first_gives_the_same_and_drops_the_encoder(tmp_path):
+    folder = save_tiny_qwen_edit(tmp_path / "model")
+    params = {"dtype": "float32", "num_inference_steps": 2, "max_pixels": SMALL, "profile": "exact"}
+    inline = QwenImageEditor(str(folder), **params)
+    first = QwenImageEditor(str(folder), **params, text_first=True)
+    inline.load()
+    first.load()
+    assert first._session.pipeline.transformer is None
+    first.prepare(iter([request(id="a")]))
+    assert first._session.pipeline.text_encoder is None
+    requests = [request(id="a"), request("unseen before", id="late")]
+    for one, other in zip(inline.edit(requests), first.edit(requests), strict=True):
+        assert np.array_equal(np.asarray(one.image), np.asarray(other.image))
+
+
+def test_exact_sizes_are_the_pipelines_own(full_size):
+    results = [
+        latents_of(tiny_editor(profile=profile, true_cfg_scale=1), request())[0]
+        for profile in ("stock", "exact")
+    ]
+    assert (results[0] - results[1]).abs().max() < 1e-4
+
+
+def test_one_step_of_a_stretched_schedule_is_refused():
+    with pytest.raises(UserError, match="num_inference_steps"):
+        tiny_editor(num_inference_steps=1)
+    tiny_editor(num_inference_steps=1, scheduler="lightning")
+
+
+@pytest.mark.parametrize("profile", ["stock", "exact"])
+def test_numbers_that_overflow_are_an_error_not_an_image(profile):
+    pipeline = random_pipeline()
+    pipeline.transformer.proj_out.bias.fill_(float("nan"))
+    assert isinstance(tiny_editor(pipeline, profile=profile).edit([request()])[0], SampleError)
+
+
+def test_offloaded_modulation_agrees():
+    plain = latents_of(tiny_editor(), request())[0]
+    offloaded = latents_of(tiny_editor(offload_modulation=True), request())[0]
+    assert torch.equal(plain, offloaded)
+
+
+def test_blocks_compile_once_for_all_sizes():
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    wide, tall = (
+        request(images=(noise_image(60, 40),)),
+        request("a longer wish", images=(noise_image(30, 60),)),
+    )
+    compiled = latents_of(tiny_editor(compiled=True), wide, tall)
+    assert counters["stats"]["unique_graphs"] == 2  # before and after the attention
+    eager = latents_of(tiny_editor(), wide, tall)
+    for one, other in zip(compiled, eager, strict=True):
+        assert (one - other).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "L", "P", "CMYK"])
+def test_sources_of_any_mode(mode):
+    source = noise_image(60, 40, "RGBA" if mode == "RGBA" else "RGB")
+    result = tiny_editor().edit([request(images=(source.convert(mode),))])[0]
+    assert result.image.mode == "RGB"
+    assert result.image.size == (result.info["width"], result.info["height"])
+
+
+def test_impossible_sources_fail_alone():
+    editor = tiny_editor(true_cfg_scale=1)
+    sliver = request(images=(noise_image(900, 2),))
+    two = request(images=(noise_image(), noise_image()))
+    results = editor.edit([sliver, two, request(images=(noise_image(1, 1),))])
+    assert [type(result) for result in results] == [SampleError, SampleError, Edited]
+
+
+def test_record_and_provenance(tmp_path):
+    editor = QwenImageEditor(
+        str(save_tiny_qwen_edit(tmp_path / "m", plus=True)),
+        dtype="float32",
+        num_inference_steps=2,
+        max_pixels=SMALL,
+        profile="stock",
+    )
+    editor.check()
+    editor.load()
+    first, second = (editor.edit([request()])[0].info for _ in range(2))
+    assert {"text", "denoise", "decode", "load"} == set(first["seconds"])
+    assert "load" not in second["seconds"]
+    assert first["profile"] == "stock"
+    assert first["steps"] == 2
+    assert editor.provenance()["class"] == "QwenImageEditPlusPipeline"
+    editor.close()
