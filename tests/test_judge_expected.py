@@ -11,6 +11,7 @@ from slurm_bench.scorers import prompt
 from slurm_bench.scorers.base import Scored
 from slurm_bench.scorers.judge import Inputs, Judge, NextDigits
 from slurm_bench.scorers.qwen3vl import Qwen3VLScorer
+from slurm_bench.scorers.rubric import load_rubrics
 
 
 @pytest.mark.parametrize("moe", [False, True], ids=["dense", "moe"])
@@ -24,7 +25,7 @@ def test_the_score_is_the_expectation_computed_by_hand(moe):
         tiny_judge.checkpoint(moe), dtype=torch.float32, attn_implementation="eager"
     )
     assert ("Moe" in type(model).__name__) == moe
-    processor, inputs = tiny_judge.inputs_by_hand(request, prompt.one_digit(judge.rubrics, "overall"))
+    processor, inputs = tiny_judge.inputs_by_hand(request, prompt.one_digit(load_rubrics(), "overall"))
     with torch.no_grad():
         likely = model(**inputs).logits[0, -1].softmax(-1)
     digits = torch.stack([likely[processor.tokenizer.convert_tokens_to_ids(str(digit))] for digit in range(10)])

@@ -4,6 +4,7 @@ import torch
 
 from slurm_bench.scorers import prompt
 from slurm_bench.scorers.judge import Inputs
+from slurm_bench.scorers.rubric import load_rubrics
 
 
 def test_the_first_reply_is_greedy_whatever_the_checkpoint_says():
@@ -16,7 +17,7 @@ def test_the_first_reply_is_greedy_whatever_the_checkpoint_says():
         tiny_judge.checkpoint(), dtype=torch.float32, attn_implementation="eager"
     )
     assert model.generation_config.do_sample
-    processor, inputs = tiny_judge.inputs_by_hand(request, prompt.in_json(judge.rubrics, ["overall"]))
+    processor, inputs = tiny_judge.inputs_by_hand(request, prompt.in_json(load_rubrics(), ["overall"]))
     start = inputs["input_ids"].shape[1]
     with torch.no_grad():
         for _ in range(8):

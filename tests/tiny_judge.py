@@ -78,9 +78,10 @@ def inputs_by_hand(request, question):
     from transformers import AutoProcessor
 
     from slurm_bench.scorers import prompt
+    from slurm_bench.scorers.rubric import load_rubrics
 
     processor = AutoProcessor.from_pretrained(checkpoint())
-    built = prompt.build(request, scorer().rubrics, question)
+    built = prompt.build(request, load_rubrics(), question)
     content = [
         {"type": "image", "image": part} if isinstance(part, Image.Image) else {"type": "text", "text": part + "\n"}
         for part in built.parts

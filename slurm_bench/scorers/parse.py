@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from slurm_bench.scorers.base import Scored
@@ -13,6 +14,10 @@ from slurm_bench.scorers.prompt import SCORE_RANGE
 
 _FLAT_OBJECT = re.compile(r"\{[^{}]*\}")
 _AFTER = re.compile(r"\s*(```\s*)?")
+
+
+# How a judge is asked: for the probabilities of its first token, or for a text.
+MODES = ("expected", "generate")
 
 
 class Unreadable(Exception):
@@ -51,6 +56,29 @@ def expectation(probabilities: Mapping[str, float], min_mass: float) -> float:
         raise Unreadable(f"the digits have {mass:.4f} of the probability, under min_mass {min_mass}")
     mean = math.fsum(int(digit) * p for digit, p in probabilities.items()) / mass
     return min(max(mean * SCORE_RANGE[1] / 9, SCORE_RANGE[0]), SCORE_RANGE[1])
+
+
+@dataclass(frozen=True)
+class Digits:
+    """One aspect's answer: the probabilities of the digits 0 to 9, and what the judge would most likely say."""
+
+    aspect: str
+    probabilities: Mapping[str, float]
+    likeliest: str
+
+
+def expected(answers: Sequence[Digits], min_mass: float) -> Scored:
+    """`expectation` of each aspect as a result, with the mass in `info`; if one has none, no score at all."""
+    scores: dict[str, float] = {}
+    reasons = []
+    for answer in answers:
+        try:
+            scores[answer.aspect] = expectation(answer.probabilities, min_mass)
+        except Unreadable as why:
+            reasons.append(f"{answer.aspect}: {why}")
+    mass = {answer.aspect: round(math.fsum(answer.probabilities.values()), 6) for answer in answers}
+    raw = "\n".join(f"{answer.aspect}: {answer.likeliest}" for answer in answers)
+    return Scored({} if reasons else scores, raw, "; ".join(reasons) or "ok", {"mass": mass})
 
 
 def scored(reply: str, aspects: Sequence[str]) -> Scored:

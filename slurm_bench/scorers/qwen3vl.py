@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import Any
+from typing import Any, ClassVar
 
 from slurm_bench.errors import SampleError, UserError
 from slurm_bench.models import check_gpu_memory, check_transformers_folder, locate, visible_gpu
-from slurm_bench.scorers import parse, prompt, ragged_attention, rubric
+from slurm_bench.scorers import parse, prompt, ragged_attention
 from slurm_bench.scorers.base import Scored, ScoreRequest
 from slurm_bench.scorers.judge import MAX_ASPECT_RATIO, Inputs, Judge, load_model, load_processor
+from slurm_bench.scorers.options import as_names, number, one_of
+from slurm_bench.scorers.rubric import Rubrics, load_rubrics
 
 CLASSES = ("Qwen3VLForConditionalGeneration", "Qwen3VLMoeForConditionalGeneration")
 DTYPES = {"bfloat16": 2, "float16": 2, "float32": 4}
-MODES = ("expected", "generate")
 _KEY = "params.model_name"
 
 # Beside the weights: activations of a few samples of two images of 1 MP, and the CUDA context.
@@ -34,6 +33,7 @@ class _Question:
     prompt: prompt.Prompt
 
 
+@dataclass
 class Qwen3VLScorer:
     """Scores 0 to 10, named by `aspects` (of the rubrics file: overall, instruction, preservation, quality).
 
@@ -52,48 +52,35 @@ class Qwen3VLScorer:
     itself moves (against float32: 0.03) is the bound on a GPU, where the kernels may change with the batch's size.
     """
 
-    score_range = prompt.SCORE_RANGE
+    score_range: ClassVar[tuple[float, float]] = prompt.SCORE_RANGE
 
-    def __init__(
-        self,
-        model_name: str,
-        revision: str | None = None,
-        dtype: str = "bfloat16",
-        mode: str = "expected",
-        aspects: Sequence[str] = ("overall",),
-        rubrics: str | None = None,
-        max_pixels: int = 1024 * 1024,
-        min_mass: float = 0.5,
-        micro_batch: int = 4,
-        max_new_tokens: int = 256,
-        retries: int = 2,
-        temperature: float = 0.7,
-        compile: bool = False,
-        device: str | None = None,
-    ) -> None:
-        _one_of(dtype, "dtype", tuple(DTYPES))
-        _one_of(mode, "mode", MODES)
-        _within(max_pixels, "max_pixels", 32 * 32, 1 << 26)
-        _within(min_mass, "min_mass", 0, 1)
-        _within(micro_batch, "micro_batch", 1, 1024)
-        _within(max_new_tokens, "max_new_tokens", 8, 1 << 16)
-        _within(retries, "retries", 0, 100)
-        _within(temperature, "temperature", 0.01, 10)
-        self.model_name = model_name
-        self.revision = revision
-        self.dtype = dtype
-        self.mode = mode
-        self.aspects = (aspects,) if isinstance(aspects, str) else tuple(aspects)
-        self.rubrics = rubric.load_rubrics(rubrics)
-        self.rubrics.require(self.aspects)
-        self.max_pixels = max_pixels
-        self.min_mass = min_mass
-        self.micro_batch = micro_batch
-        self.max_new_tokens = max_new_tokens
-        self.retries = retries
-        self.temperature = temperature
-        self.compile = compile
-        self.device = device
+    model_name: str
+    revision: str | None = None
+    dtype: str = "bfloat16"
+    mode: str = "expected"
+    aspects: Sequence[str] = ("overall",)
+    rubrics: str | None = None
+    max_pixels: int = 1024 * 1024
+    min_mass: float = 0.5
+    micro_batch: int = 4
+    max_new_tokens: int = 256
+    retries: int = 2
+    temperature: float = 0.7
+    compile: bool = False
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        one_of(self, "dtype", tuple(DTYPES))
+        one_of(self, "mode", parse.MODES)
+        number(self, "max_pixels", 32 * 32, 1 << 26)
+        number(self, "min_mass", 0.0, 1.0)
+        number(self, "micro_batch", 1, 1024)
+        number(self, "max_new_tokens", 8, 1 << 16)
+        number(self, "retries", 0, 100)
+        number(self, "temperature", 0.01, 10.0)
+        self.aspects = as_names(self.aspects)
+        self._rubrics: Rubrics = load_rubrics(self.rubrics)
+        self._rubrics.require(self.aspects)
         self.judge: Judge | None = None
 
     def check(self) -> None:
@@ -134,7 +121,7 @@ class Qwen3VLScorer:
             "revision": self.revision,
             "commit": getattr(config, "_commit_hash", None),
             "class": type(self.judge.model).__name__ if self.judge else None,
-            "rubrics_sha256": self.rubrics.sha256,
+            "rubrics_sha256": self._rubrics.sha256,
         }
 
     def close(self) -> None:
@@ -153,11 +140,11 @@ class Qwen3VLScorer:
 
     def _questions(self, place: int, request: ScoreRequest) -> list[_Question]:
         if self.mode == "generate":
-            asked = {self.aspects: prompt.in_json(self.rubrics, self.aspects)}
+            asked = {self.aspects: prompt.in_json(self._rubrics, self.aspects)}
         else:
-            asked = {(aspect,): prompt.one_digit(self.rubrics, aspect) for aspect in self.aspects}
+            asked = {(aspect,): prompt.one_digit(self._rubrics, aspect) for aspect in self.aspects}
         questions = [
-            _Question(place, aspects, prompt.build(request, self.rubrics, question))
+            _Question(place, aspects, prompt.build(request, self._rubrics, question))
             for aspects, question in asked.items()
         ]
         for image in questions[0].prompt.images:
@@ -169,13 +156,14 @@ class Qwen3VLScorer:
         """Every batch is launched before the first answer is fetched, so that the GPU doesn't wait for it."""
         judge = self._loaded()
         launched = [(part, judge.next_digits(inputs)) for part, inputs in self._prepared(questions)]
-        answers: dict[int, list[_Answer]] = {}
+        answers: dict[int, list[parse.Digits]] = {}
         for part, digits in launched:
             rows = zip(part, digits.digits.tolist(), digits.best.tolist(), strict=True)
             for question, probabilities, best in rows:
-                answer = _Answer(question.aspects[0], probabilities, judge.token(best))
+                digits_by_name = dict(zip(prompt.DIGITS, probabilities, strict=True))
+                answer = parse.Digits(question.aspects[0], digits_by_name, judge.token(best))
                 answers.setdefault(question.place, []).append(answer)
-        return {place: _combined(given, self.min_mass) for place, given in answers.items()}
+        return {place: parse.expected(given, self.min_mass) for place, given in answers.items()}
 
     def _generated(self, questions: Sequence[_Question], batch: Sequence[ScoreRequest]) -> dict[int, Scored]:
         judge = self._loaded()
@@ -200,12 +188,14 @@ class Qwen3VLScorer:
         judge = self._loaded()
         by_length = sorted(questions, key=self._length)
         parts = [by_length[at : at + self.micro_batch] for at in range(0, len(by_length), self.micro_batch)]
+        if not parts:
+            return
         with ThreadPoolExecutor(1, "prepare") as thread:
-            ahead = deque(thread.submit(_prepare, judge, part) for part in parts[:1])
+            ahead = thread.submit(_prepare, judge, parts[0])
             for part, following in zip_longest(parts, parts[1:]):
-                inputs = ahead.popleft().result()
+                inputs = ahead.result()
                 if following is not None:
-                    ahead.append(thread.submit(_prepare, judge, following))
+                    ahead = thread.submit(_prepare, judge, following)
                 yield part, inputs
 
     def _length(self, question: _Question) -> int:
@@ -219,39 +209,5 @@ class Qwen3VLScorer:
         return self.judge
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """The probabilities of the ten digits for one aspect, and what the judge would most likely have said."""
-
-    aspect: str
-    probabilities: Sequence[float]
-    likeliest: str
-
-
-def _combined(answers: Sequence[_Answer], min_mass: float) -> Scored:
-    """One aspect without a score, and the sample has none."""
-    scores: dict[str, float] = {}
-    reasons = []
-    for answer in answers:
-        probabilities = dict(zip(prompt.DIGITS, answer.probabilities, strict=True))
-        try:
-            scores[answer.aspect] = parse.expectation(probabilities, min_mass)
-        except parse.Unreadable as why:
-            reasons.append(f"{answer.aspect}: {why}")
-    info = {"mass": {answer.aspect: round(math.fsum(answer.probabilities), 6) for answer in answers}}
-    raw = "\n".join(f"{answer.aspect}: {answer.likeliest}" for answer in answers)
-    return Scored({} if reasons else scores, raw, "; ".join(reasons) or "ok", info)
-
-
 def _prepare(judge: Judge, part: Sequence[_Question]) -> Inputs:
     return judge.prepare([question.prompt for question in part])
-
-
-def _one_of(value: str, name: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise UserError(f"'params.{name}' is {value!r}; it is one of {', '.join(allowed)}")
-
-
-def _within(value: float, name: str, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise UserError(f"'params.{name}' is {value!r}; it is a number from {low} to {high}")

@@ -1,0 +1,74 @@
+"""A chat server on this machine that answers by script and keeps what it was asked."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+def says(content, refusal=None, logprobs=None) -> bytes:
+    """The body of a chat completion."""
+    message = {"role": "assistant", "content": content, "refusal": refusal}
+    return json.dumps({"choices": [{"message": message, "logprobs": logprobs, "finish_reason": "stop"}]}).encode()
+
+
+@dataclass
+class Reply:
+    body: bytes = says('{"overall": 7}')
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    before: Callable[[], object] = lambda: None
+
+
+@dataclass
+class Server:
+    """Gives `replies` in order, and the last one for ever."""
+
+    replies: list[Reply]
+    asked: list[dict] = field(default_factory=list)
+    headers: list[dict] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    url: str = ""
+
+
+@contextmanager
+def serve(*replies: Reply) -> Iterator[Server]:
+    server = Server(list(replies))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            with server.lock:
+                server.asked.append(body)
+                server.headers.append(dict(self.headers))
+                server.paths.append(self.path)
+                reply = server.replies.pop(0) if len(server.replies) > 1 else server.replies[0]
+            reply.before()
+            try:
+                self.send_response(reply.status)
+                for name, value in ({"content-length": str(len(reply.body))} | reply.headers).items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(reply.body)
+            except ConnectionError:
+                pass
+
+        do_GET = do_POST
+
+        def log_message(self, *_):
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.daemon_threads = True
+    server.url = f"http://127.0.0.1:{http.server_port}/v1"
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        http.shutdown()
+        http.server_close()
+        thread.join()
