@@ -1,0 +1,98 @@
+"""What every reader's items go through: ids that can be told apart, text that can be written, images that open."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from slurm_bench.config import nearest
+from slurm_bench.data.images import check_image
+from slurm_bench.data.item import Item
+from slurm_bench.data.text import BROKEN, as_text, listed, shown
+from slurm_bench.errors import UserError
+
+_NAMES = tuple(field.name for field in dataclasses.fields(Item))
+_TEXTS = ("category", "instruction", "description", "rationale")
+
+
+def identifier(value: Any, where: str, found: Iterable[str]) -> str:
+    """The id as text: any that isn't empty will do, for none is used as a path. Raises UserError."""
+    try:
+        text = as_text(value)
+    except TypeError as error:
+        raise UserError(f"{where}: the id {error}; fields there: {listed(found)}") from None
+    if not text.strip():
+        raise UserError(
+            f"{where}: no id; give each item one, or name its field with data.fields.id; fields there: {listed(found)}"
+        )
+    return text
+
+
+def as_item(value: Any, where: str) -> Item:
+    """What a reader yielded, an Item or a dict with its names, as an Item. Raises UserError."""
+    if isinstance(value, Item):
+        return value
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where}: the reader gave a {type(value).__name__}, not an Item or a dict")
+    unknown = [str(name) for name in value if name not in _NAMES]
+    if unknown:
+        raise UserError(f"{where}: an Item has no '{unknown[0]}'; {nearest(unknown[0], _NAMES)}")
+    needed = {"category": "all", "instruction": "", "source": None}
+    return Item(**{**needed, **value, "id": identifier(value.get("id"), where, value)})
+
+
+def checked(item: Item, where: str) -> Item:
+    """The item with clean text and, where it can't be edited, the first reason in `problem`."""
+    sources = [_as_source(source) for source in _several(item.source)]
+    reference = None if item.reference in (None, "") else _as_source(item.reference)
+    texts, problem = {}, item.problem
+    for name in _TEXTS:
+        try:
+            texts[name] = as_text(getattr(item, name))
+        except TypeError as error:
+            texts[name] = ""
+            problem = problem or f"the {name} {error}"
+    identity = identifier(item.id, where, _NAMES)
+    problem = problem or _text_problem({"id": identity, **texts}) or _image_problem(sources, reference)
+    images = [image for image in sources if isinstance(image, (Path, bytes))]
+    return Item(
+        id=identity,
+        source=tuple(images) if len(images) > 1 else images[0] if images else None,
+        reference=reference if isinstance(reference, (Path, bytes)) else None,
+        problem=" ".join(as_text(problem).split()),
+        **{**texts, "category": texts["category"].strip() or "uncategorised"},
+    )
+
+
+def _several(source: Any) -> list[Any]:
+    if isinstance(source, (list, tuple)):
+        return list(source)
+    return [] if source in (None, "") else [source]
+
+
+def _as_source(source: Any) -> Any:
+    if isinstance(source, (bytearray, memoryview)):
+        return bytes(source)
+    return Path(as_text(source)) if isinstance(source, str) else source
+
+
+def _text_problem(texts: Mapping[str, str]) -> str:
+    for name, text in texts.items():
+        if BROKEN in text:
+            return f"the {name} has broken UTF-8: {shown(text)}"
+    return "" if texts["instruction"].strip() else "the instruction is empty"
+
+
+def _image_problem(sources: list[Any], reference: Any) -> str:
+    if not sources:
+        return "there is no source image"
+    for name, image in [("source", source) for source in sources] + [("reference", reference)]:
+        if image is None and name == "reference":
+            continue
+        if not isinstance(image, (Path, bytes)):
+            return f"the {name} image is a {type(image).__name__}, not a file's path or bytes"
+        if problem := check_image(image):
+            return f"{name}: {problem}"
+    return ""

@@ -1,0 +1,33 @@
+"""Text from a stranger's file: made safe to encode, to show in one line, and to judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+BROKEN = "\ufffd"
+
+
+def as_text(value: Any) -> str:
+    """A cell's value as text. None and NaN (pandas' empty cell) are empty; anything but text and numbers raises
+    TypeError. Lone surrogates become U+FFFD, so that whatever comes from here can be written as UTF-8."""
+    if value is None or (isinstance(value, float) and value != value):
+        return ""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, (bool, list, tuple, dict, set, bytes)):
+        raise TypeError(f"is a {type(value).__name__}, not text")
+    return str(value)
+
+
+def shown(value: Any, width: int = 80) -> str:
+    """`value` quoted in one printable line, its middle left out where it is long."""
+    text = repr(value)
+    return text if len(text) <= width else f"{text[: width // 2]}…{text[-width // 2 + 1 :]}"
+
+
+def listed(names: Iterable[Any], most: int = 30) -> str:
+    """Field or category names for an error line."""
+    names = [str(name) if str(name).isprintable() else repr(name) for name in names]
+    more = f", and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(name if len(name) <= 40 else name[:39] + "…" for name in names[:most]) + more or "none"
