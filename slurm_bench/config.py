@@ -124,9 +124,10 @@ def parse_override(word: str) -> dict[str, Any]:
         value = text
     if key.startswith(("slurm.", "score_slurm.")) and isinstance(value, (int, float)) and value is not True:
         value = text
-    for part in reversed(key.split(".")):
+    first, *rest = key.split(".")
+    for part in reversed(rest):
         value = {part: value}
-    return value
+    return {first: value}
 
 
 def dump(config: Config) -> str:

@@ -104,7 +104,8 @@ def carry_on(run: RunDir, attempt: Attempt, executor: Executor) -> int | None:
             log.warning("another launcher goes on with %s; leaving it to that one", run.root)
             return None
         attempt = claimed
-        log.info("%s: %d samples are missing, trying again (retry %d)", attempt.name, len(step.samples), step.retry)
+        again = f", retry {step.retry} of {config.retries}" if step.retry else ""
+        log.info("next is %s: %d samples%s", attempt.name, len(step.samples), again)
         try:
             if not executor.execute(run, attempt, config):
                 return None

@@ -37,8 +37,8 @@ def render(name: str, config: Config, summary: Mapping[str, Any], provenance: Ma
     lines += ["", "## Overall", "", "| mean | over | n | value | 95 % interval |", "|---|---|---:|---:|---:|"]
     for over, means in summary["overall"].items():
         for kind, row in means.items():
-            cells = (row["n"], number(row["mean"]), interval(row))
-            lines.append(f"| {kind} | {over.replace('_', ' ')} | " + " | ".join(str(cell) for cell in cells) + " |")
+            value = f"{number(row['mean'])} | {interval(row)}"
+            lines.append(f"| {kind} | {over.replace('_', ' ')} | {row['n']} | {value} |")
     lines += _all_scores(summary)
     lines += _failures(summary)
     lines += ["", "## Where it comes from", "", f"Configuration `{provenance.get('config_hash')}`", ""]

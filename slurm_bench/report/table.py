@@ -21,38 +21,31 @@ def score_table(config: Config, state: State) -> pd.DataFrame:
     in the CSV: never a number. With several scorers a column is called `scorer.score`."""
     import pandas as pd
 
-    rows = []
+    scores, statuses, failures = [], [], []
     for sample in state.samples:
         outcomes = state.scores[sample.id]
-        scores = {
-            (score if len(config.scorers) == 1 else f"{name}.{score}"): value
-            for name, outcome in outcomes.items()
-            if outcome.ok is not None
-            for score, value in outcome.ok["scores"].items()
-        }
-        failure = state.failure(sample.id)
-        complete = all(outcome.ok is not None for outcome in outcomes.values())
-        status = OK if complete else ERROR if failure else MISSING
-        rows.append(
+        scores.append(
             {
-                "id": sample.id,
-                "category": sample.category,
-                "status": status,
-                "scores": scores,
-                "error": failure,
+                _column(name, score, config): value
+                for name, outcome in outcomes.items()
+                if outcome.ok is not None
+                for score, value in outcome.ok["scores"].items()
             }
         )
-    names = list(dict.fromkeys(name for row in rows for name in row["scores"]))
-    table = pd.DataFrame(
+        failure = state.failure(sample.id)
+        complete = all(outcome.ok is not None for outcome in outcomes.values())
+        statuses.append(OK if complete else ERROR if failure else MISSING)
+        failures.append("" if complete else failure or "")
+    columns = list(dict.fromkeys(column for row in scores for column in row))
+    return pd.DataFrame(
         {
-            "id": [row["id"] for row in rows],
-            "category": [row["category"] for row in rows],
-            "status": [row["status"] for row in rows],
-            **{_column(name): [row["scores"].get(name, math.nan) for row in rows] for name in names},
-            "error": [row["error"] or "" for row in rows],
+            "id": [sample.id for sample in state.samples],
+            "category": [sample.category for sample in state.samples],
+            "status": statuses,
+            **{column: [row.get(column, math.nan) for row in scores] for column in columns},
+            "error": failures,
         }
     )
-    return table
 
 
 def score_columns(table: pd.DataFrame) -> list[str]:
@@ -68,6 +61,6 @@ def headline(config: Config, table: pd.DataFrame) -> str | None:
     return counts.most_common(1)[0][0] if counts else None
 
 
-def _column(score: str) -> str:
+def _column(scorer: str, score: str, config: Config) -> str:
     """A score may be called what it likes, but not take a fixed column's place."""
-    return f"score.{score}" if score in FIXED else score
+    return score if len(config.scorers) == 1 and score not in FIXED else f"{scorer}.{score}"

@@ -78,7 +78,7 @@ class Engine:
             try:
                 for batch in self._read(samples):
                     self._process(batch, writer)
-                while self._again and (batch := next(self._read([self._again[0].sample]), None)):
+                while self._again and (batch := next(self._read([self._again[0].sample]), [])):
                     batch[0].tries = self._again.pop(0).tries
                     self._process(batch, writer)
             except Stopped:

@@ -1,0 +1,202 @@
+"""A real Slurm on this one machine: two nodes of four pretend GPUs, and a partition that preempts.
+
+Needs Debian's slurmctld, slurmd and slurm-client, and no privilege: the daemons run as whoever starts them, without
+munge and without accounting. The pretend GPUs are character devices that every Linux has.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+DAEMONS = ("slurmctld", "slurmd")
+PRETEND_GPUS = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random")
+PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
+
+CONFIGURATION = """
+ClusterName=test
+SlurmctldHost={host}
+SlurmctldPort={ctld_port}
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/none
+CredType=cred/none
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+ReturnToService=2
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+GresTypes=gpu
+SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
+SlurmdParameters=config_overrides
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+KillWait=5
+MessageTimeout=20
+SlurmdTimeout=60
+OverTimeLimit=0
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={port_1} CPUs=16 RealMemory=4000 Gres=gpu:4
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={port_2} CPUs=16 RealMemory=4000 Gres=gpu:4
+PartitionName=h100 Nodes=n1,n2 Default=YES MaxTime=INFINITE PriorityTier=1
+PartitionName=urgent Nodes=n1,n2 MaxTime=INFINITE PriorityTier=9 PreemptMode=OFF
+"""
+
+
+class SlurmCluster:
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH", "SQUEUE", "SCANCEL"))}
+        self.env |= {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": PATH}
+        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+
+    @staticmethod
+    def missing() -> str:
+        """Why there can be no cluster here, or nothing."""
+        lacking = [name for name in (*DAEMONS, "sbatch") if shutil.which(name, path=PATH) is None]
+        if lacking:
+            return f"{', '.join(lacking)} not installed (Debian: apt install slurmctld slurmd slurm-client)"
+        return ""
+
+    def start(self) -> None:
+        ports = _free_ports(3)
+        user = subprocess.check_output(["id", "-un"], text=True).strip()
+        names = ("ctld_port", "port_1", "port_2")
+        text = CONFIGURATION.format(
+            host=socket.gethostname(), user=user, folder=self.folder, **dict(zip(names, ports, strict=True))
+        )
+        (self.folder / "state").mkdir()
+        (self.folder / "slurm.conf").write_text(text)
+        gres = [f"Name=gpu File={device}" for device in PRETEND_GPUS]
+        (self.folder / "gres.conf").write_text("\n".join(gres) + "\n")
+        atexit.register(self.stop)
+        self._daemon("slurmctld", "slurmctld", "-D", "-c")
+        for node in ("n1", "n2"):
+            self.start_node(node)
+        self.wait_for(lambda: self.states() == {"n1": "idle", "n2": "idle"}, 60, "both nodes idle")
+
+    def start_node(self, node: str) -> None:
+        (self.folder / f"spool-{node}").mkdir(exist_ok=True)
+        self._daemon(node, "slurmd", "-D", "-N", node)
+
+    def kill_node(self, node: str) -> None:
+        """As if its power had failed: the daemon and all that ran on it, and the controller is told."""
+        self._daemons[node].kill()
+        self._daemons[node].wait()
+        for pid in self.processes(f"SLURMD_NODENAME={node}"):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.run("scontrol", "update", f"nodename={node}", "state=down", "reason=killed")
+
+    def _daemon(self, name: str, *command: str) -> None:
+        log = open(self.folder / f"{name}.out", "ab")  # noqa: SIM115 (the daemon's)
+        self._daemons[name] = subprocess.Popen(
+            command, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent
+        )
+
+    def stop(self) -> None:
+        """Every daemon and every process of a job. Nothing is left, also after a second call."""
+        atexit.unregister(self.stop)
+        if not self.folder.exists():
+            return
+        with suppress(subprocess.SubprocessError, OSError):
+            self.run("scancel", "--full", "--signal=KILL", "--state=RUNNING", f"--user={os.getuid()}", timeout=10)
+            self.run("scancel", f"--user={os.getuid()}", timeout=10)
+            self.wait_idle(20)
+        for daemon in self._daemons.values():
+            daemon.terminate()
+        for daemon in self._daemons.values():
+            try:
+                daemon.wait(10)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+                daemon.wait()
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def processes(self, *marks: str) -> list[int]:
+        """What runs under this cluster's configuration: daemons, steps, jobs; `marks` narrow it by environment."""
+        wanted = [mark.encode() for mark in (f"SLURM_CONF={self.folder}", *marks)]
+        found = []
+        for entry in Path("/proc").iterdir():
+            with suppress(OSError):
+                environment = (entry / "environ").read_bytes() if entry.name.isdigit() else b""
+                if environment and int(entry.name) != os.getpid() and all(mark in environment for mark in wanted):
+                    found.append(int(entry.name))
+        return found
+
+    def run(self, *command: str, timeout: float = 60, check: bool = True) -> str:
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=timeout)
+        if check and done.returncode:
+            raise RuntimeError(f"{command}: {done.stderr}")
+        return done.stdout
+
+    def states(self) -> dict[str, str]:
+        lines = self.run("sinfo", "-h", "-N", "-p", "h100", "-o", "%N %T", check=False).split("\n")
+        return dict(line.split() for line in lines if line.strip())
+
+    def squeue(self, fields: str = "%i %j %T", *options: str) -> list[list[str]]:
+        lines = self.run("squeue", "-h", "-r", "-o", fields, *options, check=False).split("\n")
+        return [line.split() for line in lines if line.strip()]
+
+    def wait_for(self, happened: Callable[[], object], timeout: float, what: str) -> None:
+        deadline = time.monotonic() + timeout
+        while not happened():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not within {timeout} s: {what}; the queue: {self.squeue('%i %j %T %r %N')}")
+            time.sleep(0.2)
+
+    def wait_idle(self, timeout: float) -> None:
+        self.wait_for(lambda: not self.squeue(), timeout, "an empty queue")
+
+    def hurry(self) -> None:
+        """Slurm lets a requeued job wait two minutes; tests don't."""
+        for job, state in self.squeue("%i %T", "--state=PENDING"):
+            if state == "PENDING":
+                self.run("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
+
+    def wait_hurried(self, timeout: float) -> None:
+        def idle() -> bool:
+            self.hurry()
+            return not self.squeue()
+
+        self.wait_for(idle, timeout, "an empty queue")
+
+    def clear(self) -> None:
+        """As before the first job."""
+        for node in ("n1", "n2"):
+            self.run("scontrol", "update", f"nodename={node}", "state=resume", check=False)
+        self.run("scancel", f"--user={os.getuid()}", check=False)
+        self.wait_idle(60)
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)

@@ -1,0 +1,159 @@
+"""Editors and scorers that misbehave on purpose; each is told how by its params."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageChops
+
+from slurm_bench.editors.base import Edited, EditRequest
+from slurm_bench.scorers.base import Scored, ScoreRequest
+
+
+def once(folder: str, name: str) -> bool:
+    """True for the first to ask, of all processes."""
+    try:
+        Path(folder, name).open("x").close()
+    except FileExistsError:
+        return False
+    return True
+
+
+class Tint:
+    """Adds a colour drawn from the seed, so that a wrong seed shows. `delay` in seconds a sample."""
+
+    def __init__(self, delay: float = 0.0, fail: Sequence[str] = (), strength: int = 1) -> None:
+        self.delay, self.fail, self.strength = delay, set(fail), strength
+
+    def edit(self, batch: Sequence[EditRequest]) -> list[Edited | Exception]:
+        return [self.one(request) for request in batch]
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        time.sleep(self.delay)
+        if request.id in self.fail:
+            return ValueError(f"{request.id} fails always")
+        colour = tuple((request.seed * self.strength >> shift) & 255 for shift in (0, 8, 16))
+        image = request.image.convert("RGB")
+        facts = {"gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), "pid": os.getpid()}
+        return Edited(ImageChops.add_modulo(image, Image.new("RGB", image.size, colour)), facts)
+
+
+class DiesOnce(Tint):
+    """Kills its own process with `number` at sample `at`, once for the whole run."""
+
+    def __init__(self, marks: str, at: str, number: int = signal.SIGKILL, delay: float = 0.0) -> None:
+        super().__init__(delay)
+        self.marks, self.at, self.number = marks, at, number
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        if request.id == self.at and once(self.marks, "died"):
+            os.kill(os.getpid(), self.number)
+            time.sleep(5)
+        return super().one(request)
+
+
+class Starved(Tint):
+    """Out of memory beyond `fits` samples at once. Its images must not show it."""
+
+    def __init__(self, fits: int) -> None:
+        super().__init__()
+        self.fits = fits
+
+    def edit(self, batch: Sequence[EditRequest]) -> list[Edited | Exception]:
+        if len(batch) > self.fits:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().edit(batch)
+
+
+class PoisonedOnce(Tint):
+    """Loses its GPU at sample `at`, once for the whole run, as CUDA does: every later call fails too."""
+
+    def __init__(self, marks: str, at: str) -> None:
+        super().__init__()
+        self.marks, self.at, self.lost = marks, at, False
+
+    def edit(self, batch: Sequence[EditRequest]) -> list[Edited | Exception]:
+        self.lost |= any(r.id == self.at for r in batch) and once(self.marks, "poisoned")
+        if self.lost:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        return super().edit(batch)
+
+
+class FailsOnce(Tint):
+    """Each sample's first try fails; the second comes right."""
+
+    def __init__(self, marks: str) -> None:
+        super().__init__()
+        self.marks = marks
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        if once(self.marks, f"tried-{request.seed}"):
+            raise OSError("the network blinked")
+        return super().one(request)
+
+
+class Unloadable(Tint):
+    def load(self) -> None:
+        raise RuntimeError("no such weights")
+
+
+class Loads(Tint):
+    """Notes when it began and ended loading."""
+
+    def __init__(self, marks: str, seconds: float) -> None:
+        super().__init__()
+        self.marks, self.seconds = marks, seconds
+
+    def load(self) -> None:
+        start = time.monotonic()
+        time.sleep(self.seconds)
+        Path(self.marks, f"load-{os.getpid()}").write_text(f"{start} {time.monotonic()}")
+
+
+class WrongAnswers(Tint):
+    """Each sample gets another kind of nonsense, told by its index in the id."""
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        kinds = [None, "an image", Image.new("RGB", (0, 5)), Edited(request.image, {"bad": float("nan")})]
+        n = int(request.id.rsplit("-", 1)[-1])
+        return kinds[n] if n < len(kinds) else super().one(request)  # type: ignore[return-value]
+
+
+class Brightness:
+    """The edited image's mean, 0 to 255: equal images, equal scores."""
+
+    score_range = (0, 255)
+
+    def score(self, batch: Sequence[ScoreRequest]) -> list[dict[str, float]]:
+        return [{"brightness": _mean(r.edited), "distance": abs(_mean(r.edited) - _mean(r.source))} for r in batch]
+
+
+class Judge:
+    """Says what it is told to for each sample: a number, NaN, out of range, or nothing that parses."""
+
+    score_range = (0, 10)
+
+    def __init__(self, answers: dict[str, float | str]) -> None:
+        self.answers = answers
+
+    def score(self, batch: Sequence[ScoreRequest]) -> list[Scored]:
+        replies = [self.answers.get(request.id, 5.0) for request in batch]
+        return [
+            Scored({}, raw=reply, parse="no score in the reply")
+            if isinstance(reply, str) and reply != "nan"
+            else Scored({"overall": float(reply)}, raw=str(reply))
+            for reply in replies
+        ]
+
+
+class NotAnEditor:
+    pass
+
+
+def _mean(image: Image.Image) -> float:
+    histogram = image.convert("L").histogram()
+    return sum(level * count for level, count in enumerate(histogram)) / sum(histogram)

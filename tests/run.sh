@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Installs what the tests need, and runs them. Any words are handed to pytest.
+# Slurm comes from Debian's packages where this user may install them; else the tests on a cluster are skipped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+have_slurm() {
+  PATH="$PATH:/usr/sbin:/sbin"
+  command -v sbatch && command -v slurmctld && command -v slurmd
+}
+
+install_slurm() {
+  local root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    sudo -n true 2>/dev/null || return 1
+    root=(sudo -n)
+  fi
+  command -v apt-get >/dev/null || return 1
+  # RUNLEVEL=1 keeps Debian from starting the daemons: the tests start their own, with their own configuration.
+  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+  "${root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+    apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client
+}
+
+if ! have_slurm >/dev/null; then
+  echo "installing Slurm from the distribution's packages"
+  install_slurm </dev/null >/dev/null 2>&1 && have_slurm >/dev/null ||
+    echo "Slurm can't be installed here (that needs root, or sudo without a password): its tests will be skipped"
+fi
+
+if [ -n "${VIRTUAL_ENV:-}" ]; then
+  python="$VIRTUAL_ENV/bin/python"
+else
+  [ -x .venv/bin/python ] || python3 -m venv .venv
+  python=.venv/bin/python
+fi
+"$python" -m pip install -q --disable-pip-version-check -e ".[test]"
+
+"$python" -m ruff check .
+"$python" -m ruff format --check -q .
+"$python" -m pytest "$@"

@@ -1,0 +1,149 @@
+"""What sbatch is asked for, what the chain does next, which nodes are left out: pure, without a cluster."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm_bench.cluster.chain import Step, first_step, next_step
+from slurm_bench.cluster.health import bad_nodes
+from slurm_bench.cluster.queue import outside_a_job
+from slurm_bench.cluster.sbatch import sbatch_parameters
+from slurm_bench.config import Config
+from slurm_bench.run.attempts import Attempt
+from slurm_bench.run.layout import RunDir
+from slurm_bench.run.plan import Sample
+from slurm_bench.run.records import Outcome, State
+from slurm_bench.stages.journal import DONE, FAILED, STOPPED, TaskEnd
+
+
+def ask(options: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return sbatch_parameters(options, job_name="r.edit-001", python_path="/opt/my bench", **more)
+
+
+def test_an_array_asks_for_one_gpu_a_task_and_all_tasks_at_once() -> None:
+    assert ask({"partition": "h100", "time": "04:00:00"}, slices=600) == {
+        "job_name": "r.edit-001",
+        "signal_delay_s": 90,
+        "array_parallelism": 600,
+        "setup": ["export PYTHONPATH='/opt/my bench'${PYTHONPATH:+:$PYTHONPATH}"],
+        "additional_parameters": {"partition": "h100", "time": "04:00:00", "gres": "gpu:1"},
+    }
+
+
+def test_the_finishing_job_waits_for_the_whole_array() -> None:
+    assert ask({}, after="42")["additional_parameters"] == {"gres": "gpu:1", "dependency": "afterany:42"}
+
+
+def test_strict_waits_for_success_and_does_not_hang() -> None:
+    flags = ask({}, after="42", strict=True)["additional_parameters"]
+    assert flags == {"gres": "gpu:1", "dependency": "afterok:42", "kill-on-invalid-dep": "yes"}
+
+
+@pytest.mark.parametrize("option", ["gres", "gpus", "gpus_per_node", "gpus_per_task", "gpus-per-node"])
+def test_the_users_own_way_to_ask_for_a_gpu_is_kept(option: str) -> None:
+    flags = ask({option: "h100:1"})["additional_parameters"]
+    assert flags == {option.replace("_", "-"): "h100:1"}
+
+
+def test_every_other_option_goes_through() -> None:
+    options = {
+        "account": "0012",
+        "exclusive": True,
+        "requeue": False,
+        "mem": None,
+        "cpus_per_task": 8,
+        "setup": ["module load x"],
+    }
+    parameters = ask(options)
+    flags = {"account": "0012", "exclusive": True, "cpus-per-task": 8, "gres": "gpu:1"}
+    assert parameters["additional_parameters"] == flags
+    assert parameters["setup"][-1] == "module load x"
+    assert parameters["srun_args"] == ["--cpus-per-task=8"]
+
+
+def test_left_out_nodes_join_those_of_the_user() -> None:
+    assert ask({"exclude": "n7"}, exclude=["n1", "n2"])["additional_parameters"]["exclude"] == "n7,n1,n2"
+
+
+def test_a_job_that_submits_hands_down_nothing_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    with outside_a_job():
+        assert "SLURM_JOB_ID" not in os.environ
+        assert os.environ["SLURM_CONF"] == "/etc/slurm.conf"
+    assert os.environ["SLURM_JOB_ID"] == "7"
+
+
+OK, ONCE = {"status": "ok", "sha256": "x"}, {"error": {"type": "E", "message": "m"}, "tries": 1}
+
+
+def state(edits: list[Outcome], scores: list[Outcome] | None = None) -> State:
+    samples = [Sample(n, f"s-{n}", "c", "i", ("x",), n) for n in range(len(edits))]
+    scores = scores or [Outcome() for _ in edits]
+    return State(samples, {s.id: edits[s.index] for s in samples}, {s.id: {"j": scores[s.index]} for s in samples})
+
+
+def attempt(stage: str, samples: list[str], retry: int = 0, number: int = 1) -> Attempt:
+    return Attempt(stage, number, tuple(samples), 1, "slurm", retry, 0.0, "h", 1, 1)
+
+
+def test_a_person_who_asks_gets_all_that_is_missing_also_what_failed() -> None:
+    twice = Outcome(errors=[ONCE, ONCE])
+    assert first_step(state([Outcome(ok=OK), twice, Outcome()])) == Step("edit", ["s-1", "s-2"], 0)
+    assert first_step(state([Outcome(ok=OK)] * 2)) == Step("score", ["s-0", "s-1"], 0)
+    assert first_step(state([Outcome(ok=OK)], [Outcome(ok=OK)])) is None
+
+
+def test_the_chain_tries_the_missing_again_at_most_retries_times() -> None:
+    now = state([Outcome(ok=OK), Outcome(), Outcome(errors=[ONCE])])
+    config = Config(retries=2)
+    assert next_step(now, [attempt("edit", ["s-0", "s-1", "s-2"], 1)], [], config) == Step("edit", ["s-1", "s-2"], 2)
+    assert next_step(now, [attempt("edit", ["s-1", "s-2"], 2)], [], config) == Step("score", ["s-0"], 0)
+    assert next_step(now, [attempt("edit", ["s-0"], 0)], [], Config(retries=0)) == Step("score", ["s-0"], 0)
+
+
+def test_what_failed_the_same_way_twice_is_left_alone() -> None:
+    now = state([Outcome(ok=OK), Outcome(errors=[ONCE, ONCE])], [Outcome(ok=OK), Outcome()])
+    assert next_step(now, [attempt("edit", ["s-0", "s-1"])], [], Config()) is None
+
+
+def test_after_a_plug_in_refused_to_start_there_is_no_retry() -> None:
+    assert next_step(state([Outcome()]), [attempt("edit", ["s-0"])], ["edit-001"], Config()) is None
+
+
+def test_scores_are_retried_like_edits_and_new_images_start_anew() -> None:
+    now = state([Outcome(ok=OK), Outcome(ok=OK)])
+    edit = attempt("edit", ["s-0", "s-1"])
+    assert next_step(now, [edit, attempt("score", ["s-0", "s-1"], 1)], [], Config()) == Step("score", ["s-0", "s-1"], 2)
+    assert next_step(now, [edit, attempt("score", ["s-0", "s-1"], 2)], [], Config()) is None
+    assert next_step(now, [edit, attempt("score", ["s-0"], 2)], [], Config()) == Step("score", ["s-0", "s-1"], 0)
+
+
+def end(node: str, how: str | None, message: str = "") -> TaskEnd:
+    return TaskEnd("edit", 1, 0, node, how, message, [])
+
+
+@pytest.mark.parametrize(
+    ("ends", "bad"),
+    [
+        ([end("n1", None), end("n1", FAILED)], ["n1"]),
+        ([end("n1", None)], []),
+        ([end("n1", None), end("n1", None), *[end("n1", DONE)] * 2], []),
+        ([end("n1", STOPPED, "SIGTERM")] * 4, []),
+        ([end("n1", STOPPED, "the GPU's context is lost: x")] * 2, ["n1"]),
+        ([end("n1", None), end("n1", None), end("n2", None), end("n2", None)], []),
+        ([end("elsewhere", None), end("elsewhere", None)], []),
+    ],
+)
+def test_a_node_is_left_out_when_it_fails_repeatedly_and_others_remain(ends: list[TaskEnd], bad: list[str]) -> None:
+    assert bad_nodes(ends, ["n1", "n2"]) == bad
+
+
+def test_two_runs_of_one_name_are_told_apart_in_the_queue() -> None:
+    one, two = (attempt("edit", ["s"]).job_names(RunDir(Path(p))) for p in ("/a/run, x", "/b/run, x"))
+    assert set(one).isdisjoint(two)
+    assert all("," not in name and " " not in name for name in one)

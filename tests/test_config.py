@@ -1,0 +1,117 @@
+"""Bad input gets one line that names the file, the key and the nearest right name, before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers import launch, make_benchmark, make_config
+
+from slurm_bench.config import config_hash, differences, dump, load_config
+from slurm_bench.errors import UserError
+from slurm_bench.plugins import check_plugins
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "my.yaml"
+    scorers = "" if "scorers:" in text else "scorers: {s: {class_path: tests.plugins.Brightness}}\n"
+    file.write_text("editor: {class_path: tests.plugins.Tint}\n" + scorers + text)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("gpu: 3", ["my.yaml", "'gpu'", "'gpus'"]),
+        ("data: {raeder: jsonl}", ["my.yaml", "data.raeder", "'reader'"]),
+        ("scorers: {s: {classpath: x}}", ["scorers.s.classpath", "'class_path'"]),
+        ("gpus: many", ["my.yaml", "gpus"]),
+        ("gpus: 0", ["gpus", "at least 1"]),
+        ("retries: -1", ["retries", "at least 0"]),
+        ("data: {limit: 0}", ["data.limit"]),
+        ("gpus: 1\ngpus: 2", ["my.yaml", "'gpus'", "twice"]),
+        ("gpus: [", ["my.yaml", "not YAML"]),
+        ("data: {path: nowhere.json}", ["data.path", "nowhere.json"]),
+        ("scorers: {'a b': {class_path: x.Y}}", ["scorers.a b"]),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(tmp_path: Path, text: str, words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config(write(tmp_path, text))
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_missing_file_names_the_ones_there(tmp_path: Path) -> None:
+    write(tmp_path, "")
+    with pytest.raises(UserError, match=r"did you mean 'my\.yaml'"):
+        load_config(tmp_path / "mine.yaml")
+
+
+def test_words_win_over_the_file(tmp_path: Path) -> None:
+    words = ["gpus=5", "editor.params.steps=28", "data.categories=[physical,causal]", "data.limit=null"]
+    config = load_config(write(tmp_path, "gpus: 3"), words)
+    assert config.gpus == 5
+    assert config.editor.params == {"steps": 28}
+    assert config.data.categories == ["physical", "causal"]
+
+
+@pytest.mark.parametrize("text", ["12:00:00", "04:00:00", "1-12:00:00", "90"])
+def test_a_time_is_not_read_as_a_number_in_base_60(tmp_path: Path, text: str) -> None:
+    assert load_config(write(tmp_path, ""), [f"slurm.time={text}"]).slurm["time"] == text
+    assert str(load_config(write(tmp_path, f"slurm: {{time: {text}}}")).slurm["time"]) == text
+
+
+def test_an_account_with_leading_zeros_stays_as_typed(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, ""), ["slurm.account=0012"]).slurm["account"] == "0012"
+
+
+def test_what_was_dumped_loads_as_the_same(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "slurm: {time: '12:00:00', account: '0012'}\nseed: 7"))
+    (tmp_path / "again.yaml").write_text(dump(config))
+    again = load_config(tmp_path / "again.yaml")
+    assert again == config
+    assert config_hash(again) == config_hash(config)
+
+
+def test_only_what_decides_the_results_counts_as_a_difference(tmp_path: Path) -> None:
+    file = write(tmp_path, "")
+    config = load_config(file)
+    assert differences(config, load_config(file, ["gpus=9", "slurm.qos=x", "retries=0", "batch_size=4"])) == []
+    assert differences(config, load_config(file, ["seed=1"])) == ["seed: 0 → 1"]
+    assert config_hash(config) != config_hash(load_config(file, ["editor.params.delay=1"]))
+
+
+@pytest.mark.parametrize(
+    ("class_path", "words"),
+    [
+        ("tests.plugins.Tnit", ["editor.class_path", "'Tint'"]),
+        ("tests.plugin.Tint", ["editor.class_path", "tests.plugin"]),
+        ("tests.plugins.NotAnEditor", ["editor.class_path", "'edit'"]),
+        ("Tint", ["editor.class_path", "package.module.Name"]),
+    ],
+)
+def test_a_class_that_cannot_serve_is_refused(tmp_path: Path, class_path: str, words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        check_plugins(load_config(write(tmp_path, ""), [f"editor.class_path={class_path}"]))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_wrong_parameter_names_the_right_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"'editor\.params'.*did you mean 'delay'"):
+        check_plugins(load_config(write(tmp_path, ""), ["editor.params.dealy=1"]))
+
+
+def test_a_refusal_leaves_no_run_behind_and_shows_no_traceback(tmp_path: Path) -> None:
+    config = make_config(tmp_path / "c.yaml", make_benchmark(tmp_path / "bench", 2), editor="Tnit")
+    done = launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "local")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "'Tint'" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_usage_exits_2() -> None:
+    assert launch("--gpsu", "3").returncode == 2

@@ -1,0 +1,247 @@
+"""The local and debug executors: the same stages, the same folder, the same bytes; killed and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import REPO, assert_whole, attempts, images, launch, make_benchmark, make_config, rows, run_dir, summary
+
+from slurm_bench.cluster.local import Local
+from slurm_bench.config import Config
+from slurm_bench.run.records import read_records
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 6, 7])
+def test_any_number_of_slices_gives_the_same_bytes(tmp_path: Path, bench: Path, undisturbed: Path, gpus: int) -> None:
+    config = make_config(tmp_path / "c.yaml", bench, batch_size=gpus, score_batch_size=gpus)
+    done = launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "local", "--gpus", gpus)
+    assert done.returncode == 0, done.stderr
+    assert_whole(tmp_path / "run", undisturbed)
+    assert attempts(tmp_path / "run")[0]["slices"] == gpus
+    assert f"idx % {gpus}" in done.stdout
+    assert "report.md" in done.stdout
+    assert "physical" in done.stdout
+
+
+def test_another_order_and_a_filter_change_no_image(tmp_path: Path, bench: Path, undisturbed: Path) -> None:
+    lines = bench.read_text().splitlines()
+    random.Random(1).shuffle(lines)
+    shuffled = bench.with_name("shuffled.jsonl")
+    shuffled.write_text("\n".join(lines) + "\n")
+    config = make_config(tmp_path / "c.yaml", shuffled)
+    words = ("data.categories=[causal,social]", "--executor", "debug")
+    assert launch("--config", config, "--run-dir", tmp_path / "run", *words).returncode == 0
+    found = images(tmp_path / "run")
+    assert 0 < len(found) < 24
+    assert found.items() <= images(undisturbed).items()
+
+
+def test_killed_at_any_moment_it_goes_on_where_it_was(tmp_path: Path, bench: Path, undisturbed: Path) -> None:
+    config = make_config(tmp_path / "c.yaml", bench, "Tint", {"delay": 0.1})
+    command = [sys.executable, "launch.py", "--config", config, "--run-dir", tmp_path / "run", "--executor", "local"]
+    for patience in (0.3, 1.4, 1.8, 2.2):
+        launcher = subprocess.Popen(
+            list(map(str, command)), cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(patience)
+        launcher.kill()
+        launcher.wait()
+        wait_for_tasks(tmp_path / "run")
+        done_before = images(tmp_path / "run")
+    done = launch(*command[2:])
+    assert done.returncode == 0, done.stderr
+    ok = [r["id"] for r in read_records(run_dir(tmp_path / "run"), "edit") if r["status"] == "ok"]
+    assert len(ok) == len(set(ok)), "something was done twice"
+    assert done_before.items() <= images(undisturbed).items()
+    # the editor's delay is a parameter, the image isn't: compare with the run that had none
+    assert images(tmp_path / "run") == images(undisturbed)
+    assert rows(tmp_path / "run") == rows(undisturbed)
+
+
+def wait_for_tasks(root: Path) -> None:
+    """The launcher's death reaches its tasks by a signal; they finish what they have in hand."""
+    deadline = time.monotonic() + 20
+    while tasks_of(root):
+        assert time.monotonic() < deadline, "a task outlived its launcher"
+        time.sleep(0.1)
+
+
+def tasks_of(root: Path) -> list[str]:
+    listed = subprocess.check_output(["ps", "-eo", "args"], text=True).splitlines()
+    return [line for line in listed if "slurm_bench.cluster.job" in line and str(root) in line]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_stops_its_tasks_and_says_how_to_go_on(tmp_path: Path, bench: Path, number: int) -> None:
+    config = make_config(tmp_path / "c.yaml", bench, "Tint", {"delay": 0.3})
+    command = [sys.executable, "launch.py", "--config", config, "--run-dir", tmp_path / "run", "--executor", "local"]
+    launcher = subprocess.Popen(
+        list(map(str, command)), cwd=REPO, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    while not list((tmp_path / "run").glob("edit/images/*/*.png")):
+        time.sleep(0.1)
+    launcher.send_signal(number)
+    _, said = launcher.communicate(timeout=30)
+    assert launcher.returncode == 130
+    assert "again" in said
+    assert tasks_of(tmp_path / "run") == []
+
+
+def test_a_task_that_dies_is_healed(tmp_path: Path, bench: Path, undisturbed: Path) -> None:
+    config = make_config(tmp_path / "c.yaml", bench, "DiesOnce", {"marks": str(tmp_path), "at": "s-7"})
+    done = launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "local")
+    assert done.returncode == 0, done.stderr
+    assert_whole(tmp_path / "run", undisturbed)
+    assert [a["retry"] for a in attempts(tmp_path / "run")] == [0, 1]
+
+
+def test_what_always_fails_ends_with_3_a_report_and_an_empty_cell(tmp_path: Path, bench: Path) -> None:
+    config = make_config(tmp_path / "c.yaml", bench, "Tint", {"fail": ["s-2"]})
+    done = launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "local")
+    assert done.returncode == 3
+    assert "'s-2'" in done.stderr
+    (row,) = [row for row in rows(tmp_path / "run") if row["id"] == "s-2"]
+    assert (row["status"], row["brightness"]) == ("error", "")
+    assert "s-2 fails always" in row["error"]
+    counts = summary(tmp_path / "run")["counts"]
+    assert (counts["planned"], counts["scored"], counts["failed"], counts["missing"]) == (24, 23, 1, 0)
+    assert launch("report", tmp_path / "run").returncode == 3
+
+
+def test_a_model_that_cannot_load_is_explained(tmp_path: Path, bench: Path) -> None:
+    config = make_config(tmp_path / "c.yaml", bench, "Unloadable", retries=1)
+    done = launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "local")
+    assert done.returncode == 3
+    assert "no such weights" in done.stderr
+    assert len(attempts(tmp_path / "run")) == 2
+
+
+def test_run_on_a_finished_run_does_nothing_again(tmp_path: Path, bench: Path) -> None:
+    config = make_config(tmp_path / "c.yaml", bench, "Tint")
+    words = ("--config", config, "--run-dir", tmp_path / "run", "--executor", "local")
+    assert launch(*words).returncode == 0
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").glob("*/records/*")}
+    again = launch("--run-dir", tmp_path / "run", "--executor", "local")
+    assert again.returncode == 0
+    assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "run").glob("*/records/*")}
+    assert len(attempts(tmp_path / "run")) == 1
+
+
+def test_another_configuration_is_refused_with_the_difference_unless_forced(tmp_path: Path, bench: Path) -> None:
+    config = make_config(tmp_path / "c.yaml", bench, "Tint", {"fail": ["s-2"]})
+    words = ("--config", config, "--run-dir", tmp_path / "run", "--executor", "local")
+    assert launch(*words).returncode == 3
+    plan = (tmp_path / "run" / "plan.jsonl").read_bytes()
+    refused = launch(*words, "editor.params.fail=[]", "seed=5")
+    assert refused.returncode == 1
+    assert "editor.params.fail: ['s-2'] → []" in refused.stderr
+    assert "seed: 0 → 5" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    forced = launch(*words, "editor.params.fail=[]", "seed=5", "--force")
+    assert forced.returncode == 0, forced.stderr
+    assert (tmp_path / "run" / "plan.jsonl").read_bytes() == plan
+    assert len({row["id"] for row in rows(tmp_path / "run")}) == 24
+
+
+def test_of_two_local_launchers_at_once_one_works(tmp_path: Path, bench: Path, undisturbed: Path) -> None:
+    config = make_config(tmp_path / "c.yaml", bench, "Tint", {"delay": 0.1})
+    command = [sys.executable, "launch.py", "--config", config, "--run-dir", tmp_path / "run", "--executor", "local"]
+    both = [
+        subprocess.Popen(
+            list(map(str, command)), cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=60)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1], said
+    assert any("another launcher" in text or "still at work" in text for text in said)
+    assert images(tmp_path / "run") == images(undisturbed)
+
+
+def test_each_process_sees_its_own_gpu(tmp_path: Path, bench: Path) -> None:
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    lines = "\n".join(f"GPU-{n}, NVIDIA H100, 81559 MiB, 580.1" for n in range(2))
+    (fake / "nvidia-smi").write_text(f"#!/bin/sh\ncat <<'X'\n{lines}\nX\n")
+    (fake / "nvidia-smi").chmod(0o755)
+    env = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"} | {
+        "PATH": f"{fake}:{os.environ['PATH']}"
+    }
+    config = make_config(tmp_path / "c.yaml", bench)
+    words = ("--config", config, "--run-dir", tmp_path / "run", "--executor", "local", "--gpus", 6)
+    done = launch(*words, env=env)
+    assert done.returncode == 0, done.stderr
+    records = read_records(run_dir(tmp_path / "run"), "edit")
+    assert {(r["task"], r["info"]["gpu"]) for r in records} == {(0, "GPU-0"), (1, "GPU-1")}
+
+
+def test_without_gpus_there_are_as_many_slots_as_asked_for() -> None:
+    assert Local().slices("edit", Config(gpus=5)) == 5
+
+
+def test_a_breakpoint_works_in_debug(tmp_path: Path, bench: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "class Mine:\n    def edit(self, batch):\n        breakpoint()\n        return [r.image for r in batch]\n"
+    )
+    config = make_config(tmp_path / "c.yaml", bench)
+    words = ["--config", config, "--run-dir", tmp_path / "run", "--executor", "debug"]
+    words += ["editor.class_path=mine.Mine", "editor.params={}", "data.limit=1"]
+    done = subprocess.run(
+        [sys.executable, str(REPO / "launch.py"), *map(str, words)],
+        input="p 'here is ' + batch[0].id\nc\n",
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )
+    assert "here is s-0" in done.stdout
+    assert done.returncode == 0, done.stderr
+    assert summary(tmp_path / "run")["counts"]["unchanged"] == 1
+
+
+def test_a_plug_in_in_the_current_folder_runs_in_local_slots(tmp_path: Path) -> None:
+    bench = make_benchmark(tmp_path / "bench", 4)
+    (tmp_path / "mine.py").write_text(
+        "class Mine:\n    def edit(self, batch):\n        return [r.image.rotate(180) for r in batch]\n"
+    )
+    config = make_config(tmp_path / "c.yaml", Path("bench/bench.jsonl"))
+    command = [
+        sys.executable,
+        str(REPO / "launch.py"),
+        "--config",
+        config.name,
+        "--executor",
+        "local",
+        "--run-dir",
+        "out",
+    ]
+    command += ["editor.class_path=mine.Mine", "scorers.judge.class_path=mine.Judge"]
+    (tmp_path / "mine.py").open("a").write(
+        "class Judge:\n    def score(self, batch):\n        return [{'quality': 0.5} for r in batch]\n"
+    )
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert bench.exists()
+    assert summary(tmp_path / "out")["categories"]["physical"]["mean"] == 0.5
+
+
+def test_status_counts_by_stage_and_task(undisturbed: Path) -> None:
+    found = json.loads(launch("status", undisturbed, "--json").stdout)
+    assert found["counts"] == {"planned": 24, "edited": 24, "scored": 24, "failed": 0, "missing": 0}
+    (edit, score) = found["attempts"]
+    assert [task["ok"] for task in edit["tasks"]] == [24]
+    assert score["attempt"] == "score-001"
+    assert "24/24" in launch("status", undisturbed).stdout
+
+
+def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path) -> None:
+    for verb in ("status", "report", "resubmit", "cancel"):
+        done = launch(verb, tmp_path)
+        assert done.returncode == 1
+        assert "not a run folder" in done.stderr
+        assert done.stderr.count("\n") == 1

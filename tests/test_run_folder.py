@@ -1,0 +1,207 @@
+"""Slices, seeds, names, records and claims: the laws of the run folder."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import REPO
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slurm_bench.run.attempts import claim, close, next_number, process_start, read_attempts
+from slurm_bench.run.durable import LineWriter, create_once, read_lines, write_atomic
+from slurm_bench.run.layout import RunDir, fan, safe_name
+from slurm_bench.run.plan import Sample
+from slurm_bench.run.records import open_manifest, read_records, read_state
+from slurm_bench.run.slices import seed_of, slice_of
+
+HOSTILE = ["a/b", "../../etc/passwd", "/abs", "nul\0byte", "x" * 300, ".", "..", "", "日本", "\udc80", "a\nb", "CON"]
+
+
+@given(st.integers(0, 300), st.integers(1, 40))
+def test_slices_share_nothing_and_leave_nothing(count: int, slices: int) -> None:
+    parts = [slice_of(range(count), task, slices) for task in range(slices)]
+    assert sorted(i for part in parts for i in part) == list(range(count))
+    assert all(i % slices == task for task, part in enumerate(parts) for i in part)
+
+
+def test_a_seed_is_the_same_in_every_process_and_for_ever() -> None:
+    program = "from slurm_bench.run.slices import seed_of; print(seed_of('car-7', 3))"
+    seeds = {subprocess.check_output([sys.executable, "-c", program], cwd=REPO) for _ in range(2)}
+    assert seeds == {f"{seed_of('car-7', 3)}\n".encode()}
+    assert seed_of("car-7", 3) == 4216380784
+    assert len({seed_of(f"s-{n}", base) for n in range(500) for base in range(2)}) == 1000
+
+
+@given(st.text(max_size=400))
+def test_no_id_becomes_a_path(sample_id: str) -> None:
+    assert_safe(sample_id)
+
+
+@pytest.mark.parametrize("sample_id", HOSTILE)
+def test_no_hostile_id_becomes_a_path(sample_id: str) -> None:
+    assert_safe(sample_id)
+
+
+def assert_safe(sample_id: str) -> None:
+    name = safe_name(sample_id)
+    assert len(name) < 80
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+    path = Path("/run") / RunDir(Path("/run")).image(sample_id)
+    assert path.parts[:4] == ("/", "run", "edit", "images")
+    assert path.parts[4] == fan(sample_id)
+
+
+def test_ids_that_look_alike_get_different_names() -> None:
+    assert len({safe_name(i) for i in [*HOSTILE, "a-b", "a b", "A/b", "a/B"]}) == len(HOSTILE) + 4
+
+
+def samples(*ids: str) -> list[Sample]:
+    return [Sample(n, i, "physical", "do", ("x.png",), seed_of(i, 0)) for n, i in enumerate(ids)]
+
+
+def ok(sample_id: str, attempt: int = 1, sha: str = "aa") -> dict[str, Any]:
+    return {"id": sample_id, "status": "ok", "sha256": sha, "image": "i.png", "attempt": attempt, "seconds": 1.0}
+
+
+def failed(sample_id: str, message: str, tries: int = 1) -> dict[str, Any]:
+    return {"id": sample_id, "status": "error", "error": {"type": "E", "message": message}, "tries": tries}
+
+
+def write_manifest(run: RunDir, stage: str, attempt: int, *records: dict[str, Any], tail: bytes = b"") -> None:
+    writer, restart = open_manifest(run, stage, attempt, 0)
+    for record in records:
+        writer.write(record)
+    writer.close()
+    with open(run.manifest(stage, attempt, 0, restart), "ab") as file:
+        file.write(tail)
+
+
+def test_a_torn_last_line_and_repeats_are_passed_over(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    write_manifest(run, "edit", 1, ok("a"), ok("a", sha="bb"), tail=b'{"id": "b", "status": "ok", "sha')
+    write_manifest(run, "edit", 2, failed("a", "later"), tail=b"\xff\xfe\n[1]\nnull\n")
+    state = read_state(run, samples("a", "b"), ["s"])
+    assert state.edits["a"].ok is not None
+    assert state.edits["a"].ok["sha256"] == "bb"
+    assert state.edits["a"].error is None
+    assert state.to_edit() == ["b"]
+
+
+def test_the_newest_ok_record_wins(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    write_manifest(run, "edit", 10, ok("a", 10, "new"))
+    write_manifest(run, "edit", 9, ok("a", 9, "old"))
+    outcome = read_state(run, samples("a"), ["s"]).edits["a"].ok
+    assert outcome is not None
+    assert outcome["sha256"] == "new"
+
+
+def test_a_score_of_another_image_does_not_count(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    score = {"id": "a", "status": "ok", "scores": {"q": 1.0}, "scorer": "s", "edit_sha256": "aa"}
+    write_manifest(run, "edit", 1, ok("a", sha="aa"))
+    write_manifest(run, "score", 1, score)
+    assert read_state(run, samples("a"), ["s"]).to_score() == []
+    assert read_state(run, samples("a"), ["s", "another"]).to_score() == ["a"]
+    write_manifest(run, "edit", 2, ok("a", sha="bb"))
+    assert read_state(run, samples("a"), ["s"]).to_score() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("errors", "settled"),
+    [
+        ([failed("a", "x")], False),
+        ([failed("a", "x", tries=2)], True),
+        ([failed("a", "x"), failed("a", "x")], True),
+        ([failed("a", "x"), failed("a", "y")], False),
+        ([failed("a", "tried to allocate 2.1 GiB"), failed("a", "tried to allocate 33 GiB")], False),
+        ([failed("a", "freed 21 bytes"), failed("a", "freed 3 bytes")], True),
+    ],
+)
+def test_failing_twice_in_the_same_way_settles_it(tmp_path: Path, errors: list[dict[str, Any]], settled: bool) -> None:
+    run = RunDir(tmp_path)
+    for number, record in enumerate(errors, 1):
+        write_manifest(run, "edit", number, record)
+    assert read_state(run, samples("a"), ["s"]).edits["a"].settled is settled
+
+
+def test_each_process_writes_a_manifest_of_its_own(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    first, restart_1 = open_manifest(run, "edit", 1, 3)
+    second, restart_2 = open_manifest(run, "edit", 1, 3)
+    first.write(ok("a"))
+    second.write(ok("b"))
+    assert (restart_1, restart_2) == (0, 1)
+    assert (run.records("edit") / "001-0003.jsonl").exists()
+    assert {record["id"] for record in read_records(run, "edit")} == {"a", "b"}
+
+
+def test_a_record_is_whole_on_disk_when_write_returns(tmp_path: Path) -> None:
+    writer = LineWriter(tmp_path / "r.jsonl")
+    writer.write({"id": "a\nb\u2028", "n": 1.5})
+    assert read_lines(tmp_path / "r.jsonl") == [{"id": "a\nb\u2028", "n": 1.5}]
+    with pytest.raises(ValueError, match="JSON"):
+        writer.write({"id": "a", "score": float("nan")})
+
+
+def test_an_atomic_write_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "deep" / "f", b"old")
+    write_atomic(tmp_path / "deep" / "f", b"new")
+    assert (tmp_path / "deep" / "f").read_bytes() == b"new"
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["f"]
+
+
+def _race(folder: str, barrier: Any, won: Any) -> None:
+    barrier.wait()
+    if claim(RunDir(Path(folder)), "edit", ["a"], 1, "local", 0, 1) is not None:
+        with won.get_lock():
+            won.value += 1
+
+
+def test_of_many_that_claim_at_once_one_wins(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    barrier, won = context.Barrier(8), context.Value("i", 0)
+    racers = [context.Process(target=_race, args=(str(tmp_path), barrier, won)) for _ in range(8)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    assert won.value == 1
+    assert not create_once(tmp_path / "attempts" / "edit-001.json", b"{}")
+    assert [p.name for p in (tmp_path / "attempts").iterdir()] == ["edit-001.json"]
+
+
+def test_an_attempt_is_read_back_with_its_end(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    first = claim(run, "edit", ["a", "b", "c"], 7, "local", 0, 1)
+    assert first is not None
+    assert first.slices == 3
+    assert first.launcher_lives() is True
+    close(run, first)
+    (attempt,) = read_attempts(run)
+    assert attempt.closed
+    assert attempt.samples == ("a", "b", "c")
+    assert next_number([attempt], "edit") == 2
+    assert next_number([attempt], "score") == 1
+
+
+def test_a_dead_process_is_told_from_its_pids_next_owner() -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    start = process_start(child.pid)
+    child.kill()
+    child.wait()
+    assert start is not None
+    assert process_start(child.pid) != start
+
+
+def test_a_plan_line_has_the_contracts_fields() -> None:
+    row = json.loads(json.dumps(samples("a")[0].to_json()))
+    assert {"index", "id", "category", "instruction", "source", "seed"} <= row.keys()
+    assert Sample.from_json(row) == samples("a")[0]

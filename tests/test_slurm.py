@@ -1,0 +1,376 @@
+"""The whole toolkit on a real Slurm cluster, and everything that may die on the way."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import SlurmCluster
+from helpers import REPO, assert_whole, attempts, images, launch, make_config, rows, run_dir, summary
+
+from slurm_bench.run.plan import read_plan
+from slurm_bench.run.records import manifests, read_records
+from slurm_bench.stages.journal import read_journals
+
+
+class Bed:
+    """A run folder on the test cluster, and the words to launch it."""
+
+    def __init__(self, slurm: SlurmCluster, folder: Path, bench: Path) -> None:
+        self.slurm, self.folder, self.bench, self.root = slurm, folder, bench, folder / "run"
+
+    def config(self, editor: str = "Tint", params: dict[str, Any] | None = None, **more: Any) -> None:
+        make_config(self.folder / "c.yaml", self.bench, editor, params, **more)
+
+    def launch(self, *words: object, gpus: int = 6) -> subprocess.CompletedProcess[str]:
+        where = ("--config", self.folder / "c.yaml", "--run-dir", self.root, "--partition", "h100")
+        return launch(*where, "--gpus", gpus, *words, env=self.slurm.env)
+
+    def submitted(self, *words: object, gpus: int = 6) -> subprocess.CompletedProcess[str]:
+        done = self.launch(*words, gpus=gpus)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def verb(self, verb: str, *words: object) -> subprocess.CompletedProcess[str]:
+        return launch(verb, self.root, *words, env=self.slurm.env)
+
+    def marks(self) -> str:
+        (self.folder / "marks").mkdir(exist_ok=True)
+        return str(self.folder / "marks")
+
+    def edited(self) -> int:
+        return len(images(self.root)) if (self.root / "edit").exists() else 0
+
+    def finish_log(self) -> str:
+        job = attempts(self.root)[-1]["finish_job_id"] or attempts(self.root, "score")[-1]["finish_job_id"]
+        return "".join(f.read_text() for f in (self.root / "logs" / "submitit").glob(f"{job}_*.err"))
+
+    def exit_code(self, job: str) -> str:
+        found = re.search(r"ExitCode=(\S+)", self.slurm.run("scontrol", "show", "job", job))
+        assert found is not None
+        return found.group(1)
+
+
+@pytest.fixture
+def bed(slurm: SlurmCluster, tmp_path: Path, bench: Path) -> Bed:
+    return Bed(slurm, tmp_path, bench)
+
+
+def test_one_command_submits_an_array_and_the_job_that_finishes(bed: Bed, undisturbed: Path) -> None:
+    bed.config("Tint", {"delay": 0.3})
+    done = bed.submitted()
+    (attempt,) = attempts(bed.root)
+    for expected in (str(bed.root), attempt["job_id"], attempt["finish_job_id"], "idx % 6", "task 5: 4 samples"):
+        assert expected in done.stdout
+    assert "status" in done.stdout
+    assert len([j for j in bed.slurm.squeue("%i") if j[0].startswith(f"{attempt['job_id']}_")]) == 6
+    dependency = bed.slurm.run("squeue", "-h", "-j", attempt["finish_job_id"], "-o", "%E")
+    assert dependency.startswith("afterany:")
+    bed.slurm.wait_idle(90)
+    assert_whole(bed.root, undisturbed)
+    records = read_records(run_dir(bed.root), "edit")
+    assert {record["task"] for record in records} == set(range(6))
+    by_node: dict[str, set[str]] = {}
+    for record in records:
+        assert record["info"]["gpu"] in ("0", "1", "2", "3")
+    for end in read_journals(run_dir(bed.root), "edit"):
+        by_node.setdefault(end.node, set()).add(str(end.task))
+    assert set(by_node) <= {"n1", "n2"}
+    assert bed.exit_code(attempt["finish_job_id"]) == "0:0"
+    assert json.loads(bed.verb("status", "--json").stdout)["counts"]["scored"] == 24
+
+
+def test_each_task_sees_one_gpu_of_its_own(bed: Bed) -> None:
+    bed.config("Tint", {"delay": 1})
+    bed.submitted()
+    bed.slurm.wait_idle(90)
+    seen = {(r["task"], r["info"]["gpu"]) for r in read_records(run_dir(bed.root), "edit")}
+    nodes = {end.task: end.node for end in read_journals(run_dir(bed.root), "edit")}
+    assert len(seen) == 6
+    assert len({(nodes[task], gpu) for task, gpu in seen}) == 6
+
+
+def test_slurms_options_pass_through(bed: Bed) -> None:
+    bed.config()
+    done = bed.submitted("--time", "00:12:00", "slurm.comment=for the paper", "slurm.nice=10", "--nodelist", "n2")
+    (attempt,) = attempts(bed.root)
+    shown = bed.slurm.run("scontrol", "show", "job", attempt["finish_job_id"])
+    assert "TimeLimit=00:12:00" in shown
+    assert "Comment=for the paper" in shown
+    assert "NodeList=n2" in shown
+    assert done.returncode == 0
+
+
+def test_wait_stays_until_the_end_and_gives_the_runs_exit_code(bed: Bed, undisturbed: Path) -> None:
+    bed.config("Tint", {"fail": ["s-3"]}, retries=0)
+    done = bed.launch("--wait", gpus=2)
+    assert done.returncode == 3
+    assert "'s-3'" in done.stderr
+    assert "by category" in done.stdout
+    assert summary(bed.root)["counts"] | {"unchanged": 0} == {
+        "planned": 24, "edited": 23, "scored": 23, "failed": 1, "missing": 0, "unchanged": 0
+    }
+
+
+def test_a_task_killed_in_mid_write_is_healed(bed: Bed, undisturbed: Path) -> None:
+    bed.config("DiesOnce", {"marks": bed.marks(), "at": "s-20"})
+    bed.submitted()
+    bed.slurm.wait_idle(120)
+    assert_whole(bed.root, undisturbed)
+    assert [a["retry"] for a in attempts(bed.root)] == [0, 1]
+    assert attempts(bed.root)[1]["samples"] in (["s-20"], ["s-14", "s-20"])  # s-14 if the kill hit its writing
+
+
+def test_a_cancelled_task_is_healed(bed: Bed, undisturbed: Path) -> None:
+    bed.config("Tint", {"delay": 1})
+    bed.submitted()
+    bed.slurm.wait_for(lambda: bed.edited() >= 2, 60, "some images")
+    bed.slurm.run("scancel", f"{attempts(bed.root)[0]['job_id']}_3")
+    bed.slurm.wait_idle(120)
+    assert_whole(bed.root, undisturbed)
+    assert set(attempts(bed.root)[1]["samples"]) <= {"s-3", "s-9", "s-15", "s-21"}
+
+
+def test_preempted_tasks_are_requeued_and_nothing_is_done_twice(bed: Bed, undisturbed: Path) -> None:
+    bed.config("Tint", {"delay": 1})
+    bed.submitted()
+    bed.slurm.wait_for(lambda: bed.edited() >= 1, 60, "some images")
+    bed.slurm.run("sbatch", "-p", "urgent", "--array=0-7", "--gres=gpu:1", "-o", "/dev/null", "--wrap", "sleep 3")
+    bed.slurm.wait_for(lambda: any(j[1] == "wrap" and j[2] == "RUNNING" for j in bed.slurm.squeue()), 60, "preemption")
+    bed.slurm.wait_hurried(180)
+    assert_whole(bed.root, undisturbed)
+    restarted = [f for f in manifests(run_dir(bed.root), "edit") if "-r1" in f.name]
+    assert restarted
+    ok = [r["id"] for r in read_records(run_dir(bed.root), "edit") if r["status"] == "ok"]
+    assert len(ok) == len(set(ok)) == 24
+
+
+def test_a_task_near_its_time_limit_leaves_in_order_and_goes_on_later(bed: Bed, undisturbed: Path) -> None:
+    bed.config("Tint", {"delay": 1.2})
+    bed.submitted("--time", "1", "slurm.signal_delay_s=50", "score_slurm.time=5", gpus=1)
+    bed.slurm.wait_hurried(180)
+    assert_whole(bed.root, undisturbed)
+    assert len(attempts(bed.root)) == 1
+    ends = read_journals(run_dir(bed.root), "edit")
+    assert [end.message for end in ends] == ["SIGUSR2"] * (len(ends) - 1) + [""]
+    assert len(ends) > 1
+
+
+def test_a_node_that_goes_down_loses_nothing(bed: Bed, undisturbed: Path) -> None:
+    bed.config("Tint", {"delay": 1})
+    bed.submitted()
+    bed.slurm.wait_for(lambda: bed.edited() >= 1, 60, "some images")
+    bed.slurm.kill_node("n1")
+    bed.slurm.wait_hurried(180)
+    bed.slurm.start_node("n1")
+    assert_whole(bed.root, undisturbed)
+    assert {end.node for end in read_journals(run_dir(bed.root), "score")} == {"n2"}
+
+
+def test_a_full_disk_loses_nothing_that_was_recorded(bed: Bed, small_disk: Path, undisturbed: Path) -> None:
+    bed.root = small_disk / "run"
+    bed.config("Tint", {"delay": 0.5}, retries=0)
+    bed.submitted(gpus=1)
+    bed.slurm.wait_for(lambda: bed.edited() >= 2, 60, "some images")
+    ballast = open(small_disk / "ballast", "wb", buffering=0)  # noqa: SIM115
+    with pytest.raises(OSError, match="No space"):
+        while True:
+            ballast.write(bytes(512))
+    bed.slurm.wait_idle(90)
+    before = images(bed.root)
+    assert 2 <= len(before) < 24
+    ballast.close()
+    (small_disk / "ballast").unlink()
+    done = bed.verb("resubmit", "--wait")
+    assert done.returncode == 0, done.stderr
+    assert_whole(bed.root, undisturbed)
+    assert set(attempts(bed.root)[1]["samples"]).isdisjoint(before)
+
+
+def test_a_torn_line_costs_one_sample_and_a_single_task_is_no_array(bed: Bed, undisturbed: Path) -> None:
+    shutil.copytree(undisturbed, bed.root)
+    (manifest,) = manifests(run_dir(bed.root), "edit")
+    manifest.write_bytes(manifest.read_bytes()[:-40])
+    done = bed.verb("resubmit", "--gpus", 6, "--partition", "h100")
+    assert done.returncode == 0, done.stderr
+    bed.slurm.wait_idle(90)
+    assert_whole(bed.root, undisturbed)
+    (_, attempt) = attempts(bed.root)
+    assert attempt["samples"] == ["s-23"]
+    assert attempt["slices"] == 1
+    assert len(read_records(run_dir(bed.root), "edit")) == 24
+
+
+def test_six_gpus_then_two_then_one(bed: Bed, undisturbed: Path) -> None:
+    bed.config("Tint", {"delay": 1})
+    for gpus, enough in ((6, 1), (2, 14), (1, 24)):
+        bed.submitted(gpus=gpus) if gpus != 2 else bed.verb("resubmit", "--gpus", 2)
+        bed.slurm.wait_for(lambda enough=enough: bed.edited() >= enough, 90, f"{enough} images")
+        if enough < 24:
+            assert bed.verb("cancel").returncode == 0
+            bed.slurm.wait_idle(60)
+    bed.slurm.wait_idle(90)
+    assert_whole(bed.root, undisturbed)
+    found = attempts(bed.root)
+    assert [a["slices"] for a in found] == [6, 2, 1]
+    ok = [r["id"] for r in read_records(run_dir(bed.root), "edit") if r["status"] == "ok"]
+    assert len(ok) == len(set(ok))
+
+
+def test_a_live_run_is_not_submitted_again(bed: Bed) -> None:
+    bed.config("Tint", {"delay": 2})
+    bed.submitted()
+    (attempt,) = attempts(bed.root)
+    for again in (bed.launch(), bed.verb("resubmit")):
+        assert again.returncode == 1
+        assert attempt["job_id"] in again.stderr
+        assert attempt["finish_job_id"] in again.stderr
+    assert len(attempts(bed.root)) == 1
+    assert attempt["finish_job_id"] in bed.verb("cancel").stdout
+
+
+def test_of_two_launchers_at_once_one_submits(bed: Bed, undisturbed: Path) -> None:
+    bed.config("Tint", {"delay": 0.5})
+    words = ["--config", bed.folder / "c.yaml", "--run-dir", bed.root, "--partition", "h100", "--gpus", 6]
+    command = [sys.executable, "launch.py", *map(str, words)]
+    both = [
+        subprocess.Popen(
+            command, cwd=REPO, env=bed.slurm.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=60) for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1], said
+    assert any("another launcher" in err or "still at work" in err for _, err in said)
+    assert len({job[0].split("_")[0] for job in bed.slurm.squeue()}) == 2
+    bed.slurm.wait_idle(90)
+    assert_whole(bed.root, undisturbed)
+
+
+def test_a_launcher_that_died_after_its_claim_blocks_nobody(bed: Bed, undisturbed: Path) -> None:
+    bed.config()
+    bed.launch("slurm.partition=nowhere")  # refused by sbatch, but the plan is there
+    ids = [sample.id for sample in read_plan(run_dir(bed.root))]
+    dead = "from slurm_bench.run.attempts import claim; from slurm_bench.run.layout import RunDir; from pathlib import Path; "
+    code = f"{dead}claim(RunDir(Path({str(bed.root)!r})), 'edit', {ids!r}, 6, 'slurm', 0, 2)"
+    subprocess.run([sys.executable, "-c", code], cwd=REPO, check=True)
+    assert attempts(bed.root)[-1]["job_id"] is None
+    bed.submitted()
+    bed.slurm.wait_idle(90)
+    assert_whole(bed.root, undisturbed)
+
+
+def test_a_launcher_that_died_after_sbatch_is_told_by_the_queue(bed: Bed) -> None:
+    bed.config("Tint", {"delay": 2})
+    bed.submitted()
+    (file,) = (bed.root / "attempts").glob("edit-001.json")
+    row = json.loads(file.read_text())
+    file.write_text(json.dumps({**row, "job_id": None, "finish_job_id": None, "pid": 1, "pid_start": 1}))
+    again = bed.launch()
+    assert again.returncode == 1
+    assert row["job_id"] in again.stderr
+
+
+def test_with_healing_off_it_exits_3_and_names_every_missing_id(bed: Bed) -> None:
+    bed.config("DiesOnce", {"marks": bed.marks(), "at": "s-0", "delay": 0.1}, retries=0)
+    bed.submitted(gpus=2)
+    bed.slurm.wait_idle(90)
+    log = bed.finish_log()
+    missing = {f"s-{n}" for n in range(0, 24, 2)}
+    for sample_id in missing:
+        assert f"'{sample_id}'" in log
+    assert f"resubmit {bed.root}" in log
+    assert bed.exit_code(attempts(bed.root)[0]["finish_job_id"]) == "3:0"
+    assert {row["id"] for row in rows(bed.root) if row["status"] == "missing"} == missing
+    assert all(row["brightness"] == "" for row in rows(bed.root) if row["id"] in missing)
+    assert len(rows(bed.root)) == 24
+
+
+def test_where_a_job_may_not_submit_it_says_what_to_type(bed: Bed, undisturbed: Path) -> None:
+    fake = bed.folder / "bin"
+    fake.mkdir()
+    (fake / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: not from a compute node' >&2\nexit 1\n")
+    (fake / "sbatch").chmod(0o755)
+    setup = {"setup": [f"export PATH={fake}:$PATH"]}
+    bed.config("DiesOnce", {"marks": bed.marks(), "at": "s-20"}, slurm=setup)
+    bed.submitted()
+    bed.slurm.wait_idle(90)
+    assert bed.exit_code(attempts(bed.root)[0]["finish_job_id"]) == "3:0"
+    log = "".join(f.read_text() for f in (bed.root / "logs" / "submitit").glob("*.err"))
+    assert "not from a compute node" in log
+    assert f"resubmit {bed.root}" in log
+    assert summary(bed.root)["counts"]["scored"] in (22, 23)
+    assert bed.verb("resubmit", "--wait").returncode == 0
+    assert_whole(bed.root, undisturbed)
+
+
+def test_a_sample_that_always_fails_is_no_reason_to_loop(bed: Bed) -> None:
+    bed.config("Tint", {"fail": ["s-1"]}, retries=5)
+    bed.submitted()
+    bed.slurm.wait_idle(90)
+    assert len(attempts(bed.root)) == 1
+    (failed,) = [row for row in rows(bed.root) if row["status"] == "error"]
+    assert failed["id"] == "s-1"
+    assert "s-1 fails always" in failed["error"]
+
+
+def test_scoring_is_cut_into_slices_too(bed: Bed, undisturbed: Path) -> None:
+    bed.config()
+    bed.submitted("--score-gpus", 3)
+    bed.slurm.wait_idle(120)
+    assert_whole(bed.root, undisturbed)
+    (attempt,) = attempts(bed.root, "score")
+    assert attempt["slices"] == 3
+    assert {record["task"] for record in read_records(run_dir(bed.root), "score")} == {0, 1, 2}
+
+
+def test_strict_scores_only_what_is_whole(bed: Bed) -> None:
+    bed.config("Tint", {"fail": ["s-1"]})
+    bed.submitted("--strict")
+    bed.slurm.wait_idle(90)
+    assert not (bed.root / "report").exists()
+    assert not (bed.root / "score").exists()
+
+
+def test_what_sbatch_refuses_is_one_line_and_blocks_nobody(bed: Bed) -> None:
+    bed.config()
+    done = bed.launch("slurm.partition=nowhere")
+    assert done.returncode == 1
+    assert "invalid partition" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert bed.slurm.squeue() == []
+    assert bed.submitted("slurm.partition=h100").returncode == 0
+
+
+def test_a_run_folder_with_blanks_and_quotes(bed: Bed, undisturbed: Path) -> None:
+    bed.root = bed.folder / 'my run\'s "first" $HOME'
+    bed.config()
+    assert bed.launch("--wait", gpus=2).returncode == 0
+    assert_whole(bed.root, undisturbed)
+
+
+def test_a_finished_old_run_is_scored_again_without_a_dependency(bed: Bed, undisturbed: Path) -> None:
+    shutil.copytree(undisturbed, bed.root)
+    shutil.rmtree(bed.root / "score")
+    shutil.rmtree(bed.root / "report")
+    done = bed.verb("resubmit", "--wait")
+    assert done.returncode == 0, done.stderr
+    assert_whole(bed.root, undisturbed)
+    assert len(attempts(bed.root)) == 1
+
+
+def test_nothing_missing_submits_nothing(bed: Bed, undisturbed: Path) -> None:
+    shutil.copytree(undisturbed, bed.root)
+    start = time.time()
+    done = bed.verb("resubmit")
+    assert done.returncode == 0
+    assert bed.slurm.squeue() == []
+    assert len(attempts(bed.root)) == 1
+    assert (bed.root / "report" / "summary.json").stat().st_mtime >= start - 1

@@ -1,0 +1,262 @@
+"""A task's work: one bad sample never hurts another, a failure is a record, nothing is silent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import images, make_benchmark, make_config, run_dir
+from PIL import Image
+from plugins import Tint
+
+from slurm_bench.config import load_config
+from slurm_bench.data import read_items
+from slurm_bench.editors.base import EditRequest
+from slurm_bench.errors import SampleError
+from slurm_bench.run.attempts import claim
+from slurm_bench.run.create import make_run_dir, settle_config, settle_plan
+from slurm_bench.run.plan import read_plan
+from slurm_bench.run.records import read_records, read_state
+from slurm_bench.stages.behind import StorageFailed, WriteBehind
+from slurm_bench.stages.engine import Tally
+from slurm_bench.stages.faults import is_out_of_memory, is_poisoned
+from slurm_bench.stages.journal import read_journals
+from slurm_bench.stages.stop import Stopped, StopSignals
+from slurm_bench.stages.task import run_task
+from slurm_bench.stages.work import checked_scores, encode_png
+
+
+def prepare(
+    tmp_path: Path, editor: str, params: dict[str, Any], count: int = 6, name: str = "run", **more: Any
+) -> Path:
+    data = make_benchmark(tmp_path / "bench", count)
+    config = load_config(make_config(tmp_path / f"{name}.yaml", data, editor, params, **more))
+    run = make_run_dir(tmp_path / name)
+    settle_config(run, config, force=False)
+    settle_plan(run, config, read_items(config.data), {})
+    return tmp_path / name
+
+
+def work(root: Path, stage: str = "edit", number: int = 1, slices: int = 1) -> list[Tally]:
+    """One attempt over everything that is missing, task after task."""
+    run = run_dir(root)
+    state = read_state(run, read_plan(run), load_config(run.config).scorers)
+    missing = state.to_edit() if stage == "edit" else state.to_score()
+    attempt = claim(run, stage, missing, slices, "debug", 0, number)
+    assert attempt is not None
+    return [run_task(run, stage, number, task, StopSignals()) for task in range(attempt.slices)]
+
+
+def edits(root: Path) -> dict[str, dict[str, Any]]:
+    return {record["id"]: record for record in read_records(run_dir(root), "edit")}
+
+
+def test_records_keep_the_contract_and_the_images_their_promise(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    assert work(root) == [Tally(ok=6)]
+    assert work(root, "score") == [Tally(ok=6)]
+    for record in edits(root).values():
+        keys = {"id", "status", "seconds", "attempt", "task", "host", "image", "sha256", "width", "height", "seed"}
+        assert keys <= record.keys()
+        data = (root / record["image"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == record["sha256"]
+        assert Image.open(root / record["image"]).size == (record["width"], record["height"])
+    for record in read_records(run_dir(root), "score"):
+        assert record["parse"] == "ok"
+        assert set(record["scores"]) == {"brightness", "distance"}
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_sample_that_always_fails_is_a_record_and_hurts_no_other(tmp_path: Path, batch_size: int) -> None:
+    root = prepare(tmp_path, "Tint", {"fail": ["s-1", "s-4"]}, batch_size=batch_size)
+    assert work(root) == [Tally(ok=4, failed=2)]
+    record = edits(root)["s-1"]
+    assert record["status"] == "error"
+    assert record["error"] == {"type": "ValueError", "message": "s-1 fails always"}
+    assert record["tries"] == 2
+    assert set(images(root)) == {"s-0", "s-2", "s-3", "s-5"}
+
+
+def test_a_failed_sample_gets_one_more_try(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "FailsOnce", {"marks": str(tmp_path)}, batch_size=2)
+    assert work(root) == [Tally(ok=6)]
+
+
+def test_the_batch_and_its_halving_leave_no_trace_in_the_images(tmp_path: Path) -> None:
+    plain = prepare(tmp_path, "Tint", {}, name="plain")
+    starved = prepare(tmp_path, "Starved", {"fits": 2}, name="starved", batch_size=5)
+    work(plain, slices=2)
+    assert work(starved) == [Tally(ok=6)]
+    assert images(plain) == images(starved)
+
+
+def test_out_of_memory_at_one_sample_is_that_samples_error(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Starved", {"fits": 0}, count=2)
+    assert work(root) == [Tally(failed=2)]
+    assert "out of memory" in edits(root)["s-0"]["error"]["message"]
+
+
+def test_a_lost_gpu_ends_the_task_and_leaves_the_rest_to_others(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "PoisonedOnce", {"marks": str(tmp_path), "at": "s-2"})
+    (tally,) = work(root)
+    assert (tally.ok, tally.failed) == (2, 1)
+    assert tally.stopped is not None
+    assert "context is lost" in tally.stopped
+    assert edits(root)["s-2"]["tries"] == 1
+    assert work(root, number=2) == [Tally(ok=4)]
+
+
+def test_nonsense_from_an_editor_is_an_error_never_an_image(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "WrongAnswers", {})
+    assert work(root) == [Tally(ok=2, failed=4)]
+    assert set(images(root)) == {"s-4", "s-5"}
+
+
+def test_broken_sources_are_records_too(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    (tmp_path / "bench" / "1.png").write_bytes((tmp_path / "bench" / "1.png").read_bytes()[:700])
+    (tmp_path / "bench" / "2.png").unlink()
+    assert work(root) == [Tally(ok=4, failed=2)]
+    assert edits(root)["s-1"]["error"]["type"] == "SampleError"
+
+
+def test_an_image_that_is_not_the_recorded_one_is_not_scored(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {}, count=3)
+    work(root)
+    victim = root / edits(root)["s-1"]["image"]
+    victim.write_bytes((root / edits(root)["s-0"]["image"]).read_bytes())
+    assert work(root, "score") == [Tally(ok=2, failed=1)]
+
+
+def test_what_cannot_be_parsed_or_believed_is_no_number(tmp_path: Path) -> None:
+    answers = {"s-0": 7.0, "s-1": "I like it", "s-2": "nan", "s-3": 11.0, "s-4": -0.1}
+    judge = {"judge": {"class_path": "tests.plugins.Judge", "params": {"answers": answers}}}
+    root = prepare(tmp_path, "Tint", {}, count=5, scorers=judge)
+    work(root)
+    assert work(root, "score") == [Tally(ok=1, failed=4)]
+    records = {r["id"]: r for r in read_records(run_dir(root), "score")}
+    assert records["s-1"]["raw"] == "I like it"
+    assert records["s-1"]["parse"] == "no score in the reply"
+    assert "scores" not in records["s-1"]
+    assert "range" in records["s-3"]["error"]["message"]
+
+
+def test_a_restarted_task_does_only_what_is_left(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    work(root)
+    assert run_task(run_dir(root), "edit", 1, 0, StopSignals()) == Tally()
+    records = read_records(run_dir(root), "edit")
+    assert len(records) == 6
+
+
+def test_a_model_that_does_not_load_ends_the_task_and_says_why(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Unloadable", {})
+    with pytest.raises(RuntimeError, match="no such weights"):
+        work(root)
+    (end,) = read_journals(run_dir(root), "edit")
+    assert (end.end, end.message) == ("failed", "RuntimeError: no such weights")
+    assert "no such weights" in (root / "logs" / "edit-001-0000.log").read_text()
+
+
+def test_told_to_stop_it_leaves_after_the_sample_in_hand(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {"delay": 0.2}, count=12)
+    with StopSignals(warning=60) as stop:
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGUSR2)).start()
+        run = run_dir(root)
+        assert claim(run, "edit", [s.id for s in read_plan(run)], 1, "debug", 0, 1)
+        tally = run_task(run, "edit", 1, 0, stop)
+    assert tally.stopped == "SIGUSR2"
+    assert 0 < tally.ok < 12
+    assert len(images(root)) == tally.ok == len(read_records(run, "edit"))
+
+
+def test_a_sample_that_takes_too_long_is_dropped_and_the_rest_kept(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {"delay": 30}, count=2)
+    with StopSignals(warning=1) as stop:
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGUSR2)).start()
+        run = run_dir(root)
+        assert claim(run, "edit", ["s-0", "s-1"], 1, "debug", 0, 1)
+        tally = run_task(run, "edit", 1, 0, stop)
+    assert tally == Tally(stopped="SIGUSR2")
+    assert read_records(run, "edit") == []
+
+
+def test_no_except_exception_swallows_the_order_to_leave() -> None:
+    with StopSignals(warning=1) as stop, pytest.raises(Stopped):
+        os.kill(os.getpid(), signal.SIGUSR2)
+        try:
+            with stop.interruptible():
+                time.sleep(20)
+        except Exception:
+            pytest.fail("swallowed")
+
+
+def test_models_load_one_at_a_time_on_a_node(tmp_path: Path) -> None:
+    import helpers
+
+    data = make_benchmark(tmp_path / "bench", 6)
+    params = {"marks": str(tmp_path), "seconds": 0.4}
+    config = make_config(tmp_path / "c.yaml", data, "Loads", params, gpus=3)
+    assert helpers.launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "local").returncode == 0
+    spans = sorted(tuple(map(float, f.read_text().split())) for f in tmp_path.glob("load-*"))
+    assert len(spans) == 3
+    assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+    assert "load slot" in (tmp_path / "run" / "logs" / "edit-001-0000.log").read_text()
+
+
+def test_after_the_storage_failed_nothing_more_is_written() -> None:
+    done: list[int] = []
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StorageFailed, match="No space left"), WriteBehind(1) as writer:
+        writer.put(full)
+        for n in range(100):
+            writer.put(lambda n=n: done.append(n))
+    assert done == []
+
+
+def test_faults_are_told_apart() -> None:
+    assert is_out_of_memory(RuntimeError("CUDA out of memory. Tried"))
+    assert is_out_of_memory(MemoryError())
+    assert is_poisoned(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert not is_poisoned(RuntimeError("CUDA error: out of memory"))
+    assert not is_poisoned(ValueError("CUDA error: said by a user"))
+
+
+def test_the_same_pixels_give_the_same_bytes_and_no_metadata(tmp_path: Path) -> None:
+    image = Tint().one(EditRequest("a", "", (Image.new("RGB", (9, 7), "red"),), 5)).image  # type: ignore[union-attr]
+    noted = image.copy()
+    noted.info = {"dpi": (300, 300), "comment": "x", "icc_profile": b"abc"}
+    assert encode_png(image) == encode_png(noted)
+    with pytest.raises(SampleError):
+        encode_png(Image.new("RGB", (0, 3)))
+
+
+@pytest.mark.parametrize("bad", [{}, [], {"q": None}, {"q": True}, {"q": "9"}, {"q": float("inf")}, {"q": 10.1}])
+def test_only_finite_numbers_in_range_are_scores(bad: Any) -> None:
+    with pytest.raises(SampleError):
+        checked_scores(bad, (0, 10))
+
+
+def test_the_log_and_the_records_survive_strange_ids(tmp_path: Path) -> None:
+    data = make_benchmark(tmp_path / "bench", 1)
+    ids = ["a/b", "../../x", "nul\0", "y" * 300, "new\nline", "=1+1", "<b>|`"]
+    rows = [{"id": i, "category": "c|<i>", "instruction": "x", "image": "0.png"} for i in ids]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = load_config(make_config(tmp_path / "c.yaml", data))
+    run = make_run_dir(tmp_path / "run")
+    settle_config(run, config, force=False)
+    settle_plan(run, config, read_items(config.data), {})
+    before = {p for p in tmp_path.iterdir()}
+    assert work(tmp_path / "run") == [Tally(ok=len(ids))]
+    assert set(images(tmp_path / "run")) == set(ids)
+    assert {p for p in tmp_path.iterdir()} == before
