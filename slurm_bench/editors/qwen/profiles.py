@@ -40,7 +40,7 @@ LIGHTNING_SCHEDULER: dict[str, Any] = {
     "shift_terminal": None,
 }
 
-# cache-dit's defaults, but for a warm-up that leaves room in 50 steps and a bound on steps skipped in a row.
+# Of cache-dit's names. One block probes a step, six steps warm up, at most four in a row are skipped.
 CACHE_DEFAULTS: dict[str, Any] = {
     "Fn_compute_blocks": 1,
     "Bn_compute_blocks": 0,

@@ -21,7 +21,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+KERNELS = [
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
 MAX_TABLES = 8  # 220 MB each at full size and 50 steps; one a picture size in use
 
 
@@ -165,10 +172,11 @@ class ExactTransformer(nn.Module):
     ) -> Tensor:
         """`latents` [1, tokens, channels], noise first, then sources → the noise's velocity."""
         image, text = self.source.img_in(latents), prompt.hidden
-        for block in self.transformer_blocks:
-            text, image = block(
-                image, text, modulation=modulation, step=step, layout=layout, text_rope=prompt.rope
-            )
+        with sdpa_kernel(KERNELS, set_priority=True):
+            for block in self.transformer_blocks:
+                text, image = block(
+                    image, text, modulation=modulation, step=step, layout=layout, text_rope=prompt.rope
+                )
         image = self.source.norm_out(image[:, : layout.noise_tokens], modulation.temb[step : step + 1])
         return self.source.proj_out(image)
 

@@ -1,0 +1,176 @@
+"""What a profile may touch, few-step LoRAs, skipped steps."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from test_qwen_editor import latents_of
+from tiny_models import request, shrink_megapixel, tiny_editor
+
+from slurm_bench.editors.qwen import QwenImageEditor
+from slurm_bench.editors.qwen.denoise import set_timesteps
+from slurm_bench.editors.qwen.profiles import CACHE_DEFAULTS, check_capability, is_fp8_safe, profile_named
+from slurm_bench.editors.qwen.random_weights import random_pipeline
+from slurm_bench.errors import UserError
+from slurm_bench.models import Gpu
+
+torch.set_num_threads(2)
+HOPPER = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0)
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    shrink_megapixel(monkeypatch)
+
+
+def test_fp8_keeps_what_steers_in_bf16():
+    linears = {
+        name
+        for name, module in random_pipeline().transformer.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    safe = {name for name in linears if is_fp8_safe(name)}
+    kept = linears - safe
+    assert len(safe) == 2 * 11  # a block's eight around the attention and three of the MLPs' four
+    assert {name.split(".")[0] for name in safe} == {"transformer_blocks"}
+    for part in (
+        "img_mod",
+        "txt_mod",
+        "img_mlp.net.2",
+        "img_in",
+        "txt_in",
+        "time_text_embed",
+        "norm_out",
+        "proj_out",
+    ):
+        assert any(part in name for name in kept), part
+        assert not any(part in name for name in safe), part
+
+
+def test_profiles_ask_for_what_they_need(monkeypatch):
+    assert profile_named(None, cuda=True).name == "exact"
+    assert profile_named(None, cuda=False).name == "stock"
+    with pytest.raises(UserError, match="exact"):
+        QwenImageEditor("x", profile="exakt")
+    with pytest.raises(UserError, match="Hopper"):
+        check_capability(profile_named("fp8", True), Gpu("A100", 80 * 2**30, (8, 0)))
+    check_capability(profile_named("exact", True), Gpu("A100", 80 * 2**30, (8, 0)))
+    monkeypatch.setattr("slurm_bench.editors.qwen.profiles.find_spec", lambda name: None)
+    for profile, extra in (("fp8", "fp8"), ("fast", "fp8")):
+        with pytest.raises(UserError, match=rf"pip install slurm_bench\[{extra}\]"):
+            QwenImageEditor("x", profile=profile).check()
+
+
+@pytest.mark.skipif(not HOPPER, reason="fp8 matrix products need a Hopper-class GPU")
+def test_fp8_is_near_exact_on_the_gpu():
+    pytest.importorskip("torchao")
+    exact, fp8 = (
+        latents_of(
+            tiny_editor(
+                random_pipeline(device="cuda", dtype="bfloat16"),
+                dtype="bfloat16",
+                profile=profile,
+                device="cuda",
+            ),
+            request(),
+        )[0].float()
+        for profile in ("exact", "fp8")
+    )
+    assert (exact - fp8).norm() / exact.norm() < 0.1
+
+
+def tiny_lora(path, scale=0.5):
+    """A LoRA on attention and MLP of both blocks, as diffusers names its weights."""
+    generator = torch.Generator().manual_seed(1)
+    transformer = random_pipeline().transformer
+    weights = {}
+    for name, module in transformer.named_modules():
+        if name.endswith(("attn.to_q", "attn.to_out.0", "img_mlp.net.0.proj")):
+            down, up = (4, module.in_features), (module.out_features, 4)
+            weights[f"transformer.{name}.lora_A.weight"] = scale * torch.randn(down, generator=generator)
+            weights[f"transformer.{name}.lora_B.weight"] = scale * torch.randn(up, generator=generator)
+    save_file(weights, path)
+    return path
+
+
+def test_lora_fused_is_lora_beside(tmp_path):
+    path = tiny_lora(tmp_path / "four_steps.safetensors")
+    few_steps = {"true_cfg_scale": 1, "num_inference_steps": 4, "scheduler": "lightning"}
+    results = {
+        (profile, scale): latents_of(
+            tiny_editor(profile=profile, lora={"path": str(path), "scale": scale}, **few_steps), request()
+        )[0]
+        for profile in ("stock", "exact")
+        for scale in (1.0, 0.25)
+    }
+    without = latents_of(tiny_editor(**few_steps), request())[0]
+    for scale in (1.0, 0.25):
+        assert (results["stock", scale] - results["exact", scale]).abs().max() < 1e-4
+    assert (results["exact", 1.0] - results["exact", 0.25]).abs().max() > 1e-3
+    assert (results["exact", 1.0] - without).abs().max() > 1e-3
+
+
+def test_several_loras_add_up(tmp_path):
+    path = str(tiny_lora(tmp_path / "a.safetensors"))
+    once = latents_of(tiny_editor(lora={"path": path, "scale": 0.5}), request())[0]
+    twice = latents_of(tiny_editor(lora=[{"path": path, "scale": 0.25}] * 2), request())[0]
+    assert (once - twice).abs().max() < 1e-4
+
+
+def test_lightning_schedule():
+    editor = tiny_editor(scheduler="lightning", num_inference_steps=4, true_cfg_scale=1)
+    scheduler = editor._session.pipeline.scheduler
+    for tokens in (1024, 4096):
+        sigmas = set_timesteps(scheduler, 4, tokens, torch.device("cpu")) / 1000
+        linear = [1.0, 0.75, 0.5, 0.25]
+        assert sigmas.tolist() == pytest.approx([3 * s / (1 + 2 * s) for s in linear], abs=1e-6)
+    assert scheduler.config.base_shift == math.log(3)
+
+
+def test_wrong_scheduler_and_lora_fields():
+    with pytest.raises(UserError, match="basis_shift"):
+        tiny_editor(scheduler={"basis_shift": 1})
+    with pytest.raises(UserError, match="lightning"):
+        QwenImageEditor("x", scheduler="lighting")
+    with pytest.raises(UserError, match="lora"):
+        QwenImageEditor("x", lora={"file": "x"})
+
+
+def test_lora_that_does_not_fit(tmp_path):
+    path = tmp_path / "other.safetensors"
+    save_file(
+        {
+            "transformer.transformer_blocks.0.attn.to_q.lora_A.weight": torch.ones(4, 7),
+            "transformer.transformer_blocks.0.attn.to_q.lora_B.weight": torch.ones(9, 4),
+        },
+        path,
+    )
+    with pytest.raises(UserError, match="does not fit"):
+        tiny_editor(lora=str(path))
+
+
+@pytest.mark.parametrize("scale", [4.0, 1.0])
+def test_cache_skips_are_counted_and_never_leak(scale):
+    pytest.importorskip("cache_dit", reason="the extra 'fast' is not installed")
+    from slurm_bench.editors.qwen.cache import StepCache
+
+    def cached_editor():
+        editor = tiny_editor(num_inference_steps=12, true_cfg_scale=scale)
+        runner = editor._session._runner
+        options = {**CACHE_DEFAULTS, "residual_diff_threshold": 0.5}
+        runner.cache = StepCache(runner.transformer, 12, scale > 1, options)
+        return editor
+
+    editor = cached_editor()
+    edited = editor.edit([request()])[0]
+    skips = edited.info["cache_skips"]
+    assert skips["prompt"] > 0
+    assert (skips["negative"] > 0) == (scale > 1)
+    exact = latents_of(tiny_editor(num_inference_steps=12, true_cfg_scale=scale), request())[0]
+    alone = latents_of(cached_editor(), request())[0]
+    after_others = latents_of(editor, request("something else", seed=9), request())[1]
+    assert torch.equal(alone, after_others)
+    assert not torch.equal(alone, exact)
