@@ -121,12 +121,8 @@ def count_parameters(folder: Path) -> int:
     """How many parameters a component's weights hold, by its files' headers. Raises UserError for a file that
     is missing or incomplete, for pickled weights and for a model with code of its own."""
     if read_json(folder / "config.json").get("auto_map"):
-        raise UserError(
-            f"{folder / 'config.json'}: 'auto_map' asks for the model's own code, which is never run"
-        )
-    index = next(
-        (folder / f"{n}.index.json" for n in WEIGHTS if (folder / f"{n}.index.json").is_file()), None
-    )
+        raise UserError(f"{folder / 'config.json'}: 'auto_map' asks for the model's own code, which is never run")
+    index = next((folder / f"{n}.index.json" for n in WEIGHTS if (folder / f"{n}.index.json").is_file()), None)
     if index:
         weight_map = read_json(index).get("weight_map") or {}
         files = [folder / name for name in sorted(set(weight_map.values()))]

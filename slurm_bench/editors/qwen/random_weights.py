@@ -139,7 +139,7 @@ def _text_encoder(sizes: dict[str, dict[str, Any]], processor: Any) -> Any:
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     ids = {token: processor.tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
-    text = {**sizes["text"], "max_position_embeddings": 128000, "tie_word_embeddings": False}
+    text = {**sizes["text"], "rms_norm_eps": 1e-6, "max_position_embeddings": 128000}
     vision = {**sizes["vision"], "spatial_merge_size": 2, "temporal_patch_size": 2, "tokens_per_second": 2}
     config = Qwen2_5_VLConfig(
         text_config={**text, "bos_token_id": None, "eos_token_id": ids["<|im_end|>"]},
