@@ -115,7 +115,12 @@ def test_wait_stays_until_the_end_and_gives_the_runs_exit_code(bed: Bed, undistu
     assert "'s-3'" in done.stderr
     assert "by category" in done.stdout
     assert summary(bed.root)["counts"] | {"unchanged": 0} == {
-        "planned": 24, "edited": 23, "scored": 23, "failed": 1, "missing": 0, "unchanged": 0
+        "planned": 24,
+        "edited": 23,
+        "scored": 23,
+        "failed": 1,
+        "missing": 0,
+        "unchanged": 0,
     }
 
 
@@ -125,7 +130,8 @@ def test_a_task_killed_in_mid_write_is_healed(bed: Bed, undisturbed: Path) -> No
     bed.slurm.wait_idle(120)
     assert_whole(bed.root, undisturbed)
     assert [a["retry"] for a in attempts(bed.root)] == [0, 1]
-    assert attempts(bed.root)[1]["samples"] in (["s-20"], ["s-14", "s-20"])  # s-14 if the kill hit its writing
+    assert "s-20" in (lost := attempts(bed.root)[1]["samples"])
+    assert set(lost) <= {"s-2", "s-8", "s-14", "s-20"}  # what waited to be written died with it
 
 
 def test_a_cancelled_task_is_healed(bed: Bed, undisturbed: Path) -> None:
@@ -179,14 +185,11 @@ def test_a_full_disk_loses_nothing_that_was_recorded(bed: Bed, small_disk: Path,
     bed.config("Tint", {"delay": 0.5}, retries=0)
     bed.submitted(gpus=1)
     bed.slurm.wait_for(lambda: bed.edited() >= 2, 60, "some images")
-    ballast = open(small_disk / "ballast", "wb", buffering=0)  # noqa: SIM115
-    with pytest.raises(OSError, match="No space"):
-        while True:
-            ballast.write(bytes(512))
+    fill = f"cat /dev/zero > {small_disk}/ballast"
+    assert subprocess.run(fill, shell=True, stderr=subprocess.DEVNULL).returncode != 0
     bed.slurm.wait_idle(90)
     before = images(bed.root)
     assert 2 <= len(before) < 24
-    ballast.close()
     (small_disk / "ballast").unlink()
     done = bed.verb("resubmit", "--wait")
     assert done.returncode == 0, done.stderr
@@ -258,8 +261,9 @@ def test_a_launcher_that_died_after_its_claim_blocks_nobody(bed: Bed, undisturbe
     bed.config()
     bed.launch("slurm.partition=nowhere")  # refused by sbatch, but the plan is there
     ids = [sample.id for sample in read_plan(run_dir(bed.root))]
-    dead = "from slurm_bench.run.attempts import claim; from slurm_bench.run.layout import RunDir; from pathlib import Path; "
-    code = f"{dead}claim(RunDir(Path({str(bed.root)!r})), 'edit', {ids!r}, 6, 'slurm', 0, 2)"
+    imports = ("run.attempts import claim", "run.layout import RunDir")
+    code = "from pathlib import Path\n" + "".join(f"from slurm_bench.{line}\n" for line in imports)
+    code += f"claim(RunDir(Path({str(bed.root)!r})), 'edit', {ids!r}, 6, 'slurm', 0, 2)"
     subprocess.run([sys.executable, "-c", code], cwd=REPO, check=True)
     assert attempts(bed.root)[-1]["job_id"] is None
     bed.submitted()
@@ -306,7 +310,7 @@ def test_where_a_job_may_not_submit_it_says_what_to_type(bed: Bed, undisturbed: 
     log = "".join(f.read_text() for f in (bed.root / "logs" / "submitit").glob("*.err"))
     assert "not from a compute node" in log
     assert f"resubmit {bed.root}" in log
-    assert summary(bed.root)["counts"]["scored"] in (22, 23)
+    assert 20 <= summary(bed.root)["counts"]["scored"] < 24
     assert bed.verb("resubmit", "--wait").returncode == 0
     assert_whole(bed.root, undisturbed)
 

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -189,13 +190,17 @@ def test_a_sample_that_takes_too_long_is_dropped_and_the_rest_kept(tmp_path: Pat
 
 
 def test_no_except_exception_swallows_the_order_to_leave() -> None:
-    with StopSignals(warning=1) as stop, pytest.raises(Stopped):
-        os.kill(os.getpid(), signal.SIGUSR2)
+    def obstinate(stop: StopSignals) -> None:
         try:
             with stop.interruptible():
                 time.sleep(20)
         except Exception:
             pytest.fail("swallowed")
+
+    with StopSignals(warning=1) as stop:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        with pytest.raises(Stopped):
+            obstinate(stop)
 
 
 def test_models_load_one_at_a_time_on_a_node(tmp_path: Path) -> None:
@@ -207,7 +212,7 @@ def test_models_load_one_at_a_time_on_a_node(tmp_path: Path) -> None:
     assert helpers.launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "local").returncode == 0
     spans = sorted(tuple(map(float, f.read_text().split())) for f in tmp_path.glob("load-*"))
     assert len(spans) == 3
-    assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in pairwise(spans))
     assert "load slot" in (tmp_path / "run" / "logs" / "edit-001-0000.log").read_text()
 
 
@@ -217,10 +222,14 @@ def test_after_the_storage_failed_nothing_more_is_written() -> None:
     def full() -> None:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(StorageFailed, match="No space left"), WriteBehind(1) as writer:
-        writer.put(full)
-        for n in range(100):
-            writer.put(lambda n=n: done.append(n))
+    def work() -> None:
+        with WriteBehind(1) as writer:
+            writer.put(full)
+            for n in range(100):
+                writer.put(lambda n=n: done.append(n))
+
+    with pytest.raises(StorageFailed, match="No space left"):
+        work()
     assert done == []
 
 
@@ -256,7 +265,7 @@ def test_the_log_and_the_records_survive_strange_ids(tmp_path: Path) -> None:
     run = make_run_dir(tmp_path / "run")
     settle_config(run, config, force=False)
     settle_plan(run, config, read_items(config.data), {})
-    before = {p for p in tmp_path.iterdir()}
+    before = set(tmp_path.iterdir())
     assert work(tmp_path / "run") == [Tally(ok=len(ids))]
     assert set(images(tmp_path / "run")) == set(ids)
-    assert {p for p in tmp_path.iterdir()} == before
+    assert set(tmp_path.iterdir()) == before
