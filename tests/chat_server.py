@@ -7,11 +7,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from PIL import Image
+
+from slurm_bench.scorers.base import ScoreRequest
+from slurm_bench.scorers.openai_api import OpenAIScorer
+
 
 def says(content, refusal=None, logprobs=None) -> bytes:
     """The body of a chat completion."""
     message = {"role": "assistant", "content": content, "refusal": refusal}
     return json.dumps({"choices": [{"message": message, "logprobs": logprobs, "finish_reason": "stop"}]}).encode()
+
+
+KEY = "sk-very-secret-key"
+
+
+def key_set(monkeypatch) -> None:
+    """The key is in the environment, and no proxy stands between."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for proxy in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(proxy, raising=False)
 
 
 @dataclass
@@ -72,3 +87,34 @@ def serve(*replies: Reply) -> Iterator[Server]:
         http.shutdown()
         http.server_close()
         thread.join()
+
+
+def request(number=0, **changes):
+    fields = {
+        "id": f"sample-{number}",
+        "category": "physical",
+        "instruction": "Let go of the ball",
+        "sources": (Image.new("RGB", (40, 20), "red"),),
+        "edited": Image.new("RGB", (20, 40), "blue"),
+        "reference": None,
+        "description": "",
+        "rationale": "",
+        "seed": 100 + number,
+    }
+    return ScoreRequest(**(fields | changes))
+
+
+def scorer(server, **params):
+    made = OpenAIScorer(server.url, "some-judge", **({"backoff": 0.001, "timeout": 20.0} | params))
+    made.check()
+    made.load()
+    return made
+
+
+def judge(*replies, requests=None, **params):
+    """Results, and the server that was asked."""
+    with serve(*replies) as server:
+        made = scorer(server, **params)
+        results = made.score(requests or [request()])
+        made.close()
+        return results, server

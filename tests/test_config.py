@@ -115,3 +115,14 @@ def test_a_refusal_leaves_no_run_behind_and_shows_no_traceback(tmp_path: Path) -
 
 def test_wrong_usage_exits_2() -> None:
     assert launch("--gpsu", "3").returncode == 2
+
+
+def test_data_that_cannot_be_planned_leaves_no_run_behind(tmp_path: Path) -> None:
+    data = make_benchmark(tmp_path / "bench", 2)
+    data.write_text(data.read_text().replace("s-1", "s-0"))
+    config = make_config(tmp_path / "c.yaml", data)
+    done = launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "local")
+    assert done.returncode == 1
+    assert "same id" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()

@@ -193,6 +193,14 @@ def test_a_tokenizer_without_single_digit_tokens_is_refused():
         Judge(model, processor, 1024)
 
 
+def test_a_judge_without_a_chat_template_is_refused(tmp_path):
+    for file in tiny_judge.checkpoint().iterdir():
+        if file.name != "chat_template.jinja":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(UserError, match="chat template"):
+        Qwen3VLScorer(str(tmp_path), device="cpu").load()
+
+
 @pytest.mark.parametrize(
     ("params", "named"),
     [
@@ -213,7 +221,12 @@ def test_bad_params_are_refused_before_anything_starts(params, named):
 
 
 @pytest.mark.parametrize(
-    ("removed", "named"), [("model.safetensors", "safetensors"), ("tokenizer.json", "tokenizer.json")]
+    ("removed", "named"),
+    [
+        ("model.safetensors", "safetensors"),
+        ("tokenizer.json", "tokenizer.json"),
+        ("processor_config.json", "preprocessor_config.json"),
+    ],
 )
 def test_an_incomplete_checkpoint_is_told_on_the_login_node(tmp_path, removed, named):
     for file in tiny_judge.checkpoint().iterdir():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -45,31 +47,40 @@ def mended_reference(pipeline: Any, images: list[Any], **call: Any) -> np.ndarra
     return np.asarray(pipeline(image=image, width=128, height=64, **call).images[0])
 
 
-def latents_of(editor: QwenImageEditor, *requests: Any) -> list[torch.Tensor]:
-    """What the editor hands to the VAE's decoder for each request."""
-    vae, decode, seen = editor._session.pipeline.vae, editor._session.pipeline.vae.decode, []
-    vae.decode = lambda z, **kwargs: seen.append(z.clone()) or decode(z, **kwargs)
+@contextmanager
+def decoded(pipeline: Any) -> Iterator[list[torch.Tensor]]:
+    """Collects what the VAE's decoder gets: an image's 8 bits hide small differences."""
+    decode, seen = pipeline.vae.decode, []
+    pipeline.vae.decode = lambda z, **kwargs: seen.append(z.clone()) or decode(z, **kwargs)
     try:
-        assert all(isinstance(result, Edited) for result in editor.edit(requests))
+        yield seen
     finally:
-        vae.decode = decode
-    return seen
+        pipeline.vae.decode = decode
+
+
+def latents_of(editor: QwenImageEditor, *requests: Any) -> list[torch.Tensor]:
+    with decoded(editor._session.pipeline) as latents:
+        assert all(isinstance(result, Edited) for result in editor.edit(requests))
+    return latents
 
 
 @pytest.mark.parametrize("plus", [False, True])
 def test_stock_is_the_mended_pipeline_bit_for_bit(plus, full_size):
     images = [noise_image(60, 40), noise_image(30, 20, seed=1)][: 1 + plus]
-    expected = mended_reference(
-        random_pipeline(plus=plus),
-        images,
-        prompt="make it red",
-        negative_prompt=" ",
-        true_cfg_scale=4.0,
-        num_inference_steps=2,
-        generator=torch.Generator().manual_seed(7),
-    )
-    editor = tiny_editor(random_pipeline(plus=plus), profile="stock")
-    edited = editor.edit([request(images=tuple(images))])[0]
+    reference, pipeline = random_pipeline(plus=plus), random_pipeline(plus=plus)
+    with decoded(reference) as expected_latents:
+        expected = mended_reference(
+            reference,
+            images,
+            prompt="make it red",
+            negative_prompt=" ",
+            true_cfg_scale=4.0,
+            num_inference_steps=2,
+            generator=torch.Generator().manual_seed(7),
+        )
+    with decoded(pipeline) as latents:
+        edited = tiny_editor(pipeline, profile="stock").edit([request(images=tuple(images))])[0]
+    assert torch.equal(latents[0], expected_latents[0])
     assert np.array_equal(np.asarray(edited.image), expected)
     assert edited.info["forwards"] == 4
 

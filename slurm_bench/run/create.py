@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,19 @@ def settle_plan(run: RunDir, config: Config, items: Iterable[Item], models: dict
     """The run's plan, made from the data if it isn't there yet, with a note of where it all comes from."""
     if run.plan.exists():
         return read_plan(run)
-    samples = make_plan(run, items, config.seed)
+    try:
+        samples = make_plan(run, items, config.seed)
+    except UserError:
+        _abandon(run)
+        raise
     text = json.dumps(provenance(config_hash(config), models), indent=1, default=str)
     create_once(run.provenance, (text + "\n").encode())
     return samples
+
+
+def _abandon(run: RunDir) -> None:
+    """Data that can't be planned leaves no run behind, so that the mended configuration finds a free place."""
+    run.config.unlink(missing_ok=True)
+    shutil.rmtree(run.sources, ignore_errors=True)
+    with suppress(OSError):
+        run.root.rmdir()

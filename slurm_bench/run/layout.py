@@ -58,6 +58,10 @@ class RunDir:
         again = f"-r{restart}" if restart else ""
         return self.records(stage) / f"{attempt:03d}-{task:04d}{again}.jsonl"
 
+    @property
+    def sources(self) -> Path:
+        return self.root / "sources"
+
     def source(self, sample_id: str, part: str, extension: str) -> str:
         """Where an image that came inside the dataset is unpacked, from the run folder."""
         return f"sources/{fan(sample_id)}/{safe_name(sample_id)}{part}.{extension}"
