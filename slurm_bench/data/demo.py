@@ -21,6 +21,7 @@ Draw = Callable[[], Image.Image]
 _TOYS = (("ball", 84.0, 34.0, RED), ("block", 170.0, 52.0, YELLOW), ("ball", 312.0, 30.0, BLUE))
 _BALLS = (("ball", 84.0, 32.0, GREEN), ("ball", 194.0, 32.0, RED), ("ball", 304.0, 32.0, PURPLE))
 _FRUIT = (("ball", 90.0, 34.0, GREEN), ("ball", 180.0, 36.0, GREEN), ("ball", 276.0, 33.0, GREEN))
+_GREY = (96, 96, 104)
 _ROOM = (("ball", 96.0, 30.0, ORANGE), ("block", 168.0, 48.0, BLUE))
 
 
@@ -133,7 +134,7 @@ _SAMPLES: dict[str, tuple[_Sample, ...]] = {
     "social": (
         _Sample(
             "wedding-red", "Turn the white dress red, for a traditional Chinese wedding.",
-            partial(_party, (BLUE, WHITE, (96, 96, 104))), partial(_party, (BLUE, (196, 36, 40), (96, 96, 104))),
+            partial(_party, (BLUE, WHITE, _GREY), dresses=(1,)), partial(_party, (BLUE, RED, _GREY), dresses=(1,)),
             "Three guests before a wall; the one in the middle wears white.",
             "Red is the colour of luck at a traditional Chinese wedding; white is worn in mourning.",
         ),

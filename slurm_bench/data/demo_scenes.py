@@ -9,11 +9,9 @@ from PIL import Image
 
 from slurm_bench.data.demo_canvas import (
     BLUE,
-    HEIGHT,
     INK,
     ORANGE,
     RED,
-    SKIN,
     WHITE,
     WIDTH,
     WOOD,
@@ -22,9 +20,9 @@ from slurm_bench.data.demo_canvas import (
     Colour,
     shade,
 )
+from slurm_bench.data.demo_figures import draw_car, draw_person, draw_table, draw_tree, draw_weather, draw_window
 
 _WARM: Colour = (255, 214, 130)
-_BARK: Colour = (96, 72, 56)
 _LEAVES: Colour = (72, 140, 66)
 
 
@@ -40,8 +38,8 @@ def house(
     c = Canvas(*sky)
     if time != "night" and not dull:
         low = time == "sunset"
-        c.ellipse(70, 150 if low else 48, 22, 22, (255, 214, 110) if low else (255, 238, 170))
-        c.glow(70, 150 if low else 48, 110, (150, 110, 40))
+        c.ellipse(116 if low else 70, 150 if low else 48, 22, 22, (255, 214, 110) if low else (255, 238, 170))
+        c.glow(116 if low else 70, 150 if low else 48, 110, (150, 110, 40))
     ground = (236, 240, 246) if snowy else (126, 172, 96)
     c.ellipse(90, 235, 190, 62, shade(ground, 0.86))
     c.ellipse(330, 240, 170, 74, shade(ground, 0.92))
@@ -50,15 +48,15 @@ def house(
     for x in range(8, 132, 16):
         c.rect(x, 208, 7, 30, WHITE if not snowy else (214, 218, 224), 2)
     c.rect(4, 216, 130, 4, (232, 232, 228))
-    _tree(c, 58, 214, leaves, snowy)
-    _tree(c, 344, 220, leaves, snowy)
+    draw_tree(c, 58, 214, leaves, snowy)
+    draw_tree(c, 344, 220, leaves, snowy)
     c.rect(262, 62, 18, 44, (150, 84, 70))
     c.rect(144, 128, 156, 90, (240, 222, 190))
     c.polygon([(128, 132), (222, 66), (316, 132)], (242, 246, 250) if snowy else (176, 78, 60))
     c.rect(196, 164, 30, 54, door, 3)
     c.ellipse(220, 192, 2, 2, YELLOW)
     for x in (156, 244):
-        _window(c, x, 152, (150, 190, 214))
+        draw_window(c, x, 152, (150, 190, 214))
     if time == "night":
         c.light((0.24, 0.29, 0.46), (2, 4, 14))
         for x, y in ((30, 30), (96, 22), (140, 52), (178, 20), (250, 34), (306, 18), (362, 70), (20, 92), (336, 44)):
@@ -66,11 +64,11 @@ def house(
         c.ellipse(62, 56, 17, 17, (244, 240, 214))
         c.glow(62, 56, 90, (60, 60, 70))
         for x in (156, 244):
-            _window(c, x, 152, _WARM)
+            draw_window(c, x, 152, _WARM)
             c.glow(x + 17, 170, 70, (110, 76, 24))
     if time == "sunset":
         c.light((1.0, 0.8, 0.68), (14, 6, 0))
-    _weather(c, weather)
+    draw_weather(c, weather)
     return c.finished()
 
 
@@ -107,22 +105,22 @@ def street(
     c.rect(223, 60, 25, 62, INK, 5)
     for y, name, colour in ((72, "red", (232, 48, 40)), (91, "amber", (244, 184, 40)), (110, "green", (60, 200, 90))):
         c.ellipse(235.5, y, 7.5, 7.5, colour if lamp == name else (74, 70, 74))
-    _person(c, walker, 206, (108, 84, 140), umbrella=RED if wet else None, scale=0.8)
-    _car(c, car, 258, paint)
+    draw_person(c, walker, 206, (108, 84, 140), umbrella=RED if wet else None, scale=0.8)
+    draw_car(c, car, 258, paint)
     if time == "night":
         c.light((0.26, 0.3, 0.46), (2, 4, 12))
         c.ellipse(235.5, 72 if lamp == "red" else 110, 7.5, 7.5, (240, 60, 50) if lamp == "red" else (70, 220, 100))
         c.glow(car + 118, 244, 90, (200, 180, 110))
         for x, y in ((10, 98), (94, 128), (160, 84), (200, 132), (256, 120), (346, 92), (30, 146), (346, 140)):
             c.rect(x, y, 10, 13, _WARM)
-    _weather(c, weather)
+    draw_weather(c, weather)
     return c.finished()
 
 
 def still_life(objects: Sequence[tuple[str, float, float, Colour]], lamp: str = "none") -> Image.Image:
     """Balls and blocks on a table: (kind, x, size, colour). `lamp`: none, on or off."""
     c = Canvas((226, 218, 204), (214, 204, 188))
-    _table(c)
+    draw_table(c)
     for kind, x, size, colour in objects:
         (c.ball if kind == "ball" else c.block)(x, 232, size, colour)
     if lamp != "none":
@@ -139,7 +137,7 @@ def still_life(objects: Sequence[tuple[str, float, float, Colour]], lamp: str = 
 def ice(melted: bool = False) -> Image.Image:
     """Three ice cubes on a plate, or the water that they became."""
     c = Canvas((206, 222, 222), (190, 208, 210))
-    _table(c)
+    draw_table(c)
     c.ellipse(192, 236, 132, 30, (96, 128, 168))
     c.ellipse(192, 232, 124, 25, (122, 156, 194))
     if melted:
@@ -155,13 +153,14 @@ def ice(melted: bool = False) -> Image.Image:
 def candle(burning: bool = True) -> Image.Image:
     """A candle and a book in a room that has no other light."""
     c = Canvas((150, 126, 108), (132, 108, 92))
-    _table(c)
+    draw_table(c)
     top = 128 if burning else 196
     c.rect(178, top, 30, 236 - top, (244, 236, 214), 4)
     c.ellipse(193, 237, 34, 8, (176, 140, 70))
     c.line([(193, top), (193, top - 9)], INK, 2)
-    c.polygon([(252, 236), (330, 236), (338, 222), (262, 222)], (142, 52, 56))
-    c.polygon([(256, 233), (328, 233), (334, 224), (264, 224)], (240, 232, 214))
+    c.rect(254, 226, 80, 9, (240, 232, 214))
+    c.polygon([(252, 226), (334, 226), (346, 212), (266, 212)], (142, 52, 56))
+    c.rect(252, 234, 84, 3, (142, 52, 56))
     if burning:
         c.ellipse(193, top - 19, 6, 13, (255, 190, 60))
         c.ellipse(193, top - 15, 3, 7, (255, 246, 200))
@@ -177,6 +176,7 @@ def party(
     hats: Sequence[Colour | None] = (),
     lanterns: str = "none",
     beards: Sequence[int] = (),
+    dresses: Sequence[int] = (),
 ) -> Image.Image:
     """People side by side before a wall; None is someone who isn't there. `lanterns`: none, off or lit."""
     c = Canvas((224, 214, 200), (232, 224, 210))
@@ -186,7 +186,9 @@ def party(
     for place, shirt in enumerate(shirts):
         if shirt is not None:
             hat = hats[place] if place < len(hats) else None
-            _person(c, step * (place + 1), 262, shirt, hat=hat, scale=1.5, beard=place in beards)
+            draw_person(
+                c, step * (place + 1), 262, shirt, hat=hat, scale=1.5, beard=place in beards, dress=place in dresses
+            )
     if lanterns != "none":
         if lanterns == "lit":
             c.light((0.3, 0.3, 0.44), (4, 4, 12))
@@ -209,14 +211,14 @@ def park(
     c.ellipse(320, 204, 150, 40, shade(ground, 0.92))
     c.rect(0, 190, WIDTH, 98, ground)
     c.polygon([(0, 262), (384, 236), (384, 258), (0, 288)], (226, 228, 232) if snowy else (214, 194, 158))
-    _tree(c, 76, 222, leaves, snowy, 1.35)
-    _tree(c, 318, 214, leaves, snowy, 1.2)
+    draw_tree(c, 76, 222, leaves, snowy, 1.35)
+    draw_tree(c, 318, 214, leaves, snowy, 1.2)
     for x in (160, 218):
         c.rect(x, 214, 4, 24, INK)
     c.rect(152, 212, 80, 5, WOOD)
     c.rect(152, 198, 80, 5, WOOD)
     if walker:
-        _person(c, 262, 262, BLUE if snowy else ORANGE, hat=RED if snowy else None, scale=0.9)
+        draw_person(c, 262, 262, BLUE if snowy else ORANGE, hat=RED if snowy else None, scale=0.9)
     return c.finished()
 
 
@@ -235,110 +237,3 @@ def signs(colours: Sequence[Colour | None]) -> Image.Image:
         c.line([(x - 16, 108), (x + 10, 108)], WHITE, 6)
         c.polygon([(x + 6, 95), (x + 22, 108), (x + 6, 121)], WHITE)
     return c.finished()
-
-
-def _weather(c: Canvas, weather: str) -> None:
-    if weather == "snow":
-        c.flakes(7)
-    elif weather == "rain":
-        c.light((0.72, 0.76, 0.82))
-        c.streaks(7)
-    elif weather == "fog":
-        c.veil((218, 222, 226), 0.85, 0.35)
-
-
-def _table(c: Canvas) -> None:
-    c.gradient((0, 196, WIDTH, HEIGHT), (186, 146, 108), (164, 122, 84))
-    c.rect(0, 194, WIDTH, 3, (142, 106, 74))
-
-
-def _window(c: Canvas, x: float, y: float, pane: Colour) -> None:
-    c.rect(x - 3, y - 3, 40, 40, WHITE)
-    c.rect(x, y, 34, 34, pane)
-    c.rect(x + 15.5, y, 3, 34, WHITE)
-    c.rect(x, y + 15.5, 34, 3, WHITE)
-
-
-def _tree(c: Canvas, x: float, ground: float, leaves: Colour | None, snowy: bool, scale: float = 1.0) -> None:
-    s = scale
-    c.rect(x - 5 * s, ground - 56 * s, 10 * s, 60 * s, _BARK)
-    for dx, dy in ((-26, -104), (24, -108), (-12, -124), (12, -128)):
-        c.line([(x, ground - 50 * s), (x + dx * s, ground + dy * s)], _BARK, 3 * s)
-    if leaves is None:
-        return
-    for dx, dy, r, light in ((-22, -84, 26, 0.9), (22, -86, 27, 0.95), (0, -110, 30, 1.0), (-6, -90, 24, 1.1)):
-        c.ellipse(x + dx * s, ground + dy * s, r * s, r * s, shade(leaves, light))
-    if snowy:
-        for dx, dy, r in ((-22, -102, 20), (20, -106, 20), (0, -130, 22)):
-            c.ellipse(x + dx * s, ground + dy * s, r * s, r * 0.5 * s, (240, 244, 248))
-
-
-def _car(c: Canvas, x: float, ground: float, paint: Colour) -> None:
-    c.ellipse(x + 60, ground + 2, 66, 6, (70, 70, 76))
-    c.polygon(
-        [(x + 22, ground - 34), (x + 38, ground - 58), (x + 82, ground - 58), (x + 100, ground - 34)], shade(paint, 0.9)
-    )
-    c.polygon(
-        [(x + 30, ground - 35), (x + 42, ground - 53), (x + 58, ground - 53), (x + 58, ground - 35)], (206, 222, 232)
-    )
-    c.polygon(
-        [(x + 63, ground - 35), (x + 63, ground - 53), (x + 79, ground - 53), (x + 91, ground - 35)], (206, 222, 232)
-    )
-    c.rect(x, ground - 37, 122, 28, paint, 9)
-    c.ellipse(x + 118, ground - 25, 4, 5, (255, 240, 190))
-    for wheel in (x + 28, x + 94):
-        c.ellipse(wheel, ground - 8, 13, 13, INK)
-        c.ellipse(wheel, ground - 8, 6, 6, (176, 178, 184))
-
-
-def _person(
-    c: Canvas,
-    x: float,
-    ground: float,
-    shirt: Colour,
-    hat: Colour | None = None,
-    umbrella: Colour | None = None,
-    scale: float = 1.0,
-    beard: bool = False,
-) -> None:
-    s = scale
-    c.ellipse(x, ground + 1, 20 * s, 3 * s, (140, 122, 108))
-    for side in (-1, 1):
-        c.line([(x + side * 6 * s, ground - 36 * s), (x + side * 7 * s, ground)], (62, 68, 92), 8 * s)
-        c.line([(x + side * 13 * s, ground - 72 * s), (x + side * 19 * s, ground - 40 * s)], shade(shirt, 0.88), 7 * s)
-        c.ellipse(x + side * 19 * s, ground - 38 * s, 4 * s, 4 * s, SKIN)
-    c.rect(x - 15 * s, ground - 80 * s, 30 * s, 48 * s, shirt, 9 * s)
-    c.ellipse(x, ground - 94 * s, 14 * s, 15 * s, SKIN)
-    if beard:
-        c.ellipse(x, ground - 84 * s, 12 * s, 12 * s, (244, 244, 242))
-        c.ellipse(x, ground - 92 * s, 9 * s, 5 * s, SKIN)
-    c.polygon(
-        [
-            (x - 14 * s, ground - 96 * s),
-            (x - 12 * s, ground - 108 * s),
-            (x, ground - 112 * s),
-            (x + 12 * s, ground - 108 * s),
-            (x + 14 * s, ground - 96 * s),
-            (x, ground - 103 * s),
-        ],
-        (84, 60, 48),
-    )
-    for side in (-1, 1):
-        c.ellipse(x + side * 5 * s, ground - 95 * s, 1.6 * s, 1.9 * s, INK)
-    c.arc(x, ground - 91 * s, 5 * s, 20, 160, (160, 84, 76))
-    if hat is not None:
-        c.polygon([(x - 15 * s, ground - 102 * s), (x + 15 * s, ground - 102 * s), (x + 5 * s, ground - 132 * s)], hat)
-        c.rect(x - 17 * s, ground - 106 * s, 34 * s, 7 * s, WHITE, 3 * s)
-        c.ellipse(x + 5 * s, ground - 132 * s, 4 * s, 4 * s, WHITE)
-    if umbrella is not None:
-        c.line([(x + 18 * s, ground - 40 * s), (x + 18 * s, ground - 132 * s)], INK, 2 * s)
-        c.polygon(
-            [
-                (x - 22 * s, ground - 118 * s),
-                (x - 6 * s, ground - 138 * s),
-                (x + 18 * s, ground - 146 * s),
-                (x + 42 * s, ground - 138 * s),
-                (x + 58 * s, ground - 118 * s),
-            ],
-            umbrella,
-        )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import codecs
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -61,7 +61,8 @@ def stream_list(file: Path) -> Iterator[Any]:
     """
     from ijson import JSONError, ObjectBuilder, get_backend
 
-    position, depth, builder = 1, 0, None
+    position, depth = 1, 0
+    builder: Any = None
     try:
         with file.open("rb") as raw:
             for event, value in get_backend("python").basic_parse(_Utf8(raw), buf_size=_CHUNK):
@@ -137,7 +138,7 @@ def _category(value: Any, where: str) -> str:
 
 
 def _source(
-    encoded: Any, path: str, folder: Path, names: dict[str, Sequence[str]], record: dict[str, Any]
+    encoded: Any, path: str, folder: Path, names: dict[str, tuple[str, ...]], record: dict[str, Any]
 ) -> tuple[Path | bytes | None, str]:
     """The image and what is wrong with it: the one within the file, else a file in `folder`, and only there."""
     if encoded is not None:

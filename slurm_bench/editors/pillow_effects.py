@@ -30,7 +30,7 @@ _HUE_WIDTH = {"orange": 9, "yellow": 11, "green": 32, "blue": 26, "purple": 16}
 
 
 def select(image: Image.Image, place: str | None, colour: str | None) -> np.ndarray:
-    """The pixels (height, width, bool) of the colour, or else of what stands out from the rows' background; of
+    """The pixels (height, width, bool) of the colour, or else of what stands out from the rows' margins; of
     these, the left, middle or right of the groups that empty columns part. Raises SampleError if there is none."""
     mask = _of_colour(image, colour) if colour else _standing_out(image)
     groups = _column_groups(mask)
@@ -44,18 +44,17 @@ def select(image: Image.Image, place: str | None, colour: str | None) -> np.ndar
 
 
 def remove(image: Image.Image, mask: np.ndarray) -> Image.Image:
-    """Each row of the selection gets the median colour of the rest of that row."""
+    """Each row of the selection is filled from the pixels on its left and right."""
     import numpy as np
 
-    pixels = _array(image)
     grown = np.asarray(Image.fromarray(mask).convert("L").filter(ImageFilter.MaxFilter(7))) > 0
-    rest = np.where(grown[..., None], np.nan, pixels)
-    free = ~grown.all(axis=1)
-    fill = np.repeat(np.median(pixels, axis=(0, 1))[None], len(pixels), axis=0)
-    fill[free] = np.nanmedian(rest[free], axis=1)
-    filled = _image(np.where(grown[..., None], fill[:, None], pixels))
-    soft = Image.fromarray((grown * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(1))
-    return Image.composite(filled, image, soft)
+    filled = _array(image).copy()
+    columns = np.arange(image.width)
+    for row, hidden in zip(filled, grown, strict=True):
+        if hidden.any() and not hidden.all():
+            for channel in range(3):
+                row[hidden, channel] = np.interp(columns[hidden], columns[~hidden], row[~hidden, channel])
+    return _image(filled)
 
 
 def recolour(image: Image.Image, mask: np.ndarray, colour: str) -> Image.Image:
@@ -69,6 +68,8 @@ def recolour(image: Image.Image, mask: np.ndarray, colour: str) -> Image.Image:
         value[mask] = value[mask] // 5 if colour == "black" else 150 + value[mask] * 0.4
     else:
         hue[mask] = COLOURS[colour]
+        brightest = max(1.0, float(np.percentile(value[mask], 95)))
+        value[mask] = np.minimum(255, value[mask] * max(1.0, 220 / brightest))
         saturation[mask] = np.maximum(saturation[mask], 150)
     painted = Image.merge("HSV", [Image.fromarray(channel) for channel in (hue, saturation, value)]).convert("RGB")
     soft = Image.fromarray((mask * 255).astype(np.uint8)).filter(ImageFilter.MaxFilter(3))
@@ -157,7 +158,7 @@ def _of_colour(image: Image.Image, colour: str) -> np.ndarray:
 
     hue, saturation, value = np.moveaxis(np.array(image.convert("HSV")).astype(np.int16), 2, 0)
     if colour == "white":
-        return (saturation < 28) & (value > 215)
+        return (saturation < 20) & (value > 228)
     if colour == "black":
         return value < 50
     distance = abs((hue - COLOURS[colour] + 128) % 256 - 128)
@@ -165,10 +166,13 @@ def _of_colour(image: Image.Image, colour: str) -> np.ndarray:
 
 
 def _standing_out(image: Image.Image) -> np.ndarray:
+    """What differs from both the row's left and its right margin."""
     import numpy as np
 
     pixels = _array(image)
-    return abs(pixels - np.median(pixels, axis=1, keepdims=True)).max(axis=2) > 28
+    margin = max(1, image.width // 32)
+    margins = (np.median(part, axis=1, keepdims=True) for part in (pixels[:, :margin], pixels[:, -margin:]))
+    return np.logical_and(*(abs(pixels - side).max(axis=2) > 28 for side in margins))
 
 
 def _column_groups(mask: np.ndarray) -> list[tuple[int, int]]:
