@@ -76,6 +76,9 @@ class Judge:
             "longest_edge": max_pixels,
         }
         tokenizer = processor.tokenizer
+        processor.chat_template = processor.chat_template or tokenizer.chat_template
+        if not processor.chat_template:
+            raise UserError(f"{tokenizer.name_or_path}: the judge has no chat template: the download is incomplete")
         tokenizer.padding_side = "left"
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import Any, ClassVar
 
 from slurm_bench.errors import SampleError, UserError
-from slurm_bench.models import check_gpu_memory, check_transformers_folder, locate, visible_gpu
+from slurm_bench.models import ModelFolder, check_gpu_memory, check_transformers_folder, locate, visible_gpu
 from slurm_bench.scorers import parse, prompt, ragged_attention
 from slurm_bench.scorers.base import Scored, ScoreRequest
 from slurm_bench.scorers.judge import MAX_ASPECT_RATIO, Inputs, Judge, load_model, load_processor
@@ -17,6 +17,10 @@ from slurm_bench.scorers.options import as_names, number, one_of
 from slurm_bench.scorers.rubric import Rubrics, load_rubrics
 
 CLASSES = ("Qwen3VLForConditionalGeneration", "Qwen3VLMoeForConditionalGeneration")
+PROCESSOR_FILES = (
+    ("tokenizer.json", "vocab.json"),
+    ("preprocessor_config.json", "processor_config.json"),
+)
 DTYPES = {"bfloat16": 2, "float16": 2, "float32": 4}
 _KEY = "params.model_name"
 
@@ -81,6 +85,7 @@ class Qwen3VLScorer:
         self.aspects = as_names(self.aspects)
         self._rubrics: Rubrics = load_rubrics(self.rubrics)
         self._rubrics.require(self.aspects)
+        self._found: ModelFolder | None = None
         self.judge: Judge | None = None
 
     def check(self) -> None:
@@ -91,9 +96,10 @@ class Qwen3VLScorer:
         model = check_transformers_folder(folder)
         if model.class_name not in CLASSES:
             raise UserError(f"'{_KEY}': {folder} is a {model.class_name}; this judge takes {' or '.join(CLASSES)}")
-        for files in (("tokenizer.json", "vocab.json"), ("preprocessor_config.json", "processor_config.json")):
+        for files in PROCESSOR_FILES:
             if not any((folder / file).is_file() for file in files):
                 raise UserError(f"'{_KEY}': {folder} has no {' or '.join(files)}: the download is incomplete")
+        self._found = model
         if self.device != "cpu":
             needed = sum(model.parameters.values()) * DTYPES[self.dtype] + _WORKING_MEMORY
             check_gpu_memory(needed, visible_gpu(), self.model_name, "take a smaller judge")
@@ -115,12 +121,13 @@ class Qwen3VLScorer:
         self.judge = Judge(model, processor, self.max_pixels)
 
     def provenance(self) -> dict[str, Any]:
-        config = self.judge.model.config if self.judge else None
+        """Class and commit are known once the checkpoint was seen: by `check`, if it is on this machine."""
+        found = self._found
         return {
             "model": self.model_name,
             "revision": self.revision,
-            "commit": getattr(config, "_commit_hash", None),
-            "class": type(self.judge.model).__name__ if self.judge else None,
+            "commit": found.commit if found else None,
+            "class": found.class_name if found else None,
             "rubrics_sha256": self._rubrics.sha256,
         }
 
@@ -140,7 +147,7 @@ class Qwen3VLScorer:
 
     def _questions(self, place: int, request: ScoreRequest) -> list[_Question]:
         if self.mode == "generate":
-            asked = {self.aspects: prompt.in_json(self._rubrics, self.aspects)}
+            asked = {tuple(self.aspects): prompt.in_json(self._rubrics, self.aspects)}
         else:
             asked = {(aspect,): prompt.one_digit(self._rubrics, aspect) for aspect in self.aspects}
         questions = [

@@ -67,7 +67,7 @@ def _attention(
     output = torch.zeros((rows, length, heads, width), dtype=query.dtype, device=query.device)
     with kernels(query.device.type, "FLASH_ATTENTION"):
         for row, start in enumerate(_PADDING.get()):
-            parts = (tensor[row : row + 1, :, start:] for tensor in (query, key, value))
-            attended = scaled_dot_product_attention(*parts, is_causal=True, scale=scaling, enable_gqa=True)
+            q, k, v = (tensor[row : row + 1, :, start:] for tensor in (query, key, value))
+            attended = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True)
             output[row, start:] = attended[0].transpose(0, 1)
     return output, None

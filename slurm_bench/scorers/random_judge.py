@@ -182,7 +182,7 @@ def _tokenizer(size: str) -> Any:
     from transformers import Qwen2Tokenizer
 
     vocabulary = {symbol: index for index, symbol in enumerate(sorted(ByteLevel.alphabet()))}
-    merges: list[tuple[str, str]] = []
+    merges: list[Any] = []
     if size == "full":
         merges = _merges(Qwen2Tokenizer(vocab=vocabulary, merges=[]))
         for left, right in merges:
