@@ -17,6 +17,7 @@ from slurm_bench.logs import log_to_stderr
 if TYPE_CHECKING:
     from slurm_bench.run.plan import Sample
 
+EXECUTORS = ("slurm", "local", "debug")
 SLURM_OPTIONS = (
     "partition",
     "account",
@@ -64,10 +65,10 @@ def run(options: argparse.Namespace) -> int:
     from slurm_bench.run.create import make_run_dir, new_run_dir, settle_config, settle_plan
     from slurm_bench.run.layout import RunDir
 
-    executor = choose_executor(options.executor)
     stored = RunDir(options.run_dir.resolve()).config if options.run_dir else None
     file = options.config or (stored if stored and stored.exists() else CONFIGS / "default.yaml")
     config = load_config(file, _overrides(options))
+    executor = choose_executor(config.executor)
     models = check_plugins(config)
     run_dir = make_run_dir(options.run_dir or new_run_dir(file.stem))
     config = settle_config(run_dir, config, options.force)
@@ -82,9 +83,9 @@ def resubmit(options: argparse.Namespace) -> int:
     from slurm_bench.plugins import check_plugins
     from slurm_bench.run.create import open_run, settle_config
 
-    executor = choose_executor(options.executor)
     run_dir = open_run(options.run)
     config = load_config(run_dir.config, _overrides(options))
+    executor = choose_executor(config.executor)
     check_plugins(config)
     settle_config(run_dir, config, options.force)
     return launch(run_dir, executor, force=options.force, wait=options.wait)
@@ -154,7 +155,7 @@ def _add_submit_options(parser: argparse.ArgumentParser, verb: str) -> None:
     if verb == "run":
         parser.add_argument("--config", type=Path, metavar="FILE", help="default: configs/default.yaml")
         parser.add_argument("--run-dir", type=Path, metavar="DIR", help="new, or a run to go on with")
-    parser.add_argument("--executor", choices=("slurm", "local", "debug"), help="default: slurm where sbatch is")
+    parser.add_argument("--executor", choices=EXECUTORS, help="default: slurm where sbatch is, else local")
     parser.add_argument("--gpus", type=int, metavar="N", help="tasks to edit with, one GPU each")
     parser.add_argument("--score-gpus", type=int, metavar="N", help="tasks to score with")
     parser.add_argument("--strict", action="store_true", default=None, help="score only if every task succeeded")
@@ -167,7 +168,8 @@ def _add_submit_options(parser: argparse.ArgumentParser, verb: str) -> None:
 
 def _overrides(options: argparse.Namespace) -> list[str]:
     """Options are short for settings; a `key=value` typed beside them wins."""
-    words = [f"{key}={getattr(options, key)}" for key in ("gpus", "score_gpus") if getattr(options, key) is not None]
+    keys = ("executor", "gpus", "score_gpus")
+    words = [f"{key}={getattr(options, key)}" for key in keys if getattr(options, key) is not None]
     words += ["strict=true"] if options.strict else []
     for option in SLURM_OPTIONS:
         value = getattr(options, option.replace("-", "_"))

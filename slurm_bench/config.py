@@ -27,6 +27,8 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 IDENTITY = ("seed", "data", "editor", "scorers")
 PLANNED = ("seed", "data")
 
+EXECUTORS = ("slurm", "local", "debug")
+
 
 @dataclass
 class DataConfig:
@@ -51,6 +53,7 @@ class Config:
     editor: PluginConfig = field(default_factory=PluginConfig)
     scorers: dict[str, PluginConfig] = field(default_factory=dict)
     headline: str | None = None
+    executor: str | None = None
     gpus: int = 1
     score_gpus: int = 1
     batch_size: int = 1
@@ -211,6 +214,8 @@ def _check_values(config: Config) -> None:
             raise UserError(f"'{key}' is {getattr(config, key)}; it must be at least {bound}")
     if config.data.limit is not None and config.data.limit < 1:
         raise UserError(f"'data.limit' is {config.data.limit}; it must be at least 1, or null for all")
+    if config.executor not in (None, *EXECUTORS):
+        raise UserError(f"'executor' is '{config.executor}'; {nearest(config.executor, EXECUTORS)}")
     if not config.scorers:
         raise UserError("'scorers' is empty; name at least one, see configs/demo.yaml")
     for name in config.scorers:

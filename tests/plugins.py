@@ -56,6 +56,19 @@ class DiesOnce(Tint):
         return super().one(request)
 
 
+class DiesOnNode(Tint):
+    """Kills its process wherever it finds itself on the node of this name."""
+
+    def __init__(self, node: str) -> None:
+        super().__init__(0.5)
+        self.node = node
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        if os.environ.get("SLURMD_NODENAME") == self.node:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().one(request)
+
+
 class Starved(Tint):
     """Out of memory beyond `fits` samples at once. Its images must not show it."""
 

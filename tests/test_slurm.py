@@ -134,6 +134,16 @@ def test_a_task_killed_in_mid_write_is_healed(bed: Bed, undisturbed: Path) -> No
     assert set(lost) <= {"s-2", "s-8", "s-14", "s-20"}  # what waited to be written died with it
 
 
+def test_a_node_that_kills_its_tasks_is_left_out_next_time(bed: Bed, undisturbed: Path) -> None:
+    bed.config("DiesOnNode", {"node": "n1"})
+    bed.submitted()
+    bed.slurm.wait_idle(120)
+    assert_whole(bed.root, undisturbed)
+    ends = read_journals(run_dir(bed.root), "edit")
+    assert sum(end.node == "n1" for end in ends if end.attempt == 1) >= 2
+    assert {end.node for end in ends if end.attempt == 2} == {"n2"}
+
+
 def test_a_cancelled_task_is_healed(bed: Bed, undisturbed: Path) -> None:
     bed.config("Tint", {"delay": 1})
     bed.submitted()

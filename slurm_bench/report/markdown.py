@@ -43,6 +43,9 @@ def render(name: str, config: Config, summary: Mapping[str, Any], provenance: Ma
     lines += _failures(summary)
     lines += ["", "## Where it comes from", "", f"Configuration `{provenance.get('config_hash')}`", ""]
     lines += [f"- {package} {version}" for package, version in provenance.get("packages", {}).items()]
+    for row in provenance.get("machines", []):
+        gpu = f", {row['gpu']}, driver {row['driver']}" if row["gpu"] else ""
+        lines.append(f"- node {escape(row['node'])}{gpu}")
     return "\n".join(lines) + "\n"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from slurm_bench.config import Config
@@ -13,6 +12,7 @@ from slurm_bench.report.table import score_table
 from slurm_bench.run.durable import write_atomic
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.records import State
+from slurm_bench.stages.journal import read_journals
 
 
 def write_report(run: RunDir, config: Config, state: State) -> dict[str, Any]:
@@ -22,16 +22,24 @@ def write_report(run: RunDir, config: Config, state: State) -> dict[str, Any]:
     csv = table.to_csv(index=False, lineterminator="\n")
     write_atomic(run.report / "scores.csv", csv.encode("utf-8", "replace"))
     write_atomic(run.report / "summary.json", (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
-    text = render(run.root.name, config, summary, read_provenance(run.provenance))
+    text = render(run.root.name, config, summary, _provenance_with_machines(run))
     write_atomic(run.report / "report.md", text.encode("utf-8", "replace"))
     return summary
 
 
-def read_provenance(path: Path) -> dict[str, Any]:
+def _provenance_with_machines(run: RunDir) -> dict[str, Any]:
+    """Only now is it known which nodes and GPUs did the work."""
     try:
-        return dict(json.loads(path.read_bytes()))
+        provenance = dict(json.loads(run.provenance.read_bytes()))
     except (OSError, ValueError):
-        return {}
+        provenance = {}
+    ends = read_journals(run, "edit") + read_journals(run, "score")
+    machines = {(end.node, gpu["name"], gpu["driver"]) for end in ends for gpu in end.gpus}
+    machines |= {(end.node, None, None) for end in ends if not end.gpus}
+    rows = sorted(machines, key=str)
+    provenance["machines"] = [dict(zip(("node", "gpu", "driver"), row, strict=True)) for row in rows]
+    write_atomic(run.provenance, (json.dumps(provenance, indent=1) + "\n").encode())
+    return provenance
 
 
 def print_summary(run: RunDir) -> None:

@@ -41,6 +41,7 @@ def provenance(config_hash: str, models: dict[str, Any]) -> dict[str, Any]:
         "models": models,
         "host": socket.gethostname(),
         "platform": platform.platform(),
+        "gpus": gpus(),
     }
 
 

@@ -1,7 +1,7 @@
 """One task's work: its samples through a plug-in in batches, each to a record, whatever some of them do.
 
-Three threads: one reads ahead, this one calls the plug-in, one encodes and writes behind it, so that the GPU
-waits for no disk. What they hold is bounded.
+Some threads read ahead, this one calls the plug-in, one encodes and writes behind it, so that the GPU waits for no
+disk. What they hold is bounded.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from slurm_bench.stages.stop import Stopped, StopSignals
 
 # A failed sample gets one more try at the task's end: what failed it may have passed.
 TRIES = 2
+# Decoding a megapixel PNG takes about 20 ms of a core, and a judge wants two or three every 80 ms.
+READERS = 4
 
 
 class Work(Protocol):
@@ -94,7 +96,7 @@ class Engine:
         """Batches, read ahead; ends early when told to stop. The batch size may shrink on the way."""
         ahead: list[tuple[Sample, Future[Any]]] = []
         waiting = iter(samples)
-        with ThreadPoolExecutor(1, "read") as reader:
+        with ThreadPoolExecutor(READERS, "read") as reader:
             try:
                 while not self._told_to_stop():
                     while len(ahead) < 2 * self.batch_size and (sample := next(waiting, None)) is not None:
