@@ -128,7 +128,7 @@ def _sixteen_bit(image: Image.Image) -> Image.Image:
     """0 … 65535 → 0 … 255; Pillow's own conversion would clip at 255."""
     wide = image.convert("I")
     low, high = wide.getextrema()
-    if low < 0 or high > 65535:
+    if low < 0 or high > 65535:  # type: ignore[operator]
         raise SampleError("32-bit pixels have no fixed white; save the image with 8 or 16 bits")
     return wide.point(lambda value: value * (1 / 257) + 0.5).convert("L").convert("RGB")
 

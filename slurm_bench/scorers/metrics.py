@@ -89,10 +89,13 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
 
 def _blur(plane: np.ndarray) -> np.ndarray:
     """The Gaussian window's mean wherever the window lies wholly within the plane."""
-    weights = [math.exp(-(offset**2) / (2 * _SIGMA**2)) for offset in range(-_RADIUS, _RADIUS + 1)]
-    height, width = plane.shape[0] - 2 * _RADIUS, plane.shape[1] - 2 * _RADIUS
-    rows = sum(weight * plane[k : k + height] for k, weight in enumerate(weights)) / sum(weights)
-    return sum(weight * rows[:, k : k + width] for k, weight in enumerate(weights)) / sum(weights)
+    import numpy as np
+
+    weights = np.exp(-(np.arange(-_RADIUS, _RADIUS + 1) ** 2) / (2 * _SIGMA**2))
+    for axis in (0, 1):
+        windows = np.lib.stride_tricks.sliding_window_view(plane, len(weights), axis=axis)
+        plane = windows @ (weights / weights.sum())
+    return plane
 
 
 def _fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:

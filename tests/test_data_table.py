@@ -1,0 +1,186 @@
+"""JSONL and CSV with image files beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from slurm_bench.config import DataConfig
+from slurm_bench.data import read_items
+from slurm_bench.data.item import Item
+from slurm_bench.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a.png", "b.png", "ref.png"):
+        Image.new("RGB", (16, 16), "teal").save(tmp_path / name)
+    return tmp_path
+
+
+def jsonl(folder: Path, *rows: Any, **options: Any) -> list[Item]:
+    """Rows as objects, or as the bytes of a line."""
+    file = folder / "bench.jsonl"
+    lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
+    file.write_bytes(b"\n".join(lines))
+    return list(read_items(DataConfig(reader="jsonl", path=str(file), **options)))
+
+
+def table(folder: Path, content: str | bytes, **options: Any) -> list[Item]:
+    file = folder / "bench.csv"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return list(read_items(DataConfig(reader="csv", path=str(file), **options)))
+
+
+def row(id: Any = 1, **more: Any) -> dict[str, Any]:
+    return {"id": id, "instruction": "edit", "image": "a.png", **more}
+
+
+def test_a_whole_row_becomes_an_item(folder: Path) -> None:
+    texts = {"category": "风格", "description": "d", "rationale": "r"}
+    expected = Item("1", "风格", "edit", folder / "a.png", "d", "r", folder / "ref.png")
+    assert jsonl(folder, row(**texts, reference="ref.png")) == [expected]
+    content = "id,category,instruction,image,reference,description,rationale\n1,风格,edit,a.png,ref.png,d,r\n"
+    assert table(folder, content) == [expected]
+
+
+def test_many_images_absolute_paths_and_an_image_root(folder: Path) -> None:
+    (only,) = jsonl(folder, row(image=["a.png", str(folder / "b.png")]))
+    assert only.source == (folder / "a.png", folder / "b.png")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "c.png").write_bytes((folder / "a.png").read_bytes())
+    (only,) = jsonl(folder, row(image="c.png"), image_root=str(folder / "sub"))
+    assert (only.source, only.problem) == (folder / "sub" / "c.png", "")
+
+
+def test_the_category_is_all_where_no_row_has_one(folder: Path) -> None:
+    assert [i.category for i in jsonl(folder, row(1), row(2))] == ["all", "all"]
+    assert [i.category for i in jsonl(folder, row(1), row(2, category="style"))] == ["uncategorised", "style"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({"image": "absent.png"}, "absent.png: no such file"),
+        ({"image": ""}, "no source"),
+        ({"image": None}, "no source"),
+        ({"image": 5}, "is a int"),
+        ({"image": ["a.png", None]}, "is a NoneType"),
+        ({"image": "a\0b"}, "no such file"),
+        ({"image": "n" * 5000}, ""),
+        ({"image": "."}, "not a file"),
+        ({"image": "bench.jsonl"}, "not an image"),
+        ({"reference": "absent.png"}, "reference: "),
+        ({"instruction": ""}, "instruction is empty"),
+        ({"instruction": "\ud800"}, "broken UTF-8"),
+        ({"description": {"a": 1}}, "description is a dict"),
+    ],
+)
+def test_a_bad_row_is_named_and_hurts_no_other(bad: dict[str, Any], says: str, folder: Path) -> None:
+    before, broken, after = jsonl(folder, row("a"), row("b", **bad), row("c"))
+    assert broken.problem
+    assert says in broken.problem
+    assert broken.problem.isprintable()
+    assert (before.problem, after.problem) == ("", "")
+
+
+def test_broken_utf8_spoils_its_own_line_alone(folder: Path) -> None:
+    broken = json.dumps(row("b", instruction="XX")).encode().replace(b"XX", b"\xff")
+    assert [bool(i.problem) for i in jsonl(folder, row("a"), broken, row("c"))] == [False, True, False]
+    content = b"id,instruction,image\n1,edit,a.png\n2,\xff\xfe,a.png\n"
+    assert [bool(i.problem) for i in table(folder, content)] == [False, True]
+
+
+def test_empty_lines_marks_and_line_ends_are_no_matter(folder: Path) -> None:
+    mark = b"\xef\xbb\xbf"
+    rows = jsonl(folder, mark + json.dumps(row(1)).encode() + b"\r", b"", json.dumps(row(2)).encode(), b"  ")
+    assert [(i.id, i.problem) for i in rows] == [("1", ""), ("2", "")]
+    rows = table(folder, mark + b"id,instruction,image\r\n1,edit,a.png\r\n\r\n2,edit,a.png")
+    assert [(i.id, i.problem) for i in rows] == [("1", ""), ("2", "")]
+
+
+def test_a_line_separator_within_a_text_ends_no_row(folder: Path) -> None:
+    text = "one\u2028two\x0bthree"
+    assert jsonl(folder, json.dumps(row(instruction=text), ensure_ascii=False).encode())[0].instruction == text
+    assert table(folder, f"id,instruction,image\n1,{text},a.png\n")[0].instruction == text
+
+
+def test_csv_cells_may_be_quoted_and_span_lines(folder: Path) -> None:
+    (only,) = table(folder, 'id,instruction,image\n007,"say ""hi"",\nthen go",a.png\n')
+    assert (only.id, only.instruction, only.problem) == ("007", 'say "hi",\nthen go', "")
+
+
+def test_an_unquoted_comma_is_a_problem_and_a_short_row_too(folder: Path) -> None:
+    rows = table(folder, "id,instruction,image\n1,first, then,a.png\n2,edit\n3,edit,a.png\n")
+    assert "1 cells more than the header" in rows[0].problem
+    assert "no source" in rows[1].problem
+    assert rows[2].problem == ""
+
+
+def test_fields_can_be_mapped(folder: Path) -> None:
+    given = {"key": 7, "prompt": "edit", "file": "a.png", "type": "style"}
+    fields = {"id": "key", "instruction": "prompt", "image": "file", "category": "type"}
+    (only,) = jsonl(folder, given, fields=fields)
+    assert (only.id, only.category, only.instruction, only.source) == ("7", "style", "edit", folder / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("given", "fields", "says"),
+    [
+        (row(instructions="x", instruction=None), {"instruction": "instructionss"}, "did you mean 'instructions'"),
+        ({"id": 1, "prompt": "x", "image": "a.png"}, {}, r"no field 'instruction'.*fields there: id, prompt, image"),
+        (row(), {"rationale": "explain"}, r"no field 'explain' for 'rationale'.*fields there: id, instruction, image"),
+        (row(), {"category": "type"}, "no field 'type' for 'category'"),
+        (row(), {"imge": "image"}, "did you mean 'image'"),
+    ],
+)
+def test_a_wrong_map_never_reads_as_empty(given: Any, fields: dict[str, str], says: str, folder: Path) -> None:
+    with pytest.raises(UserError, match=says):
+        jsonl(folder, given, fields=fields, limit=1)
+    header, cells = zip(*((k, str(v or "")) for k, v in given.items()), strict=True)
+    with pytest.raises(UserError, match=says):
+        table(folder, f"{','.join(header)}\n{','.join(cells)}\n", fields=fields)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b'{"id": 1', r"bench.jsonl:2: not JSON"),
+        (b"[" * 100_000, r"bench.jsonl:2: not JSON"),
+        (b'{"a": ' + b"1" * 6000 + b"}", r"bench.jsonl:2: not JSON"),
+        (b"5", r"bench.jsonl:2: a int"),
+        (b'{"instruction": "x", "image": "a.png"}', r"bench.jsonl:2: no id.*instruction, image"),
+        (b'{"id": 1, "instruction": "x", "image": "a.png"}', r"items 1 and 2 have the same id '1'"),
+    ],
+)
+def test_a_line_that_is_no_row_is_told_with_its_number(line: bytes, says: str, folder: Path) -> None:
+    with pytest.raises(UserError, match=says) as caught:
+        jsonl(folder, row(1), line)
+    assert len(str(caught.value)) < 500 + len(str(folder))
+
+
+def test_a_json_list_is_no_jsonl(folder: Path) -> None:
+    with pytest.raises(UserError, match="list"):
+        jsonl(folder, [row()])
+    with pytest.raises(UserError, match="a JSON list is no JSONL"):
+        jsonl(folder, b"[\n{}\n]")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "no samples"),
+        ("id,instruction,image\n", "no samples"),
+        ("id;instruction;image\n1;x;a.png\n", r"no field 'id'.*id;instruction;image"),
+        ("id,image,instruction,image\n1,a.png,x,a.png\n", "'image' stands twice"),
+        ('id,instruction,image\n1,"x"y,a.png\n', r"bench.csv:2: not CSV"),
+        ("id,instruction,image\n1," + "x" * 200_000 + ",a.png\n", r"bench.csv:2: not CSV"),
+    ],
+)
+def test_a_csv_that_is_none_is_one_clear_line(content: str, says: str, folder: Path) -> None:
+    with pytest.raises(UserError, match=says):
+        table(folder, content)
