@@ -116,6 +116,22 @@ def test_what_always_fails_ends_with_3_a_report_and_an_empty_cell(tmp_path: Path
     assert launch("report", tmp_path / "run").returncode == 3
 
 
+def test_a_judge_that_cannot_be_understood_is_counted_and_not_asked_for_ever(tmp_path: Path, bench: Path) -> None:
+    judge = {"class_path": "tests.plugins.Judge", "params": {"answers": {"s-3": "no idea"}}}
+    scorers = {"judge": judge, "light": {"class_path": "tests.plugins.Brightness"}}
+    config = make_config(tmp_path / "c.yaml", bench, scorers=scorers)
+    done = launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "local")
+    assert done.returncode == 3
+    assert "'s-3': score (judge): ParseFailure: no score in the reply" in done.stderr
+    counts = summary(tmp_path / "run")["counts"]
+    assert (counts["scored"], counts["failed"], counts["missing"]) == (23, 1, 0)
+    assert summary(tmp_path / "run")["headline"] == "judge.overall"
+    (row,) = [row for row in rows(tmp_path / "run") if row["id"] == "s-3"]
+    assert (row["status"], row["judge.overall"]) == ("error", "")
+    assert row["light.brightness"] != ""
+    assert len(attempts(tmp_path / "run", "score")) == 1
+
+
 def test_a_model_that_cannot_load_is_explained(tmp_path: Path, bench: Path) -> None:
     config = make_config(tmp_path / "c.yaml", bench, "Unloadable", retries=1)
     done = launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "local")
@@ -197,7 +213,10 @@ def test_a_breakpoint_works_in_debug(tmp_path: Path, bench: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(REPO / "launch.py"), *map(str, words)],
         input="p 'here is ' + batch[0].id\nc\n",
-        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert "here is s-0" in done.stdout
     assert done.returncode == 0, done.stderr

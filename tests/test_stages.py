@@ -147,6 +147,10 @@ def test_what_cannot_be_parsed_or_believed_is_no_number(tmp_path: Path) -> None:
     assert records["s-1"]["parse"] == "no score in the reply"
     assert "scores" not in records["s-1"]
     assert "range" in records["s-3"]["error"]["message"]
+    state = read_state(run_dir(root), read_plan(run_dir(root)), ["judge"])
+    assert state.failure("s-1") == "score (judge): ParseFailure: no score in the reply"
+    assert "s-1" in state.to_score()
+    assert "s-1" not in state.worth_scoring()
 
 
 def test_a_restarted_task_does_only_what_is_left(tmp_path: Path) -> None:

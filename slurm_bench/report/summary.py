@@ -71,9 +71,8 @@ def _overall(table: pd.DataFrame, score: str | None, failures_as_zero: bool) -> 
 def _values(group: pd.DataFrame, score: str | None, failures_as_zero: bool) -> list[float]:
     """The headline score's numbers. A sample that was scored but has no such score (no reference, say) is not a
     failure and never enters; a failed or missing one enters as 0 where that is asked for."""
-    if score is None:
-        return [0.0] * len(group) if failures_as_zero else []
-    values = [float(v) for v in group[score].dropna()]
+    has_score = group[score].notna() if score in group.columns else group["status"].isna()
+    values = [float(value) for value in group.loc[has_score, score]] if has_score.any() else []
     if failures_as_zero:
-        values += [0.0] * int(((group["status"] != OK) & group[score].isna()).sum())
+        values += [0.0] * int(((group["status"] != OK) & ~has_score).sum())
     return values

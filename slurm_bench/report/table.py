@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from slurm_bench.config import Config
@@ -36,7 +35,14 @@ def score_table(config: Config, state: State) -> pd.DataFrame:
         complete = all(outcome.ok is not None for outcome in outcomes.values())
         statuses.append(OK if complete else ERROR if failure else MISSING)
         failures.append("" if complete else failure or "")
-    columns = list(dict.fromkeys(column for row in scores for column in row))
+    by_scorer = [
+        _column(name, score, config)
+        for name in config.scorers
+        for sample in state.samples
+        if (done := state.scores[sample.id][name].ok) is not None
+        for score in done["scores"]
+    ]
+    columns = list(dict.fromkeys(by_scorer))
     return pd.DataFrame(
         {
             "id": [sample.id for sample in state.samples],
@@ -53,12 +59,15 @@ def score_columns(table: pd.DataFrame) -> list[str]:
 
 
 def headline(config: Config, table: pd.DataFrame) -> str | None:
-    """The score that the summary speaks of: the configured one, else the one that most samples have."""
-    columns = score_columns(table)
-    if config.headline in columns:
+    """The score that the summary speaks of: the configured one, else the first scorer's that most samples have, and
+    of several that as many have the first."""
+    if config.headline is not None:
         return config.headline
-    counts = Counter({column: int(table[column].notna().sum()) for column in columns})
-    return counts.most_common(1)[0][0] if counts else None
+    for name in config.scorers:
+        own = [c for c in score_columns(table) if len(config.scorers) == 1 or c.startswith(f"{name}.")]
+        if own:
+            return max(own, key=lambda column: int(table[column].notna().sum()))
+    return None
 
 
 def _column(scorer: str, score: str, config: Config) -> str:

@@ -25,6 +25,7 @@ PACKAGES = [
     "omegaconf",
     "pandas",
     "numpy",
+    "httpx",
     "torchao",
     "cache-dit",
 ]

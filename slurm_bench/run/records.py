@@ -32,11 +32,12 @@ class Outcome:
 
     @property
     def settled(self) -> bool:
-        """Done, or failed the same way twice: another try would waste a GPU."""
+        """Done, or failed for good, or the same way twice: another try would waste a GPU."""
         failures = Counter[tuple[str, str]]()
         for record in self.errors:
             failures[_way(record["error"])] += int(record.get("tries", 1))
-        return self.ok is not None or any(times > 1 for times in failures.values())
+        final = any(record.get("final") for record in self.errors)
+        return self.ok is not None or final or any(times > 1 for times in failures.values())
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,9 @@ class Work(Protocol):
     """What differs between editing and scoring. Any exception hurts its own sample alone, but for an OSError
     out of `keep`: that is the storage."""
 
+    def about(self, sample: Sample) -> dict[str, Any]:
+        """What every record of the sample says, whether it comes right or fails."""
+
     def read(self, sample: Sample) -> Any:
         """The plug-in's input; runs ahead, in a thread."""
 
@@ -180,7 +183,7 @@ class Engine:
         if item.error is not None:
             record |= {"status": "error", "error": describe(item.error), "tries": item.tries}
             record |= getattr(item.error, "fields", {})
-        record |= {**self.stamp, "time": time.time()}
+        record |= {**self.work.about(item.sample), **self.stamp, "time": time.time()}
         self.manifest.write(record)
         if item.error is None:
             self.tally.ok += 1

@@ -71,7 +71,7 @@ class _Task:
         done = {r["id"] for r in self._own_records() if r["status"] == "ok"}
         todo = [s for s in self.slice if s.id not in done]
         editor = make_editor(self.config)
-        return self._work(editor, todo, EditWork(self.run_dir, editor), self.config.batch_size, {})
+        return self._work(editor, todo, EditWork(self.run_dir, editor), self.config.batch_size)
 
     def _score(self) -> Tally:
         """Scorer after scorer, so that one model at a time is in memory."""
@@ -82,7 +82,7 @@ class _Task:
             edits = {s.id: ok for s in todo if (ok := state.edits[s.id].ok)}
             scorer = make_scorer(self.config, name)
             work = ScoreWork(self.run_dir, name, scorer, edits)
-            tally = self._work(scorer, todo, work, self.config.score_batch_size, {"scorer": name})
+            tally = self._work(scorer, todo, work, self.config.score_batch_size)
             total.ok, total.failed = total.ok + tally.ok, total.failed + tally.failed
             if tally.stopped:
                 total.stopped = tally.stopped
@@ -94,14 +94,14 @@ class _Task:
         files = manifests(self.run_dir, self.attempt.stage, self.attempt.number, self.task)
         return [record for file in files for record in read_manifest(file)]
 
-    def _work(self, plugin: Any, todo: Sequence[Sample], work: Work, batch_size: int, stamp: dict[str, Any]) -> Tally:
+    def _work(self, plugin: Any, todo: Sequence[Sample], work: Work, batch_size: int) -> Tally:
         if not todo:
             return Tally()
         if self.stop.reason:
             return Tally(stopped=self.stop.reason)
         self._load(plugin)
         self._prepare(plugin, todo, work)
-        stamp = stamp | {"attempt": self.attempt.number, "task": self.task, "host": socket.gethostname()}
+        stamp = {"attempt": self.attempt.number, "task": self.task, "host": socket.gethostname()}
         engine = Engine(work, self.manifest, stamp, batch_size, self.stop, _Progress(len(todo)))
         try:
             return engine.run(todo)

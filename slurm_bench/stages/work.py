@@ -26,17 +26,21 @@ PNG_LEVEL = 1
 
 
 class ParseFailure(SampleError):
-    """The judge spoke, and no score could be read from it. `fields` go into the record."""
+    """The judge spoke, and no score could be read from it. `fields` go into the record; `final` says that asking
+    again would get the same reply."""
 
     def __init__(self, scored: Scored) -> None:
         super().__init__(scored.parse)
-        self.fields = {"raw": scored.raw, "parse": scored.parse, "info": checked_info(scored.info)}
+        self.fields = {"raw": scored.raw, "parse": scored.parse, "info": checked_info(scored.info), "final": True}
 
 
 @dataclass(frozen=True)
 class EditWork:
     run: RunDir
     editor: Any
+
+    def about(self, sample: Sample) -> dict[str, Any]:
+        return {"seed": sample.seed}
 
     def read(self, sample: Sample) -> EditRequest:
         return EditRequest(sample.id, sample.instruction, read_sources(self.run, sample), sample.seed)
@@ -56,7 +60,6 @@ class EditWork:
             "sha256": hashlib.sha256(data).hexdigest(),
             "width": edited.image.width,
             "height": edited.image.height,
-            "seed": sample.seed,
             "unchanged": _same_pixels(request.image, edited.image),
             "info": checked_info(edited.info),
         }
@@ -68,6 +71,10 @@ class ScoreWork:
     name: str
     scorer: Any
     edits: Mapping[str, Record]
+
+    def about(self, sample: Sample) -> dict[str, Any]:
+        """A score, or a failure to score, holds for this very image."""
+        return {"scorer": self.name, "edit_sha256": self.edits[sample.id]["sha256"]}
 
     def read(self, sample: Sample) -> ScoreRequest:
         record = self.edits[sample.id]
@@ -97,7 +104,6 @@ class ScoreWork:
             "scores": checked_scores(scored.scores, getattr(self.scorer, "score_range", None)),
             "raw": scored.raw,
             "parse": scored.parse,
-            "edit_sha256": self.edits[sample.id]["sha256"],
             "info": checked_info(scored.info),
         }
 
