@@ -151,7 +151,7 @@ def test_bytes_that_are_not_utf8_spoil_their_own_item_alone(tmp_path: Path) -> N
 
 
 def test_characters_cut_by_the_reading_buffer_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slurm_bench.data.five_category._CHUNK", 7)
+    monkeypatch.setattr("slurm_bench.data.five_category._CHUNK", 1)
     content = json.dumps([record(1, edit_instruction="把冰变成水😀" * 9)], ensure_ascii=False).encode()
     assert read(tmp_path, content)[0].instruction == "把冰变成水😀" * 9
 
@@ -226,7 +226,7 @@ import resource, sys
 from slurm_bench.config import DataConfig
 from slurm_bench.data import read_items
 from slurm_bench.data.images import open_image
-list(read_items(DataConfig(reader="five_category", path=sys.argv[1], limit=1)))
+list(read_items(DataConfig(reader="five_category", path=sys.argv[2])))
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
 count = sum(1 for item in read_items(DataConfig(reader="five_category", path=sys.argv[1])))
@@ -235,14 +235,15 @@ print(count, peak() - before)
 
 
 def test_the_file_is_never_held_whole(tmp_path: Path) -> None:
-    """30 images of 2 M base64 characters: reading on after the first takes less memory than half the file."""
+    """30 images of 2 M base64 characters: reading them takes less memory than half the file, beyond what one needs."""
     image = io.BytesIO()
     Image.frombytes("RGB", (800, 625), random.Random(0).randbytes(1_500_000)).save(image, "PNG")
     encoded = base64.b64encode(image.getvalue()).decode()
-    file = tmp_path / "large.json"
-    file.write_text(json.dumps([record(n, src_img_b64=encoded) for n in range(30)]))
+    file, single = tmp_path / "large.json", tmp_path / "single.json"
+    for path, count in ((file, 30), (single, 1)):
+        path.write_text(json.dumps([record(n, src_img_b64=encoded) for n in range(count)]))
     assert file.stat().st_size > 60e6
-    command = [sys.executable, "-c", PROBE, str(file)]
+    command = [sys.executable, "-c", PROBE, str(file), str(single)]
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True)
     count, grown = map(int, done.stdout.split())
     assert count == 30

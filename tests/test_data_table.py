@@ -110,8 +110,8 @@ def test_a_line_separator_within_a_text_ends_no_row(folder: Path) -> None:
 
 
 def test_csv_cells_may_be_quoted_and_span_lines(folder: Path) -> None:
-    (only,) = table(folder, 'id,instruction,image\n007,"say ""hi"",\nthen go",a.png\n')
-    assert (only.id, only.instruction, only.problem) == ("007", 'say "hi",\nthen go', "")
+    (only,) = table(folder, 'id,instruction,image\n007,"say ""hi"",\r\nthen go",a.png\n')
+    assert (only.id, only.instruction, only.problem) == ("007", 'say "hi",\r\nthen go', "")
 
 
 def test_an_unquoted_comma_is_a_problem_and_a_short_row_too(folder: Path) -> None:
