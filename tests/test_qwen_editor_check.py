@@ -175,9 +175,7 @@ def test_wrong_parameters_name_themselves(params, named):
 
 
 def test_a_single_transformers_model(folder):
-    assert (
-        check_transformers_folder(folder / "text_encoder").class_name == "Qwen2_5_VLForConditionalGeneration"
-    )
+    assert check_transformers_folder(folder / "text_encoder").class_name == "Qwen2_5_VLForConditionalGeneration"
     edit_json(folder / "text_encoder" / "config.json", architectures=None)
     with pytest.raises(UserError, match="architectures"):
         check_transformers_folder(folder / "text_encoder")

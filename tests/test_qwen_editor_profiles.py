@@ -14,6 +14,7 @@ from slurm_bench.editors.qwen import QwenImageEditor
 from slurm_bench.editors.qwen.denoise import set_timesteps
 from slurm_bench.editors.qwen.profiles import CACHE_DEFAULTS, check_capability, is_fp8_safe, profile_named
 from slurm_bench.editors.qwen.random_weights import random_pipeline
+from slurm_bench.editors.qwen.transformer import ExactTransformer
 from slurm_bench.errors import UserError
 from slurm_bench.models import Gpu
 
@@ -28,9 +29,7 @@ def _small(monkeypatch):
 
 def test_fp8_keeps_what_steers_in_bf16():
     linears = {
-        name
-        for name, module in random_pipeline().transformer.named_modules()
-        if isinstance(module, torch.nn.Linear)
+        name for name, module in random_pipeline().transformer.named_modules() if isinstance(module, torch.nn.Linear)
     }
     safe = {name for name in linears if is_fp8_safe(name)}
     kept = linears - safe
@@ -160,6 +159,7 @@ def test_cache_skips_are_counted_and_never_leak(scale):
     def cached_editor():
         editor = tiny_editor(num_inference_steps=12, true_cfg_scale=scale)
         runner = editor._session._runner
+        runner.transformer = ExactTransformer(runner.transformer.source, uniform=True)
         options = {**CACHE_DEFAULTS, "residual_diff_threshold": 0.5}
         runner.cache = StepCache(runner.transformer, 12, scale > 1, options)
         return editor

@@ -123,9 +123,7 @@ class DiffusersEditor:
             self.prompt_arg: request.instruction,
         }
         with _Clock(self._pipeline) as clock:
-            output = self._pipeline(
-                **self.call, **names, generator=torch.Generator().manual_seed(request.seed)
-            )
+            output = self._pipeline(**self.call, **names, generator=torch.Generator().manual_seed(request.seed))
         seconds = clock.seconds()
         if any(getattr(output, "nsfw_content_detected", None) or ()):
             return SampleError("the pipeline's safety checker withheld the image")

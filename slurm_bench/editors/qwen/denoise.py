@@ -51,9 +51,7 @@ class ExactRunner:
         self.device = pipeline.vae.device
 
     def run(self, images: list[Image.Image], prompt: str, seed: int) -> Outcome:
-        return self.finish(
-            images, seed, encode_prompts(self.pipeline, images, prompt, self.sampling, self.plus)
-        )
+        return self.finish(images, seed, encode_prompts(self.pipeline, images, prompt, self.sampling, self.plus))
 
     @torch.no_grad()
     def finish(self, images: list[Image.Image], seed: int, conditions: Conditions) -> Outcome:
@@ -63,9 +61,7 @@ class ExactRunner:
         noise, source = self._latents(images, sources, size, seed)
         synchronize(self.device)
         encoded = time.perf_counter()
-        latents, forwards = self._denoise(
-            noise, source, [self._grid(s) for s in (size, *sources)], conditions
-        )
+        latents, forwards = self._denoise(noise, source, [self._grid(s) for s in (size, *sources)], conditions)
         require_finite(latents)
         synchronize(self.device)
         denoised = time.perf_counter()
@@ -81,14 +77,10 @@ class ExactRunner:
         side = 2 * self.pipeline.vae_scale_factor
         return 1, size.height // side, size.width // side
 
-    def _latents(
-        self, images: list[Image.Image], sources: list[Size], size: Size, seed: int
-    ) -> tuple[Tensor, Tensor]:
+    def _latents(self, images: list[Image.Image], sources: list[Size], size: Size, seed: int) -> tuple[Tensor, Tensor]:
         """Noise (drawn on the CPU: a seed means the same on any GPU) and the sources' latents, as tokens."""
         prepare = self.pipeline.image_processor.preprocess
-        tensors = [
-            prepare(image, s.height, s.width).unsqueeze(2) for image, s in zip(images, sources, strict=True)
-        ]
+        tensors = [prepare(image, s.height, s.width).unsqueeze(2) for image, s in zip(images, sources, strict=True)]
         return self.pipeline.prepare_latents(
             tensors if self.plus else tensors[0],
             1,
@@ -130,9 +122,9 @@ class ExactRunner:
 
     def _decode(self, latents: Tensor, size: Size) -> Image.Image:
         vae, config = self.pipeline.vae, self.pipeline.vae.config
-        latents = self.pipeline._unpack_latents(
-            latents, size.height, size.width, self.pipeline.vae_scale_factor
-        ).to(vae.dtype)
+        latents = self.pipeline._unpack_latents(latents, size.height, size.width, self.pipeline.vae_scale_factor).to(
+            vae.dtype
+        )
         mean, deviation = (
             torch.tensor(values).view(1, -1, 1, 1, 1) for values in (config.latents_mean, config.latents_std)
         )
@@ -142,9 +134,7 @@ class ExactRunner:
 
 
 @torch.no_grad()
-def encode_prompts(
-    pipeline: Any, images: list[Image.Image], prompt: str, sampling: Sampling, plus: bool
-) -> Conditions:
+def encode_prompts(pipeline: Any, images: list[Image.Image], prompt: str, sampling: Sampling, plus: bool) -> Conditions:
     """What the text encoder sees: Edit the source at a megapixel, Edit-Plus each at 384²."""
     begin = time.perf_counter()
     resize = pipeline.image_processor.resize

@@ -33,7 +33,7 @@ class QwenImageEditor:
                          num_inference_steps 4 or 8, true_cfg_scale 1 and scheduler=lightning, in any profile
     text_first           encode all samples' prompts before the transformer is loaded, then drop the text encoder:
                          16.6 GB less at the peak for 20 MB of host memory a sample
-    offload_modulation   another 13.6 GB wait on the host; half a second for each new picture size
+    offload_modulation   another 13.6 GB wait on the host, seconds for each new picture size
     compiled             compile the blocks (not in stock); unset, on CUDA
     cache                cache-dit's options for the profile fast
 
@@ -121,15 +121,15 @@ class QwenImageEditor:
         from slurm_bench.editors.qwen.session import Session
 
         begin = time.perf_counter()
+        if pipeline is not None:
+            self.device = str(pipeline.vae.device)
         self.device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         cuda = self.device.startswith("cuda")
         profile = profile_named(self.settings.profile, cuda)
         check_extras(profile)
         check_capability(profile, visible_gpu())
         if profile.fp8 and not cuda:
-            raise UserError(
-                f"'editor.params.profile': {profile.name} needs a Hopper-class GPU, and there is none here"
-            )
+            raise UserError(f"'editor.params.profile': {profile.name} needs a Hopper-class GPU, and there is none here")
         source = None
         if pipeline is None:
             source = self._source()
@@ -150,9 +150,7 @@ class QwenImageEditor:
         from slurm_bench.editors.qwen.loading import load_pipeline, load_text_encoder, load_transformer
 
         text_encoder = load_text_encoder(source)
-        return load_pipeline(
-            source, text_encoder, None if self.settings.text_first else load_transformer(source)
-        )
+        return load_pipeline(source, text_encoder, None if self.settings.text_first else load_transformer(source))
 
     def prepare(self, requests: Iterable[EditRequest]) -> None:
         self._session.prepare(requests)

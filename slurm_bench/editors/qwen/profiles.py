@@ -78,9 +78,7 @@ def check_extras(profile: Profile) -> None:
     """Raises UserError if the profile needs a library that isn't installed."""
     for needed, module, extra in ((profile.fp8, "torchao", "fp8"), (profile.cache, "cache_dit", "fast")):
         if needed and find_spec(module) is None:
-            raise UserError(
-                f"'editor.params.profile': {profile.name} needs {module}; pip install slurm_bench[{extra}]"
-            )
+            raise UserError(f"'editor.params.profile': {profile.name} needs {module}; pip install slurm_bench[{extra}]")
 
 
 def check_capability(profile: Profile, gpu: Gpu | None) -> None:
@@ -99,7 +97,5 @@ def scheduler_overrides(scheduler: str | dict[str, Any] | None) -> dict[str, Any
     if scheduler == "lightning":
         return LIGHTNING_SCHEDULER
     if isinstance(scheduler, str):
-        raise UserError(
-            f"'editor.params.scheduler': '{scheduler}' is neither 'lightning' nor fields with values"
-        )
+        raise UserError(f"'editor.params.scheduler': '{scheduler}' is neither 'lightning' nor fields with values")
     return dict(scheduler)

@@ -68,7 +68,9 @@ class Session:
         if self.profile.fp8:
             loading.to_fp8(self.pipeline.transformer)
         compiled = self.device.startswith("cuda") if settings.compiled is None else settings.compiled
-        exact = ExactTransformer(self.pipeline.transformer, compiled, settings.offload_modulation)
+        exact = ExactTransformer(
+            self.pipeline.transformer, compiled, settings.offload_modulation, uniform=self.profile.cache
+        )
         sampling, cache = settings.sampling, None
         if self.profile.cache:
             cache = StepCache(exact, sampling.steps, sampling.guidance, settings.cache)

@@ -77,9 +77,7 @@ def settings(
         "off; set negative_prompt=' ' or true_cfg_scale=1",
     )
     fp8 = profile is not None and profile_named(profile, cuda=False).fp8
-    _require(
-        not fp8 or dtype == "bfloat16", "dtype", f"profile={profile} computes in bfloat16 beside its fp8"
-    )
+    _require(not fp8 or dtype == "bfloat16", "dtype", f"profile={profile} computes in bfloat16 beside its fp8")
     _require(
         profile != "stock" or not (text_first or offload_modulation or compiled),
         "profile",

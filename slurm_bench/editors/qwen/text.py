@@ -54,9 +54,7 @@ def _windows_side_by_side(attention: Any) -> Any:
         joined = torch.empty_like(value)
         for window in _window_indices(tuple(cu_seqlens.tolist()), hidden_states.device):
             q, k, v = (part[window].transpose(1, 2) for part in (query, key, value))
-            joined[window] = functional.scaled_dot_product_attention(
-                q, k, v, scale=attention.scaling
-            ).transpose(1, 2)
+            joined[window] = functional.scaled_dot_product_attention(q, k, v, scale=attention.scaling).transpose(1, 2)
         return attention.proj(joined.view(tokens, -1))
 
     return forward
@@ -69,6 +67,4 @@ def _window_indices(bounds: tuple[int, ...], device: torch.device) -> tuple[Tens
     for start, stop in pairwise(bounds):
         if stop > start:
             starts.setdefault(stop - start, []).append(start)
-    return tuple(
-        (torch.tensor(begin)[:, None] + torch.arange(length)).to(device) for length, begin in starts.items()
-    )
+    return tuple((torch.tensor(begin)[:, None] + torch.arange(length)).to(device) for length, begin in starts.items())

@@ -20,9 +20,7 @@ def pass_token_types(text_encoder: Any) -> None:
         return
     config = text_encoder.config
 
-    def add_types(
-        module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Any, dict[str, Any]] | None:
+    def add_types(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
         ids = kwargs.get("input_ids")
         if ids is None or kwargs.get("mm_token_type_ids") is not None:
             return None
