@@ -85,17 +85,25 @@ def check_pipeline_folder(folder: Path) -> ModelFolder:
     class_name = index.get("_class_name")
     if not isinstance(class_name, str):
         raise UserError(f"{folder / 'model_index.json'}: no '_class_name'")
+    components = {name: entry[0] for name, entry in index.items() if not name.startswith("_") and _is_component(entry)}
+    if not components:
+        raise UserError(f"{folder / 'model_index.json'}: names no component, like a transformer; download it again")
     parameters = {}
-    for name, entry in index.items():
-        if name.startswith("_") or not isinstance(entry, list) or entry[0] is None:
-            continue
-        if entry[0].split(".")[0] not in LIBRARIES and not _is_pipeline_module(entry[0]):
-            raise UserError(f"{folder}: '{name}' needs the model's own code ({entry[0]}), which is never run")
+    for name, library in components.items():
+        if library.split(".")[0] not in LIBRARIES and not _is_pipeline_module(library):
+            raise UserError(f"{folder}: {name!r} needs the model's own code ({library!r}), which is never run")
         if not (folder / name).is_dir():
-            raise UserError(f"{folder}: the folder '{name}' is missing; the download is incomplete")
+            raise UserError(f"{folder}: the folder {name!r} is missing; the download is incomplete")
+        if not any((folder / name).glob("*config.json")):
+            raise UserError(f"{folder}: the folder {name!r} has no configuration; the download is incomplete")
         if (folder / name / "config.json").is_file():
             parameters[name] = count_parameters(folder / name)
     return ModelFolder(folder, class_name, parameters)
+
+
+def _is_component(entry: Any) -> bool:
+    """A component is named as [library, class]; one that the pipeline does without, as [null, null]."""
+    return isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, str) for part in entry)
 
 
 def _is_pipeline_module(library: str) -> bool:
@@ -124,7 +132,9 @@ def count_parameters(folder: Path) -> int:
         raise UserError(f"{folder / 'config.json'}: 'auto_map' asks for the model's own code, which is never run")
     index = next((folder / f"{n}.index.json" for n in WEIGHTS if (folder / f"{n}.index.json").is_file()), None)
     if index:
-        weight_map = read_json(index).get("weight_map") or {}
+        weight_map = read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+            raise UserError(f"{index}: no 'weight_map' of file names; download it again")
         files = [folder / name for name in sorted(set(weight_map.values()))]
     else:
         files = [folder / name for name in WEIGHTS if (folder / name).exists()][:1]
@@ -138,7 +148,10 @@ def count_parameters(folder: Path) -> int:
 
 def _parameters_of(file: Path) -> int:
     header = read_safetensors_header(file)
-    return sum(math.prod(tensor["shape"]) for tensor in header.values())
+    try:
+        return sum(math.prod(tensor["shape"]) for tensor in header.values())
+    except (KeyError, TypeError):
+        raise UserError(f"{file}: no safetensors file; download it again") from None
 
 
 def read_safetensors_header(file: Path) -> dict[str, Any]:
