@@ -13,7 +13,7 @@ import pytest
 from tiny_models import save_tiny_qwen_edit
 
 from slurm_bench.editors.qwen import QwenImageEditor
-from slurm_bench.editors.qwen.flops import floor_seconds, forward_flops
+from slurm_bench.editors.qwen.flops import floor_seconds
 from slurm_bench.errors import UserError
 from slurm_bench.models import check_transformers_folder, count_parameters
 
@@ -141,6 +141,7 @@ def test_memory_needed_at_full_size():
 def test_hub_ids(saved, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     assert "can't be reached" in problem("some/model")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert "HF_HUB_OFFLINE" in problem("some/model", revision="v2")
