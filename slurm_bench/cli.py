@@ -36,6 +36,7 @@ VERBS = {
     "resubmit": "submit again what is missing, on any number of GPUs",
     "cancel": "cancel a run's jobs, or stop its local launcher",
     "report": "make the report again from the records",
+    "bench": "what this GPU can do, measured without any weights",
 }
 
 
@@ -132,6 +133,24 @@ def report(options: argparse.Namespace) -> int:
     return 0 if counts["scored"] == counts["planned"] else 3
 
 
+def bench(options: argparse.Namespace) -> int:
+    from slurm_bench.bench.run import run_bench
+
+    if options.gpus < 1:
+        raise UserError(f"--gpus {options.gpus}: it must be at least 1")
+    profiles = options.profiles.split(",") if options.profiles else None
+    results = run_bench(options.size, profiles, options.gpus, options.kernels)
+    if options.json:
+        print(json.dumps(results))
+        return 0
+    from rich.console import Console
+
+    from slurm_bench.bench.table import render
+
+    render(results, Console(width=None if sys.stdout.isatty() else 140))
+    return 0
+
+
 def _parser(verb: str) -> argparse.ArgumentParser:
     verbs = "".join(f"  {name:9} {what}\n" for name, what in VERBS.items())
     parser = argparse.ArgumentParser(
@@ -141,13 +160,19 @@ def _parser(verb: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"slurm_bench {__version__}")
-    if verb != "run":
+    if verb not in ("run", "bench"):
         parser.add_argument("run", type=Path, metavar="RUN", help="the run folder")
     if verb == "status":
         parser.add_argument("--watch", action="store_true", help="again and again, until nothing is missing")
         parser.add_argument("--json", action="store_true", help="for programs")
     if verb in ("run", "resubmit"):
         _add_submit_options(parser, verb)
+    if verb == "bench":
+        parser.add_argument("--size", choices=("full", "tiny"), default="full", help="tiny runs on a CPU in seconds")
+        parser.add_argument("--profiles", metavar="A,B", help="of the editor; default: all that can run here")
+        parser.add_argument("--gpus", type=int, default=6, metavar="N", help="for the forecast (default: 6)")
+        parser.add_argument("--kernels", action="store_true", help="where a forward's milliseconds go")
+        parser.add_argument("--json", action="store_true", help="for programs")
     return parser
 
 

@@ -69,7 +69,7 @@ class Scripted:
 
     def reply(self, inputs, max_new_tokens, temperature=0.0, seed=None):
         self.calls.append((temperature, seed))
-        return [self.replies.pop(0) for _ in inputs.padding]
+        return [self.replies.pop(0) for _ in inputs.lengths]
 
 
 def judged(*replies, retries=2):

@@ -14,6 +14,7 @@ from tiny_models import save_tiny_qwen_edit
 
 from slurm_bench.editors.qwen import QwenImageEditor
 from slurm_bench.editors.qwen.flops import floor_seconds
+from slurm_bench.editors.qwen.flops import floor_seconds, forward_work
 from slurm_bench.errors import UserError
 from slurm_bench.models import check_transformers_folder, count_parameters
 
@@ -184,6 +185,7 @@ def test_a_single_transformers_model(folder):
 
 def test_floor_of_a_forward():
     """198 TFLOP for source and edit of a megapixel with 1400 tokens of text: 258 ms at 769 TFLOP/s."""
-    flops = forward_flops(4096 + 4096, 1400)
-    assert flops == pytest.approx(198e12, rel=0.01)
-    assert floor_seconds(flops, 769e12) == pytest.approx(0.258, rel=0.01)
+    work = forward_work(4096 + 4096, 1400)
+    assert work.total == pytest.approx(198e12, rel=0.01)
+    assert floor_seconds(work, {"bf16": 769e12}) == pytest.approx(0.258, rel=0.01)
+    assert floor_seconds(work, {"bf16": 1.0, "fp8": 2.0}, fp8=True) == work.total - work.fp8_safe / 2

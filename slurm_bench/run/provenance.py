@@ -26,7 +26,6 @@ PACKAGES = [
     "pandas",
     "numpy",
     "httpx",
-    "torchao",
     "cache-dit",
 ]
 

@@ -10,20 +10,23 @@ from typing import Any
 from PIL import Image
 
 from slurm_bench.errors import UserError
-from slurm_bench.scorers import ragged_attention
 from slurm_bench.scorers.prompt import DIGITS, Prompt
 
 # The model's own processor refuses longer strips.
 MAX_ASPECT_RATIO = 200
 
+# Prompts of a few lengths alone, as attention kernels are planned for each.
+LENGTH_STEP = 64
+
 
 @dataclass(frozen=True)
 class Inputs:
-    """A batch on the model's device. `padding` counts each row's tokens of padding, at its start; `ready` is
-    the CUDA event after which the tensors are there."""
+    """A batch on the model's device. `lengths` counts each row's tokens without padding, `shared` those that all
+    rows begin with; `ready` is the CUDA event after which the tensors are there."""
 
     tensors: dict[str, Any]
-    padding: tuple[int, ...]
+    lengths: tuple[int, ...]
+    shared: int = 0
     ready: Any = None
 
 
@@ -61,10 +64,11 @@ def load_processor(model_name: str, revision: str | None) -> Any:
 class Judge:
     """`max_pixels` bounds each image, whatever its own size; small images are enlarged to the processor's minimum.
 
-    The published generation configuration samples, so all of it but the ids of special tokens is dropped.
+    With `prefill_only` it gives `next_digits`, and pads at the end; without, `reply`, and pads at the start. The
+    published generation configuration samples, so all of it but the ids of special tokens is dropped.
     """
 
-    def __init__(self, model: Any, processor: Any, max_pixels: int) -> None:
+    def __init__(self, model: Any, processor: Any, max_pixels: int, prefill_only: bool) -> None:
         from transformers import GenerationConfig
 
         self.model = model.eval()
@@ -79,7 +83,13 @@ class Judge:
         processor.chat_template = processor.chat_template or tokenizer.chat_template
         if not processor.chat_template:
             raise UserError(f"{tokenizer.name_or_path}: the judge has no chat template: the download is incomplete")
-        tokenizer.padding_side = "left"
+        self.padding: dict[str, Any] = {"padding_side": "left"}
+        self.prefill: Any = None
+        if prefill_only:
+            from slurm_bench.scorers.lean import Prefill
+
+            self.prefill = Prefill(model)
+            self.padding = {"padding_side": "right", "pad_to_multiple_of": LENGTH_STEP}
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         published = model.generation_config
@@ -100,25 +110,26 @@ class Judge:
                 text=texts,
                 images=images,
                 padding=True,
+                **self.padding,
                 return_tensors="pt",
                 images_kwargs={"device": str(self.device)},
             )
-            padding = (batch["attention_mask"] == 0).sum(dim=1).tolist()
+            lengths = batch["attention_mask"].sum(dim=1).tolist()
+            shared = self._shared(batch, lengths)
             tensors = {name: tensor.to(self.device) for name, tensor in batch.items()}
             ready = self._side_stream.record_event() if self._side_stream else None
-        return Inputs(tensors, tuple(padding), ready)
+        return Inputs(tensors, tuple(lengths), shared, ready)
 
     def next_digits(self, inputs: Inputs) -> NextDigits:
-        """One prefill: no cache is kept, and only the last position meets the vocabulary."""
+        """One prefill: no cache is kept, and only a prompt's last token meets the vocabulary."""
         import torch
 
+        from slurm_bench.scorers.lean import Batch
+
         self._await(inputs)
-        with (
-            torch.inference_mode(),
-            ragged_attention.padding(inputs.padding),
-            ragged_attention.kernels(self.device.type, "CUDNN_ATTENTION"),
-        ):
-            logits = self.model(**inputs.tensors, use_cache=False, logits_to_keep=1).logits[:, -1].float()
+        with torch.inference_mode():
+            hidden = self.prefill.last_hidden(inputs.tensors, Batch(inputs.lengths, inputs.shared))
+            logits = self.model.lm_head(hidden).float()
             return NextDigits(logits.softmax(-1)[:, list(self.digit_ids.values())], logits.argmax(-1))
 
     def reply(
@@ -139,6 +150,13 @@ class Judge:
 
     def token(self, index: int) -> str:
         return str(self.processor.tokenizer.decode([index]))
+
+    def _shared(self, batch: Any, lengths: Sequence[int]) -> int:
+        if self.prefill is None:
+            return 0
+        from slurm_bench.scorers.lean import shared_length
+
+        return shared_length(batch["input_ids"], batch["mm_token_type_ids"], lengths)
 
     def _text(self, prompt: Prompt) -> str:
         parts = [

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from slurm_bench.errors import SampleError, UserError
 from slurm_bench.models import ModelFolder, check_gpu_memory, check_transformers_folder, locate, visible_gpu
-from slurm_bench.scorers import parse, prompt, ragged_attention
+from slurm_bench.scorers import parse, prompt
 from slurm_bench.scorers.base import Scored, ScoreRequest
 from slurm_bench.scorers.judge import MAX_ASPECT_RATIO, Inputs, Judge, load_model, load_processor
 from slurm_bench.scorers.options import as_names, number, one_of
@@ -48,8 +48,7 @@ class Qwen3VLScorer:
     sampled at `temperature` with another seed each, and is a failure after that.
 
     `max_pixels` bounds each image. `micro_batch` is how many prompts the model takes at once; while it works on
-    some, the next are prepared. `compile` fuses the text layers' small operations: it takes about half a minute
-    at the first batch of a task, and so pays only over many hundreds of samples.
+    some, the next are prepared.
 
     Scores don't depend on the batch beyond rounding. Measured with random weights on a CPU, five samples of mixed
     sizes and lengths together against each alone: at most 1e-6 in float32 and nothing in bfloat16. What bfloat16
@@ -66,11 +65,10 @@ class Qwen3VLScorer:
     rubrics: str | None = None
     max_pixels: int = 1024 * 1024
     min_mass: float = 0.5
-    micro_batch: int = 4
+    micro_batch: int = 8
     max_new_tokens: int = 256
     retries: int = 2
     temperature: float = 0.7
-    compile: bool = False
     device: str | None = None
 
     def __post_init__(self) -> None:
@@ -113,12 +111,7 @@ class Qwen3VLScorer:
 
     def use(self, model: Any, processor: Any) -> None:
         """Judge with this model and processor, already on their device (see `random_judge`)."""
-        if self.mode == "expected":
-            model.set_attn_implementation({"text_config": ragged_attention.register(), "vision_config": "sdpa"})
-        if self.compile:
-            for layer in model.model.language_model.layers:
-                layer.compile(dynamic=True)
-        self.judge = Judge(model, processor, self.max_pixels)
+        self.judge = Judge(model, processor, self.max_pixels, prefill_only=self.mode == "expected")
 
     def provenance(self) -> dict[str, Any]:
         """Class and commit are known once the checkpoint was seen: by `check`, if it is on this machine."""
@@ -139,13 +132,13 @@ class Qwen3VLScorer:
         questions: list[_Question] = []
         for place, request in enumerate(batch):
             try:
-                questions += self._questions(place, request)
+                questions += self.questions(place, request)
             except SampleError as error:
                 results[place] = error
         answered = self._expected(questions) if self.mode == "expected" else self._generated(questions, batch)
         return [result or answered[place] for place, result in enumerate(results)]
 
-    def _questions(self, place: int, request: ScoreRequest) -> list[_Question]:
+    def questions(self, place: int, request: ScoreRequest) -> list[_Question]:
         if self.mode == "generate":
             asked = {tuple(self.aspects): prompt.in_json(self._rubrics, self.aspects)}
         else:

@@ -98,7 +98,6 @@ class ExactRunner:
         scheduler, transformer, sampling = self.pipeline.scheduler, self.transformer, self.sampling
         timesteps = set_timesteps(scheduler, sampling.steps, noise.shape[1], self.device)
         modulation = transformer.modulation(timesteps.to(noise.dtype) / 1000)
-        layout = transformer.layout(grids, self.device)
         positive, negative = (
             None if embeddings is None else transformer.prompt(embeddings, grids)
             for embeddings in (conditions.positive, conditions.negative)
@@ -111,7 +110,7 @@ class ExactRunner:
         def predict(prompt: Prompt, step: int) -> Tensor:
             nonlocal forwards
             forwards += 1
-            return transformer(torch.cat([latents, source], dim=1), prompt, modulation, step, layout)
+            return transformer(torch.cat([latents, source], dim=1), prompt, modulation, step)
 
         for step, timestep in enumerate(timesteps):
             velocity = predict(positive, step)

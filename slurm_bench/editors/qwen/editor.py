@@ -34,7 +34,6 @@ class QwenImageEditor:
     text_first           encode all samples' prompts before the transformer is loaded, then drop the text encoder:
                          16.6 GB less at the peak for 20 MB of host memory a sample
     offload_modulation   another 13.6 GB wait on the host, seconds for each new picture size
-    compiled             compile the blocks (not in stock); unset, on CUDA
     cache                cache-dit's options for the profile fast
 
     A batch is worked through one by one: at a megapixel a forward is bound by arithmetic (two take twice as
@@ -55,7 +54,6 @@ class QwenImageEditor:
         profile: str | None = None,
         text_first: bool = False,
         offload_modulation: bool = False,
-        compiled: bool | None = None,
         cache: dict[str, Any] | None = None,
         device: str | None = None,
     ) -> None:
@@ -73,7 +71,6 @@ class QwenImageEditor:
             profile=profile,
             text_first=text_first,
             offload_modulation=offload_modulation,
-            compiled=compiled,
             cache=cache,
         )
         self._session: Any = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 FULL_SIZE = {
@@ -14,20 +15,33 @@ FULL_SIZE = {
 }
 
 
-def forward_flops(image_tokens: int, text_tokens: int, config: Mapping[str, Any] = FULL_SIZE) -> float:
-    """Of one forward of the transformer, a multiplication and an addition counted as two.
+@dataclass(frozen=True)
+class Work:
+    """FLOP of one forward, a multiplication and an addition counted as two. `fp8_safe` is the part of the linear
+    layers that the profile fp8 computes in 8 bits."""
 
-    `image_tokens` are the noise's and the sources' (4096 each at a megapixel). Modulation is left out: it is
-    computed once a schedule.
-    """
+    linears: float
+    attention: float
+    fp8_safe: float
+
+    @property
+    def total(self) -> float:
+        return self.linears + self.attention
+
+
+def forward_work(image_tokens: int, text_tokens: int, config: Mapping[str, Any] = FULL_SIZE) -> Work:
+    """`image_tokens` are the noise's and the sources' (4096 each at a megapixel). Modulation is left out: it is
+    computed once a schedule."""
     dim = config["num_attention_heads"] * config["attention_head_dim"]
-    tokens = image_tokens + text_tokens
-    linears = 2 * tokens * 12 * dim**2  # query, key, value and output, and two of the MLP, four times as wide
-    attention = 4 * tokens**2 * dim
+    tokens, layers = image_tokens + text_tokens, config["num_layers"]
+    # Query, key, value and output, and the two of the MLP, which is four times as wide.
+    blocks = layers * 2 * tokens * 12 * dim**2
     ends = 2 * dim * (2 * image_tokens * config["in_channels"] + text_tokens * config["joint_attention_dim"])
-    return float(config["num_layers"] * (linears + attention) + ends)
+    unsafe = layers * 2 * image_tokens * 4 * dim**2  # the image MLP's second
+    return Work(float(blocks + ends), float(layers * 4 * tokens**2 * dim), float(blocks - unsafe))
 
 
-def floor_seconds(flops: float, flops_per_second: float) -> float:
-    """No implementation is faster, where matrix products reach `flops_per_second` and all else is free."""
-    return flops / flops_per_second
+def floor_seconds(work: Work, ceilings: Mapping[str, float], fp8: bool = False) -> float:
+    """No implementation is faster, where matrix products reach `ceilings` (FLOP/s, by type) and all else is free."""
+    in_fp8 = work.fp8_safe if fp8 else 0.0
+    return (work.total - in_fp8) / ceilings["bf16"] + (in_fp8 / ceilings["fp8"] if in_fp8 else 0.0)

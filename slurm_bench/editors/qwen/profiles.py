@@ -76,9 +76,8 @@ def profile_named(name: str | None, cuda: bool) -> Profile:
 
 def check_extras(profile: Profile) -> None:
     """Raises UserError if the profile needs a library that isn't installed."""
-    for needed, module, extra in ((profile.fp8, "torchao", "fp8"), (profile.cache, "cache_dit", "fast")):
-        if needed and find_spec(module) is None:
-            raise UserError(f"'editor.params.profile': {profile.name} needs {module}; pip install slurm_bench[{extra}]")
+    if profile.cache and find_spec("cache_dit") is None:
+        raise UserError(f"'editor.params.profile': {profile.name} needs cache-dit; pip install slurm_bench[fast]")
 
 
 def check_capability(profile: Profile, gpu: Gpu | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
@@ -12,7 +13,7 @@ from slurm_bench.editors.base import EditRequest
 from slurm_bench.editors.qwen import loading
 from slurm_bench.editors.qwen.images import to_rgb
 from slurm_bench.editors.qwen.profiles import Profile
-from slurm_bench.editors.qwen.settings import Settings
+from slurm_bench.editors.qwen.settings import Sampling, Settings
 from slurm_bench.editors.qwen.stock import Outcome, StockRunner
 from slurm_bench.editors.qwen.token_types import pass_token_types
 from slurm_bench.errors import SampleError
@@ -36,7 +37,7 @@ class Session:
         self.settings = settings
         self.device = device
         self.source = source
-        self._runner: Any = None
+        self.runner: Any = None
         self._conditions: dict[str, Any] = {}
         self._parked: Any = None
         loading.override_scheduler(pipeline, settings.scheduler)
@@ -57,7 +58,7 @@ class Session:
         settings = self.settings
         loading.apply_loras(self.pipeline, settings.loras, fuse=self.profile.own_loop)
         if not self.profile.own_loop:
-            self._runner = StockRunner(self.pipeline, settings.sampling)
+            self.runner = StockRunner(self.pipeline, settings.sampling)
             return
         from slurm_bench.editors.qwen.cache import StepCache
         from slurm_bench.editors.qwen.denoise import ExactRunner
@@ -67,14 +68,17 @@ class Session:
         flatten_convolutions(self.pipeline.vae)
         if self.profile.fp8:
             loading.to_fp8(self.pipeline.transformer)
-        compiled = self.device.startswith("cuda") if settings.compiled is None else settings.compiled
-        exact = ExactTransformer(
-            self.pipeline.transformer, compiled, settings.offload_modulation, uniform=self.profile.cache
-        )
+        exact = ExactTransformer(self.pipeline.transformer, settings.offload_modulation, uniform=self.profile.cache)
         sampling, cache = settings.sampling, None
         if self.profile.cache:
             cache = StepCache(exact, sampling.steps, sampling.guidance, settings.cache)
-        self._runner = ExactRunner(self.pipeline, exact, sampling, self.plus, cache)
+        self.runner = ExactRunner(self.pipeline, exact, sampling, self.plus, cache)
+
+    def sample_by(self, sampling: Sampling, scheduler: dict[str, Any] | None = None) -> None:
+        """Other steps or guidance from here on, with the same weights; the bench measures several schedules."""
+        loading.override_scheduler(self.pipeline, scheduler or {})
+        self.settings = replace(self.settings, sampling=sampling)
+        self.runner.sampling = sampling
 
     def prepare(self, requests: Iterable[EditRequest]) -> None:
         """With `text_first`: every prompt encoded, then the text encoder makes room for the transformer."""
@@ -90,9 +94,9 @@ class Session:
     def edit(self, request: EditRequest) -> Outcome:
         images = self._sources(request)
         if not self.settings.text_first:
-            return self._runner.run(images, request.instruction, request.seed)
+            return self.runner.run(images, request.instruction, request.seed)
         conditions = self._conditions.get(request.id) or self._encode_late(request)
-        outcome = self._runner.finish(images, request.seed, conditions.on(self.device))
+        outcome = self.runner.finish(images, request.seed, conditions.on(self.device))
         self._conditions.pop(request.id, None)
         return outcome
 
@@ -130,7 +134,7 @@ class Session:
             self._parked = self.pipeline.text_encoder.to("cpu")
         self.pipeline.text_encoder = None
         free_memory()
-        if self._runner is None:
+        if self.runner is None:
             assert self.source is not None
             self.pipeline.transformer = loading.load_transformer(self.source)
             self._start()

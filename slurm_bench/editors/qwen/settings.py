@@ -12,7 +12,7 @@ from slurm_bench.errors import UserError
 from slurm_bench.models import GIB
 
 BYTES = {"bfloat16": 2, "float32": 4}
-WORKSPACE = 6 * GIB  # activations at a megapixel, the compiled kernels' buffers, the allocator's slack
+WORKSPACE = 6 * GIB  # activations at a megapixel, the CUDA context, the allocator's slack
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,6 @@ class Settings:
     scheduler: dict[str, Any]
     text_first: bool
     offload_modulation: bool
-    compiled: bool | None
     cache: dict[str, Any]
 
     def memory_needed(self, parameters: dict[str, int]) -> int:
@@ -62,7 +61,6 @@ def settings(
     profile: str | None,
     text_first: bool,
     offload_modulation: bool,
-    compiled: bool | None,
     cache: dict[str, Any] | None,
 ) -> Settings:
     """Raises UserError that names the parameter."""
@@ -79,9 +77,9 @@ def settings(
     fp8 = profile is not None and profile_named(profile, cuda=False).fp8
     _require(not fp8 or dtype == "bfloat16", "dtype", f"profile={profile} computes in bfloat16 beside its fp8")
     _require(
-        profile != "stock" or not (text_first or offload_modulation or compiled),
+        profile != "stock" or not (text_first or offload_modulation),
         "profile",
-        "stock runs the pipeline as it is: text_first, offload_modulation and compiled need another",
+        "stock runs the pipeline as it is: text_first and offload_modulation need another",
     )
     for option in set(cache or {}) - set(CACHE_DEFAULTS):
         _require(False, "cache", f"no option '{option}'; there are {', '.join(CACHE_DEFAULTS)}")
@@ -98,7 +96,6 @@ def settings(
         scheduler=scheduler_overrides(scheduler),
         text_first=text_first,
         offload_modulation=offload_modulation,
-        compiled=compiled,
         cache={**CACHE_DEFAULTS, **(cache or {})},
     )
 

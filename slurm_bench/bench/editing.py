@@ -1,0 +1,236 @@
+"""Qwen-Image-Edit in each profile: seconds an image by part, memory, and the error against float32."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slurm_bench.bench.kernels import kernel_groups
+from slurm_bench.bench.pictures import INSTRUCTION, picture
+from slurm_bench.editors.base import EditRequest
+from slurm_bench.editors.qwen.denoise import encode_prompts
+from slurm_bench.editors.qwen.flops import floor_seconds, forward_work
+from slurm_bench.editors.qwen.images import MEGAPIXEL, Size, canvas
+from slurm_bench.editors.qwen.profiles import LIGHTNING_SCHEDULER, profile_named
+from slurm_bench.editors.qwen.random_weights import random_pipeline
+from slurm_bench.editors.qwen.session import Session, free_memory
+from slurm_bench.editors.qwen.settings import settings
+from slurm_bench.stages.work import encode_png
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    steps: int
+    scale: float
+    scheduler: dict[str, Any] | None = None
+
+    @property
+    def forwards(self) -> int:
+        return self.steps * (2 if self.scale > 1 else 1)
+
+
+# By size. The last is what a few-step LoRA asks for: no guidance, and a schedule of its own.
+SCHEDULES = {
+    "full": (Schedule(50, 4.0), Schedule(10, 4.0), Schedule(4, 1.0, LIGHTNING_SCHEDULER)),
+    "tiny": (Schedule(3, 4.0), Schedule(2, 4.0), Schedule(2, 1.0, LIGHTNING_SCHEDULER)),
+}
+DTYPES = {"cuda": "bfloat16", "cpu": "float32"}
+REPEATS = 3  # of what takes seconds; a long image is measured once
+
+
+def measure_editing(
+    size: str, device: str, profiles: list[str], ceilings: dict[str, float], kernels: bool, say: Say
+) -> list[dict[str, Any]]:
+    """A row for each profile and schedule."""
+    rows: list[dict[str, Any]] = []
+    inputs: dict[str, Any] | None = None
+    reference: Tensor | None = None
+    for profile in profiles:
+        say(f"{profile}: building the model")
+        session = _session(size, device, profile)
+        request = EditRequest("bench", INSTRUCTION, (picture(0),), 0)
+        facts: dict[str, Any] = {"profile": profile, "first_image_seconds": _warm_up(session, request)}
+        inputs = inputs or _inputs(session, request)
+        if reference is None and not session.profile.fp8:
+            reference = _float32_velocity(session, inputs)
+        if reference is not None and not session.profile.cache:
+            facts["error"] = _relative_error(_velocity(session, inputs), reference)
+        if kernels:
+            facts["kernels"] = kernel_groups(partial(_velocity, session, inputs), device)
+        long, *short = SCHEDULES[size]
+        for schedule in [long] if session.profile.cache else [long, *short]:
+            say(f"{profile}: {schedule.steps} steps")
+            rows.append({**facts, **_measure(session, request, schedule, ceilings)})
+        if profile == "exact" and device == "cuda":
+            say("exact: without the text encoder")
+            rows[-len(SCHEDULES[size])]["peak_gib_text_first"] = _peak_without_text_encoder(session, request)
+        del session
+        free_memory()
+    return rows
+
+
+def _session(size: str, device: str, profile: str) -> Session:
+    pipeline = random_pipeline(size, device, DTYPES[device])
+    return Session(pipeline, False, profile_named(profile, device == "cuda"), _settings(size, device), device, None)
+
+
+def _settings(size: str, device: str) -> Any:
+    return settings(
+        dtype=DTYPES[device],
+        num_inference_steps=SCHEDULES[size][0].steps,
+        true_cfg_scale=SCHEDULES[size][0].scale,
+        negative_prompt=" ",
+        max_pixels=1024 * 1024 if size == "full" else 128 * 128,
+        lora=None,
+        scheduler=None,
+        profile=None,
+        text_first=False,
+        offload_modulation=False,
+        cache=None,
+    )
+
+
+def _warm_up(session: Session, request: EditRequest) -> float:
+    """Seconds of the first image of a process, of two steps: kernels are chosen and built in it."""
+    sampling = session.settings.sampling
+    session.sample_by(replace(sampling, steps=2))
+    begin = time.perf_counter()
+    session.edit(request)
+    took = time.perf_counter() - begin
+    session.edit(request)
+    session.sample_by(sampling)
+    return round(took, 2)
+
+
+def _measure(session: Session, request: EditRequest, schedule: Schedule, ceilings: dict[str, float]) -> dict[str, Any]:
+    sampling = session.settings.sampling
+    negative = " " if schedule.scale > 1 else None
+    session.sample_by(
+        replace(sampling, steps=schedule.steps, scale=schedule.scale, negative_prompt=negative), schedule.scheduler
+    )
+    _reset_peak()
+    taken = []
+    for _ in range(1 if schedule.steps >= 50 else REPEATS):
+        begin = time.perf_counter()
+        outcome = session.edit(request)
+        taken.append((time.perf_counter() - begin, outcome))
+    seconds, outcome = sorted(taken, key=lambda pair: pair[0])[len(taken) // 2]
+    floor = _floor(session, request, schedule, ceilings)
+    begin = time.perf_counter()
+    encode_png(outcome.image)
+    encode = time.perf_counter() - begin
+    return {
+        "steps": schedule.steps,
+        "guidance": schedule.scale > 1,
+        "forwards": outcome.forwards,
+        "seconds": round(seconds, 3),
+        "parts": {name: round(value, 3) for name, value in outcome.seconds.items()},
+        "png_seconds": round(encode, 3),
+        "floor_seconds": round(floor, 3),
+        "peak_gib": _peak(),
+        "cache_skips": outcome.cache,
+    }
+
+
+def _floor(session: Session, request: EditRequest, schedule: Schedule, ceilings: dict[str, float]) -> float:
+    """All forwards at the matrix products' ceiling; skipped ones too, as they are what the cache saves."""
+    sampling, side = session.settings.sampling, 2 * session.pipeline.vae_scale_factor
+    texts = encode_prompts(session.pipeline, list(request.images), request.instruction, sampling, session.plus)
+    image_tokens = sum(size.width * size.height // side**2 for size in _sizes(session, request))
+    config = session.pipeline.transformer.config
+    per_step = (
+        floor_seconds(forward_work(image_tokens, text.shape[1], config), ceilings, session.profile.fp8)
+        for text in (texts.positive, texts.negative)
+        if text is not None
+    )
+    return schedule.steps * sum(per_step)
+
+
+def _peak_without_text_encoder(session: Session, request: EditRequest) -> float | None:
+    session.settings = replace(session.settings, text_first=True)
+    session.sample_by(replace(session.settings.sampling, steps=2))
+    session.prepare([request])
+    _reset_peak()
+    session.edit(request)
+    return _peak()
+
+
+def _reset_peak() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peak() -> float | None:
+    return round(torch.cuda.max_memory_allocated() / 2**30, 1) if torch.cuda.is_available() else None
+
+
+@torch.no_grad()
+def _inputs(session: Session, request: EditRequest) -> dict[str, Any]:
+    """A forward's, by the names that diffusers' transformer gives them: random latents, the request's own text."""
+    sampling, vae = session.settings.sampling, session.pipeline.vae
+    texts = encode_prompts(session.pipeline, list(request.images), request.instruction, sampling, session.plus)
+    side = 2 * session.pipeline.vae_scale_factor
+    grids = [(1, size.height // side, size.width // side) for size in _sizes(session, request)]
+    tokens = sum(rows * columns for _, rows, columns in grids)
+    channels = session.pipeline.transformer.config.in_channels
+    latents = torch.randn((1, tokens, channels), generator=torch.Generator().manual_seed(0))
+    return {
+        "hidden_states": latents.to(vae.device, vae.dtype),
+        "encoder_hidden_states": texts.positive,
+        "timestep": torch.tensor([0.9], device=vae.device, dtype=vae.dtype),
+        "img_shapes": [grids],
+    }
+
+
+def _sizes(session: Session, request: EditRequest) -> list[Size]:
+    """The noise's, and the source's, which is seen at a megapixel whatever is asked for."""
+    return [canvas(pixels, request.image) for pixels in (session.settings.sampling.pixels, MEGAPIXEL)]
+
+
+@torch.no_grad()
+def _float32_velocity(session: Session, inputs: dict[str, Any]) -> Tensor:
+    """The same weights in float32, a module at a time: all of them at once would not fit 80 GB."""
+    transformer = session.pipeline.transformer
+    narrow, hooks = transformer.dtype, []
+    children = [child for name, child in transformer.named_children() if name != "transformer_blocks"]
+
+    def widen(module: Any, _: Any) -> None:
+        module.float()
+
+    def restore(module: Any, _: Any, __: Any) -> None:
+        module.to(narrow)
+
+    for module in (*children, *transformer.transformer_blocks):
+        hooks += [module.register_forward_pre_hook(widen), module.register_forward_hook(restore)]
+    wide = {name: value.float() if isinstance(value, Tensor) else value for name, value in inputs.items()}
+    velocity = transformer(**wide)[0]
+    for hook in hooks:
+        hook.remove()
+    return velocity
+
+
+def _relative_error(found: Tensor, reference: Tensor) -> float:
+    """‖v − v₃₂‖ / ‖v₃₂‖ of one forward's velocity, over the noise's tokens."""
+    reference = reference[:, : found.shape[1]]
+    return float((found.float() - reference).norm() / reference.norm())
+
+
+@torch.no_grad()
+def _velocity(session: Session, inputs: dict[str, Any]) -> Tensor:
+    grids = inputs["img_shapes"][0]
+    if not session.profile.own_loop:
+        _, rows, columns = grids[0]
+        return session.pipeline.transformer(**inputs)[0][:, : rows * columns]
+    exact = session.runner.transformer
+    prompt = exact.prompt(inputs["encoder_hidden_states"], grids)
+    return exact(inputs["hidden_states"], prompt, exact.modulation(inputs["timestep"]), 0)

@@ -1,0 +1,79 @@
+"""The machine, and what its matrix products reach: the ceiling that every other figure is held against."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PACKAGES = ("torch", "diffusers", "transformers", "triton", "cache-dit")
+SUSTAINED_SECONDS = 3.0
+
+
+def describe_machine(device: str) -> dict[str, Any]:
+    facts: dict[str, Any] = {"device": platform.processor() or platform.machine(), "memory_gib": None}
+    if device == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        facts = {"device": properties.name, "memory_gib": round(properties.total_memory / 2**30, 1)}
+    for package in PACKAGES:
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            facts[package] = None
+    return facts
+
+
+def matmul_ceilings(device: str, side: int) -> dict[str, float]:
+    """FLOP/s of a `side`³ product: bf16 (float32 on a CPU), and where there is the hardware fp8 with a scale a row.
+
+    `sustained` is the bf16 one after some seconds at it, when the GPU is held back by its power limit. Random
+    data: zeros are faster than the truth.
+    """
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    flops = 2.0 * side**3
+    found = {"bf16": flops / seconds_of(lambda: a @ b, device)}
+    if device == "cuda":
+        if torch.cuda.get_device_capability() >= (9, 0):
+            found["fp8"] = flops / seconds_of(_fp8_product(a, b), device)
+        until = time.monotonic() + SUSTAINED_SECONDS
+        while time.monotonic() < until:
+            last = seconds_of(lambda: a @ b, device, repeat=50)
+        found["sustained"] = flops / last
+    return found
+
+
+def _fp8_product(a: Tensor, b: Tensor) -> Callable[[], Tensor]:
+    from slurm_bench.kernels.ops import Fp8Linear, quantize
+
+    layer = torch.nn.Linear(*b.shape, bias=False, device=b.device, dtype=b.dtype)
+    layer.weight.data = b
+    fp8, rows = Fp8Linear(layer), quantize(a)
+    return lambda: fp8(rows)
+
+
+def seconds_of(work: Callable[[], Any], device: str, repeat: int = 20) -> float:
+    """The median of `repeat` calls, after three to warm up."""
+    for _ in range(3):
+        work()
+    if device != "cuda":
+        return statistics.median(_wall(work) for _ in range(min(repeat, 5)))
+    marks = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(repeat)]
+    for begin, end in marks:
+        begin.record()
+        work()
+        end.record()
+    torch.cuda.synchronize()
+    return statistics.median(begin.elapsed_time(end) for begin, end in marks) / 1000
+
+
+def _wall(work: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin

@@ -1,0 +1,76 @@
+"""The verb `bench`: what to measure here, in which order, and the results as one dictionary."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from slurm_bench.bench.table import forecast
+from slurm_bench.editors.qwen.profiles import PROFILES, Profile, check_capability, check_extras, profile_named
+from slurm_bench.errors import UserError
+from slurm_bench.models import GIB, Gpu, check_gpu_memory
+
+NEEDED = 64 * GIB  # the pipeline at full size in bf16, and room to work
+SIDES = {"full": 8192, "tiny": 256}
+
+
+def run_bench(size: str, profiles: list[str] | None, gpus: int, kernels: bool) -> dict[str, Any]:
+    """Raises UserError where this machine can't do what is asked."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    gpu = _gpu() if device == "cuda" else None
+    if size == "full":
+        if gpu is None:
+            raise UserError("bench: no CUDA GPU here; run it where there is one, or take --size tiny")
+        check_gpu_memory(NEEDED, gpu, "bench --size full", "take --size tiny, or a larger GPU")
+    chosen = _chosen(profiles, gpu)
+    from slurm_bench.bench.editing import measure_editing
+    from slurm_bench.bench.machine import describe_machine, matmul_ceilings
+    from slurm_bench.bench.scoring import measure_scoring
+
+    _say("matrix products")
+    ceilings = matmul_ceilings(device, SIDES[size])
+    results: dict[str, Any] = {
+        "size": size,
+        "gpus": gpus,
+        "machine": describe_machine(device),
+        "ceilings": ceilings,
+        "editing": measure_editing(size, device, chosen, ceilings, kernels, _say),
+        "scoring": measure_scoring(size, device, kernels, _say),
+    }
+    return {**results, "forecast": forecast(results, gpus)}
+
+
+def _chosen(names: list[str] | None, gpu: Gpu | None) -> list[str]:
+    """All that can run here, unless named. A profile that was named and can't run is an error."""
+    if names:
+        for name in names:
+            _check(profile_named(name, cuda=gpu is not None), gpu)
+        return [name for name in PROFILES if name in names]
+    chosen = []
+    for profile in PROFILES.values():
+        try:
+            _check(profile, gpu)
+            chosen.append(profile.name)
+        except UserError as reason:
+            _say(f"without {profile.name}: {reason}")
+    return chosen
+
+
+def _check(profile: Profile, gpu: Gpu | None) -> None:
+    if profile.fp8 and gpu is None:
+        raise UserError(f"bench: {profile.name} needs a Hopper-class GPU, and there is none here")
+    check_capability(profile, gpu)
+    check_extras(profile)
+
+
+def _gpu() -> Gpu:
+    import torch
+
+    properties = torch.cuda.get_device_properties(0)
+    return Gpu(properties.name, properties.total_memory, (properties.major, properties.minor))
+
+
+def _say(line: str) -> None:
+    print(f"bench: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,112 @@
+"""Qwen3-VL as a judge: milliseconds a sample, of the model alone, with preprocessing, and from files on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from slurm_bench.bench.kernels import kernel_groups
+from slurm_bench.bench.machine import seconds_of
+from slurm_bench.bench.pictures import INSTRUCTION, picture
+from slurm_bench.editors.qwen.session import free_memory
+from slurm_bench.run.durable import LineWriter, write_atomic
+from slurm_bench.run.layout import RunDir
+from slurm_bench.run.plan import Sample
+from slurm_bench.scorers.qwen3vl import Qwen3VLScorer
+from slurm_bench.scorers.random_judge import random_judge
+from slurm_bench.stages.engine import Engine
+from slurm_bench.stages.stop import StopSignals
+from slurm_bench.stages.work import ScoreWork, encode_png
+
+SAMPLES = {"full": {"expected": 64, "generate": 8}, "tiny": {"expected": 4, "generate": 2}}
+NEW_TOKENS = {"full": 128, "tiny": 4}
+SIDE = {"full": 1024, "tiny": 64}
+BATCH = 32  # the configuration's default `score_batch_size`
+
+
+def measure_scoring(size: str, device: str, kernels: bool, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """A row for each mode."""
+    rows = []
+    for mode in ("expected", "generate"):
+        say(f"judge: {mode}")
+        # Random weights put hardly any probability on digits, and never end a reply.
+        scorer = Qwen3VLScorer(
+            "random", mode=mode, min_mass=0.0, max_new_tokens=max(8, NEW_TOKENS[size]), retries=0, device=device
+        )
+        scorer.use(*random_judge(size, device=device, dtype="bfloat16" if device == "cuda" else "float32"))
+        with TemporaryDirectory() as folder:
+            rows.append(_measure(scorer, Path(folder), SAMPLES[size][mode], SIDE[size], device, kernels))
+        scorer.close()
+        free_memory()
+    return rows
+
+
+def _measure(scorer: Any, folder: Path, count: int, side: int, device: str, kernels: bool) -> dict[str, Any]:
+    work, samples = _work(scorer, folder, count, side)
+    _through_engine(work, samples, folder / "warm.jsonl")
+    from_files = _through_engine(work, samples, folder / "measured.jsonl")
+    requests = [work.read(sample) for sample in samples]
+    begin = time.perf_counter()
+    scorer.score(requests)
+    preprocessed = time.perf_counter() - begin
+    row: dict[str, Any] = {
+        "mode": scorer.mode,
+        "samples": count,
+        "ms_from_files": round(1000 * from_files / count, 1),
+        "ms_with_preprocessing": round(1000 * preprocessed / count, 1),
+        "ms_model_alone": None,
+        "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 1) if device == "cuda" else None,
+    }
+    few = requests[: min(scorer.micro_batch, count)]
+    prompts = [question.prompt for place, request in enumerate(few) for question in scorer.questions(place, request)]
+    inputs = scorer.judge.prepare(prompts)
+    row["tokens"] = max(inputs.lengths)
+    if scorer.mode == "expected":
+
+        def prefill() -> Any:
+            return scorer.judge.next_digits(inputs)
+
+        row["ms_model_alone"] = round(1000 * seconds_of(prefill, device, repeat=5) / len(few), 1)
+        if kernels:
+            row["kernels"] = {name: round(ms / len(few), 1) for name, ms in kernel_groups(prefill, device).items()}
+    else:
+        begin = time.perf_counter()
+        scorer.judge.reply(inputs, scorer.max_new_tokens)
+        row["ms_model_alone"] = round(1000 * (time.perf_counter() - begin) / len(few), 1)
+    return row
+
+
+def _work(scorer: Any, folder: Path, count: int, side: int) -> tuple[ScoreWork, list[Sample]]:
+    """A run folder of edits to score, two images a sample."""
+    run = RunDir(folder)
+    samples, edits = [], {}
+    for index in range(count):
+        sample_id = f"bench-{index}"
+        data = {part: encode_png(picture(2 * index + part, side)) for part in (0, 1)}
+        source, edited = run.source(sample_id, "", "png"), run.image(sample_id)
+        write_atomic(run.root / source, data[0])
+        write_atomic(run.root / edited, data[1])
+        samples.append(Sample(index, sample_id, "physical", f"{INSTRUCTION} ({index})", (source,), seed=index))
+        edits[sample_id] = {"image": edited, "sha256": hashlib.sha256(data[1]).hexdigest()}
+    return ScoreWork(run, "judge", scorer, edits), samples
+
+
+def _through_engine(work: ScoreWork, samples: list[Sample], manifest: Path) -> float:
+    """Seconds. What random weights write can't be parsed, and each such failure would be logged."""
+    writer = LineWriter(manifest)
+    logging.disable(logging.ERROR)
+    begin = time.perf_counter()
+    tally = Engine(work, writer, {}, BATCH, StopSignals()).run(samples)
+    took = time.perf_counter() - begin
+    logging.disable(logging.NOTSET)
+    writer.close()
+    if tally.failed and work.scorer.mode == "expected":
+        raise RuntimeError(f"{tally.failed} of {len(samples)} samples could not be scored: see {manifest}")
+    return took

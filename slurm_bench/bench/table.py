@@ -1,0 +1,123 @@
+"""The bench's results as a person reads them, and what they mean for a whole benchmark. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+SAMPLES = (270, 1000)
+BLANK = "–"
+
+
+def forecast(results: Mapping[str, Any], gpus: int) -> list[dict[str, Any]]:
+    """Seconds for a benchmark: the slowest task edits ceil(samples / gpus), then one GPU scores all. Loading the
+    models, once a task, isn't in it."""
+    score_ms = next((row["ms_from_files"] for row in results["scoring"] if row["mode"] == "expected"), 0.0)
+    return [
+        {
+            "samples": samples,
+            "gpus": gpus,
+            "profile": row["profile"],
+            "steps": row["steps"],
+            "edit_seconds": round(math.ceil(samples / gpus) * row["seconds"]),
+            "score_seconds": round(samples * score_ms / 1000),
+        }
+        for row in results["editing"]
+        for samples in SAMPLES
+    ]
+
+
+def render(results: Mapping[str, Any], console: Console) -> None:
+    machine = results["machine"]
+    versions = ", ".join(f"{name} {machine[name]}" for name in machine if name not in ("device", "memory_gib"))
+    console.print(f"{machine['device']}; {versions}; size {results['size']}, random weights")
+    rates = ", ".join(f"{name} {rate / 1e12:.0f}" for name, rate in results["ceilings"].items())
+    console.print(f"matrix products, TFLOP/s: {rates}\n")
+    _print(console, "Editing, one image", _editing(results["editing"]))
+    _print(console, "Scoring, one sample of two images", _scoring(results["scoring"]))
+    if any(row.get("kernels") for row in (*results["editing"], *results["scoring"])):
+        _print(console, "One forward, milliseconds", _kernels(results))
+    _print(console, f"A benchmark on {results['gpus']} GPUs, without loading", _forecast(results["forecast"]))
+
+
+def _editing(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    headings = "profile,steps,guidance,s,floor s,× floor,text,denoise,decode,PNG,GiB,first image s,error"
+    body = [
+        [
+            row["profile"],
+            str(row["steps"]),
+            "yes" if row["guidance"] else "no",
+            f"{row['seconds']:.2f}",
+            f"{row['floor_seconds']:.2f}",
+            f"{row['seconds'] / row['floor_seconds']:.2f}",
+            *(f"{row['parts'][part]:.2f}" for part in ("text", "denoise", "decode")),
+            f"{row['png_seconds']:.2f}",
+            _gib(row),
+            f"{row['first_image_seconds']:.1f}",
+            f"{row['error']:.4f}" if "error" in row else _skips(row),
+        ]
+        for row in rows
+    ]
+    return [headings.split(","), *body]
+
+
+def _gib(row: Mapping[str, Any]) -> str:
+    if row["peak_gib"] is None:
+        return BLANK
+    without = row.get("peak_gib_text_first")
+    return f"{row['peak_gib']:.1f}" + (f" ({without:.1f} text first)" if without else "")
+
+
+def _skips(row: Mapping[str, Any]) -> str:
+    return f"{sum(row['cache_skips'].values())} skipped" if row["cache_skips"] else BLANK
+
+
+def _scoring(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    body = [
+        [
+            row["mode"],
+            str(row["tokens"]),
+            *(f"{row[name]:.1f}" for name in ("ms_model_alone", "ms_with_preprocessing", "ms_from_files")),
+            _gib(row),
+        ]
+        for row in rows
+    ]
+    return [["mode", "tokens", "model alone ms", "with preprocessing ms", "from files ms", "GiB"], *body]
+
+
+def _kernels(results: Mapping[str, Any]) -> list[list[str]]:
+    found = {row["profile"]: row["kernels"] for row in results["editing"] if row.get("kernels")}
+    found |= {f"judge, a {row['mode']} score": row["kernels"] for row in results["scoring"] if row.get("kernels")}
+    names = list(next(iter(found.values())))
+    return [["", *names], *([label, *(f"{ms[name]:.1f}" for name in names)] for label, ms in found.items())]
+
+
+def _forecast(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    body = [
+        [
+            str(row["samples"]),
+            row["profile"],
+            str(row["steps"]),
+            *map(_clock, (row["edit_seconds"], row["score_seconds"])),
+        ]
+        for row in rows
+    ]
+    return [["samples", "profile", "steps", "edit", "score"], *body]
+
+
+def _clock(seconds: float) -> str:
+    return f"{seconds // 3600:.0f}:{seconds % 3600 // 60:02.0f}:{seconds % 60:02.0f}"
+
+
+def _print(console: Console, title: str, rows: list[list[str]]) -> None:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for index, heading in enumerate(rows[0]):
+        table.add_column(heading, justify="left" if index == 0 else "right")
+    for row in rows[1:]:
+        table.add_row(*row)
+    console.print(table)

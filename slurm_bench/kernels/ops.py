@@ -1,0 +1,184 @@
+"""Rows of tokens in, rows of tokens out. All arithmetic is in float32, rounded once at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+FP8 = torch.float8_e4m3fn
+FP8_MAX = 448.0
+
+
+@dataclass(frozen=True)
+class Fp8Rows:
+    """Tokens in 8 bits: `values` [tokens, channels] times `scale` [tokens, 1], float32."""
+
+    values: Tensor
+    scale: Tensor
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, some: slice) -> Fp8Rows:
+        return Fp8Rows(self.values[some], self.scale[some])
+
+
+Rows = Tensor | Fp8Rows
+
+
+class Fp8Linear(nn.Module):
+    """A linear layer in 8 bits with a scale for each output row; what comes in has one for each token."""
+
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor | None
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        rows = quantize(linear.weight.detach())
+        self.register_buffer("weight", rows.values)
+        self.register_buffer("scale", rows.scale.t().contiguous())
+        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
+
+    def forward(self, rows: Fp8Rows, out: Tensor | None = None) -> Tensor:
+        if not rows.values.is_cuda:
+            product = (rows.values.float() * rows.scale) @ (self.weight.float().t() * self.scale)
+            product = product if self.bias is None else product + self.bias
+            return product if out is None else out.copy_(product)
+        dtype = torch.bfloat16
+        out = rows.values.new_empty((len(rows.values), len(self.weight)), dtype=dtype) if out is None else out
+        return torch._scaled_mm(
+            rows.values,
+            self.weight.t(),
+            scale_a=rows.scale,
+            scale_b=self.scale,
+            bias=self.bias,
+            out_dtype=dtype,
+            use_fast_accum=True,
+            out=out,
+        )
+
+
+def linear(layer: Any, x: Rows, out: Tensor | None = None) -> Tensor:
+    """`layer`, an nn.Linear or Fp8Linear, on [tokens, channels]; `out`, rows of a larger tensor say, is filled."""
+    if isinstance(layer, Fp8Linear):
+        return layer(x if isinstance(x, Fp8Rows) else quantize(x), out)
+    assert isinstance(x, Tensor)
+    if layer.bias is None:
+        return torch.mm(x, layer.weight.t(), out=out)
+    return torch.addmm(layer.bias, x, layer.weight.t(), out=out)
+
+
+def feed_forward(first: Any, last: Any, x: Rows) -> Tensor:
+    """`last(gelu(first(x)))`, with the tangent's GELU. In bf16 on a GPU it is the matrix product's epilogue."""
+    if isinstance(first, nn.Linear) and isinstance(x, Tensor) and x.is_cuda and first.bias is not None:
+        return linear(last, torch._addmm_activation(first.bias, x, first.weight.t(), use_gelu=True))
+    hidden = linear(first, x)
+    if isinstance(last, Fp8Linear):
+        return last(quantize(hidden, gelu=True))
+    return linear(last, functional.gelu(hidden, approximate="tanh"))
+
+
+def quantize(x: Tensor, gelu: bool = False) -> Fp8Rows:
+    """To 8 bits, each row by its largest magnitude; `gelu` is applied before."""
+    if x.is_cuda:
+        from slurm_bench.kernels import triton_ops
+
+        return Fp8Rows(*triton_ops.quantize(x, gelu))
+    values = functional.gelu(x.float(), approximate="tanh") if gelu else x.float()
+    scale = values.abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / FP8_MAX
+    return Fp8Rows((values / scale).to(FP8), scale)
+
+
+def norm_modulate(
+    x: Tensor, table: Tensor, at: int, boundary: int, eps: float, fp8: bool, y: Tensor | None = None, gate: int = 0
+) -> tuple[Tensor, Rows]:
+    """(x + gate·y, LayerNorm of that · (1 + scale) + shift); without `y`, x as it is.
+
+    `x` and `y` are [tokens, channels]. `table` is [rows, 6, channels]: tokens before `boundary` take its first row,
+    the others its last. `at` is where the shift stands in a row, the scale behind it; `gate` likewise.
+    """
+    if x.is_cuda:
+        from slurm_bench.kernels import triton_ops
+
+        x, *normed = triton_ops.norm_modulate(x, table, at, boundary, eps, fp8, y, gate)
+        return x, Fp8Rows(*normed) if fp8 else normed[0]
+    if y is not None:
+        x = add_gated(x, y, table, gate, boundary)
+    shift, scale = (_by_token(table, index, boundary, len(x)) for index in (at, at + 1))
+    normed = functional.layer_norm(x.float(), x.shape[-1:], eps=eps) * (1 + scale) + shift
+    return x, quantize(normed) if fp8 else normed.to(x.dtype)
+
+
+def add_gated(x: Tensor, y: Tensor, table: Tensor, gate: int, boundary: int) -> Tensor:
+    """x + gate·y; see `norm_modulate`."""
+    if x.is_cuda:
+        from slurm_bench.kernels import triton_ops
+
+        return triton_ops.add_gated(x, y, table, gate, boundary)
+    if len(table) == 1:
+        return torch.addcmul(x, table[0, gate], y)
+    first = torch.addcmul(x[:boundary], table[0, gate], y[:boundary])
+    return torch.cat([first, torch.addcmul(x[boundary:], table[-1, gate], y[boundary:])])
+
+
+def rotate_(
+    x: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    interleaved: bool,
+    weights: tuple[Tensor, Tensor] | None = None,
+    first: int = 0,
+    eps: float = 1e-6,
+) -> Tensor:
+    """RoPE in place on [tokens, heads, channels], whose heads and channels are contiguous.
+
+    `cos` and `sin` are [tokens, channels / 2]. A pair is neighbours where `interleaved`, else channel i and
+    i + channels / 2. With `weights` each head is RMS-normalized before; the first `first` tokens take
+    `weights[0]`, the others `weights[1]`.
+    """
+    if x.is_cuda:
+        from slurm_bench.kernels import triton_ops
+
+        triton_ops.rotate_(x, cos, sin, interleaved, weights, first, eps)
+        return x
+    value = x.float()
+    if weights is not None:
+        value = value * torch.rsqrt(value.pow(2).mean(-1, keepdim=True) + eps)
+        value = torch.cat([value[:first] * weights[0].float(), value[first:] * weights[1].float()])
+    pairs = value.unflatten(-1, (-1, 2)) if interleaved else value.unflatten(-1, (2, -1)).transpose(-1, -2)
+    a, b = pairs.unbind(-1)
+    cos, sin = cos.float()[:, None], sin.float()[:, None]
+    turned = torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1)
+    return x.copy_((turned if interleaved else turned.transpose(-1, -2)).flatten(-2))
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(x + y, its RMS norm times `weight`) for [tokens, channels]; without `y`, x as it is."""
+    if x.is_cuda:
+        from slurm_bench.kernels import triton_ops
+
+        return triton_ops.rms_norm(x, weight, eps, y)
+    x = x if y is None else x + y
+    value = x.float()
+    return x, (value * torch.rsqrt(value.pow(2).mean(-1, keepdim=True) + eps) * weight.float()).to(x.dtype)
+
+
+def silu_mul(gate: Tensor, up: Tensor) -> Tensor:
+    if gate.is_cuda:
+        from slurm_bench.kernels import triton_ops
+
+        return triton_ops.silu_mul(gate, up)
+    return (functional.silu(gate.float()) * up.float()).to(gate.dtype)
+
+
+def _by_token(table: Tensor, index: int, boundary: int, tokens: int) -> Tensor:
+    """[tokens or 1, channels], float32."""
+    if len(table) == 1:
+        return table[:, index].float()
+    boundary = min(boundary, tokens)
+    return torch.cat([table[0, index].expand(boundary, -1), table[-1, index].expand(tokens - boundary, -1)]).float()

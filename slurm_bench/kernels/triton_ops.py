@@ -1,0 +1,274 @@
+"""The GPU's side of `ops`, a program a token. Each reads and writes its data once, so its time is its bytes'."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+
+@triton.jit(do_not_specialize=["last_row", "boundary", "at", "gate"])
+def _norm_modulate(
+    x,
+    y,
+    table,
+    summed,
+    normed,
+    scales,
+    last_row,
+    boundary,
+    eps,
+    at,
+    gate,
+    WIDTH: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ADD: tl.constexpr,
+    NORM: tl.constexpr,
+    FP8: tl.constexpr,
+):
+    token = tl.program_id(0).to(tl.int64)
+    channel = tl.arange(0, BLOCK)
+    inside = channel < WIDTH
+    row = table + tl.where(token >= boundary, last_row, 0) * 6 * WIDTH + channel
+    value = tl.load(x + token * WIDTH + channel, mask=inside, other=0.0).to(tl.float32)
+    if ADD:
+        other = tl.load(y + token * WIDTH + channel, mask=inside, other=0.0).to(tl.float32)
+        weight = tl.load(row + gate * WIDTH, mask=inside, other=0.0).to(tl.float32)
+        rounded = (value + weight * other).to(summed.dtype.element_ty)
+        tl.store(summed + token * WIDTH + channel, rounded, mask=inside)
+        value = rounded.to(tl.float32)
+    if NORM:
+        mean = tl.sum(value, axis=0) / WIDTH
+        centred = tl.where(inside, value - mean, 0.0)
+        inverse = tl.rsqrt(tl.sum(centred * centred, axis=0) / WIDTH + eps)
+        shift = tl.load(row + at * WIDTH, mask=inside, other=0.0).to(tl.float32)
+        scale = tl.load(row + (at + 1) * WIDTH, mask=inside, other=0.0).to(tl.float32)
+        result = centred * inverse * (1 + scale) + shift
+        if FP8:
+            step = tl.maximum(tl.max(tl.where(inside, tl.abs(result), 0.0), axis=0), 1e-12) / 448.0
+            tl.store(scales + token, step)
+            result = result / step
+        tl.store(normed + token * WIDTH + channel, result.to(normed.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _quantize(x, values, scales, WIDTH: tl.constexpr, BLOCK: tl.constexpr, GELU: tl.constexpr):
+    token = tl.program_id(0).to(tl.int64)
+    channel = tl.arange(0, BLOCK)
+    inside = channel < WIDTH
+    value = tl.load(x + token * WIDTH + channel, mask=inside, other=0.0).to(tl.float32)
+    if GELU:
+        value = value * tl.sigmoid(1.5957691216057308 * (value + 0.044715 * value * value * value))
+    step = tl.maximum(tl.max(tl.abs(value), axis=0), 1e-12) / 448.0
+    tl.store(scales + token, step)
+    tl.store(values + token * WIDTH + channel, (value / step).to(values.dtype.element_ty), mask=inside)
+
+
+@triton.jit(do_not_specialize=["first"])
+def _rotate(
+    x,
+    cos,
+    sin,
+    first_weight,
+    rest_weight,
+    first,
+    stride,
+    table_stride,
+    eps,
+    HEADS: tl.constexpr,
+    HEADS_BLOCK: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PAIRS_BLOCK: tl.constexpr,
+    NORM: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
+):
+    token = tl.program_id(0).to(tl.int64)
+    head = tl.arange(0, HEADS_BLOCK)[:, None]
+    pair = tl.arange(0, PAIRS_BLOCK)[None, :]
+    here = pair < WIDTH // 2
+    inside = (head < HEADS) & here
+    base = x + token * stride + head * WIDTH
+    if INTERLEAVED:
+        both = tl.arange(0, 2 * PAIRS_BLOCK)[None, :]
+        loaded = tl.load(base + both, mask=(head < HEADS) & (both < WIDTH), other=0.0).to(tl.float32)
+        a, b = tl.split(tl.reshape(loaded, [HEADS_BLOCK, PAIRS_BLOCK, 2]))
+        a_at, b_at = 2 * pair, 2 * pair + 1
+    else:
+        a_at, b_at = pair, pair + WIDTH // 2
+        a = tl.load(base + a_at, mask=inside, other=0.0).to(tl.float32)
+        b = tl.load(base + b_at, mask=inside, other=0.0).to(tl.float32)
+    if NORM:
+        inverse = tl.rsqrt((tl.sum(a * a, axis=1) + tl.sum(b * b, axis=1)) / WIDTH + eps)[:, None]
+        weight = first_weight if token < first else rest_weight
+        a = a * inverse * tl.load(weight + a_at, mask=here, other=0.0).to(tl.float32)
+        b = b * inverse * tl.load(weight + b_at, mask=here, other=0.0).to(tl.float32)
+    c = tl.load(cos + token * table_stride + pair, mask=here, other=0.0).to(tl.float32)
+    s = tl.load(sin + token * table_stride + pair, mask=here, other=0.0).to(tl.float32)
+    turned_a = a * c - b * s
+    turned_b = a * s + b * c
+    kind = x.dtype.element_ty
+    if INTERLEAVED:
+        both = tl.arange(0, 2 * PAIRS_BLOCK)[None, :]
+        joined = tl.reshape(tl.join(turned_a, turned_b), [HEADS_BLOCK, 2 * PAIRS_BLOCK])
+        tl.store(base + both, joined.to(kind), mask=(head < HEADS) & (both < WIDTH))
+    else:
+        tl.store(base + a_at, turned_a.to(kind), mask=inside)
+        tl.store(base + b_at, turned_b.to(kind), mask=inside)
+
+
+@triton.jit
+def _rms_norm(x, y, weight, summed, normed, eps, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ADD: tl.constexpr):
+    token = tl.program_id(0).to(tl.int64)
+    channel = tl.arange(0, BLOCK)
+    inside = channel < WIDTH
+    value = tl.load(x + token * WIDTH + channel, mask=inside, other=0.0).to(tl.float32)
+    if ADD:
+        rounded = (value + tl.load(y + token * WIDTH + channel, mask=inside, other=0.0).to(tl.float32)).to(
+            summed.dtype.element_ty
+        )
+        tl.store(summed + token * WIDTH + channel, rounded, mask=inside)
+        value = rounded.to(tl.float32)
+    inverse = tl.rsqrt(tl.sum(value * value, axis=0) / WIDTH + eps)
+    result = value * inverse * tl.load(weight + channel, mask=inside, other=0.0).to(tl.float32)
+    tl.store(normed + token * WIDTH + channel, result.to(normed.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _silu_mul(gate, up, out, size, BLOCK: tl.constexpr):
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < size
+    value = tl.load(gate + at, mask=inside, other=0.0).to(tl.float32)
+    value = value * tl.sigmoid(value) * tl.load(up + at, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + at, value.to(out.dtype.element_ty), mask=inside)
+
+
+def norm_modulate(
+    x: Tensor, table: Tensor, at: int, boundary: int, eps: float, fp8: bool, y: Tensor | None, gate: int
+) -> tuple[Tensor, ...]:
+    """Gives the sum, the norm, and with `fp8` the norm's scales."""
+    x = x.contiguous()
+    summed = x if y is None else torch.empty_like(x)
+    normed = torch.empty_like(x, dtype=torch.float8_e4m3fn if fp8 else x.dtype)
+    scales = x.new_empty((len(x), 1), dtype=torch.float32) if fp8 else x
+    _launch_norm_modulate(x, y, table, summed, normed, scales, boundary, eps, at, gate, norm=True, fp8=fp8)
+    return (summed, normed, scales) if fp8 else (summed, normed)
+
+
+def add_gated(x: Tensor, y: Tensor, table: Tensor, gate: int, boundary: int) -> Tensor:
+    x = x.contiguous()
+    summed = torch.empty_like(x)
+    _launch_norm_modulate(x, y, table, summed, x, x, boundary, 0.0, 0, gate, norm=False, fp8=False)
+    return summed
+
+
+def _launch_norm_modulate(
+    x: Tensor,
+    y: Tensor | None,
+    table: Tensor,
+    summed: Tensor,
+    normed: Tensor,
+    scales: Tensor,
+    boundary: int,
+    eps: float,
+    at: int,
+    gate: int,
+    norm: bool,
+    fp8: bool,
+) -> None:
+    tokens, width = x.shape
+    _norm_modulate[(tokens,)](
+        x,
+        x if y is None else y.contiguous(),
+        table.contiguous(),
+        summed,
+        normed,
+        scales,
+        len(table) - 1,
+        boundary,
+        eps,
+        at,
+        gate,
+        WIDTH=width,
+        BLOCK=triton.next_power_of_2(width),
+        ADD=y is not None,
+        NORM=norm,
+        FP8=fp8,
+        num_warps=_warps(width),
+    )
+
+
+def quantize(x: Tensor, gelu: bool) -> tuple[Tensor, Tensor]:
+    tokens, width = x.shape
+    x = x.contiguous()
+    values = torch.empty_like(x, dtype=torch.float8_e4m3fn)
+    scales = x.new_empty((tokens, 1), dtype=torch.float32)
+    block = triton.next_power_of_2(width)
+    _quantize[(tokens,)](x, values, scales, WIDTH=width, BLOCK=block, GELU=gelu, num_warps=_warps(width))
+    return values, scales
+
+
+def rotate_(
+    x: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    interleaved: bool,
+    weights: tuple[Tensor, Tensor] | None,
+    first: int,
+    eps: float,
+) -> None:
+    tokens, heads, width = x.shape
+    assert x.stride()[1:] == (width, 1)
+    assert cos.stride() == sin.stride()
+    assert cos.stride(1) == 1
+    first_weight, rest_weight = weights or (cos, cos)
+    _rotate[(tokens,)](
+        x,
+        cos,
+        sin,
+        first_weight,
+        rest_weight,
+        first,
+        x.stride(0),
+        cos.stride(0),
+        eps,
+        HEADS=heads,
+        HEADS_BLOCK=triton.next_power_of_2(heads),
+        WIDTH=width,
+        PAIRS_BLOCK=triton.next_power_of_2(width // 2),
+        NORM=weights is not None,
+        INTERLEAVED=interleaved,
+        num_warps=4,
+    )
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, y: Tensor | None) -> tuple[Tensor, Tensor]:
+    tokens, width = x.shape
+    x = x.contiguous()
+    summed = x if y is None else torch.empty_like(x)
+    normed = torch.empty_like(x)
+    _rms_norm[(tokens,)](
+        x,
+        x if y is None else y.contiguous(),
+        weight,
+        summed,
+        normed,
+        eps,
+        WIDTH=width,
+        BLOCK=triton.next_power_of_2(width),
+        ADD=y is not None,
+        num_warps=_warps(width),
+    )
+    return summed, normed
+
+
+def silu_mul(gate: Tensor, up: Tensor) -> Tensor:
+    gate, up = gate.contiguous(), up.contiguous()
+    out = torch.empty_like(gate)
+    _silu_mul[(triton.cdiv(gate.numel(), 4096),)](gate, up, out, gate.numel(), BLOCK=4096, num_warps=8)
+    return out
+
+
+def _warps(width: int) -> int:
+    """About 16 elements a thread."""
+    return max(1, min(16, triton.next_power_of_2(width) // 512))
