@@ -55,9 +55,9 @@ def seen_by_the_model(judge):
 def test_a_judge_that_writes_is_padded_on_the_left():
     judge = tiny_judge.scorer(mode="generate", max_new_tokens=8, retries=0)
     calls = seen_by_the_model(judge)
-    judge.score([tiny_judge.request(number) for number in range(3)])
+    judge.score([tiny_judge.request(0), tiny_judge.request(1, instruction="Make it red " * 9)])
     rows = calls[0]["attention_mask"].tolist()
-    assert len(rows) == 3
+    assert len(rows) == 2
     assert rows == [sorted(row) for row in rows]
     assert any(row[0] == 0 for row in rows)
 

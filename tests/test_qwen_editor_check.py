@@ -13,7 +13,6 @@ import pytest
 from tiny_models import save_tiny_qwen_edit
 
 from slurm_bench.editors.qwen import QwenImageEditor
-from slurm_bench.editors.qwen.flops import floor_seconds
 from slurm_bench.editors.qwen.flops import floor_seconds, forward_work
 from slurm_bench.errors import UserError
 from slurm_bench.models import check_transformers_folder, count_parameters

@@ -25,7 +25,7 @@ from slurm_bench.stages.engine import Engine
 from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.work import ScoreWork, encode_png
 
-SAMPLES = {"full": {"expected": 64, "generate": 8}, "tiny": {"expected": 4, "generate": 2}}
+SAMPLES = {"full": {"expected": 160, "generate": 16}, "tiny": {"expected": 4, "generate": 2}}
 NEW_TOKENS = {"full": 128, "tiny": 4}
 SIDE = {"full": 1024, "tiny": 64}
 BATCH = 32  # the configuration's default `score_batch_size`
@@ -50,7 +50,7 @@ def measure_scoring(size: str, device: str, kernels: bool, say: Callable[[str], 
 
 def _measure(scorer: Any, folder: Path, count: int, side: int, device: str, kernels: bool) -> dict[str, Any]:
     work, samples = _work(scorer, folder, count, side)
-    _through_engine(work, samples, folder / "warm.jsonl")
+    _through_engine(work, samples[:BATCH], folder / "warm.jsonl")
     from_files = _through_engine(work, samples, folder / "measured.jsonl")
     requests = [work.read(sample) for sample in samples]
     begin = time.perf_counter()

@@ -115,7 +115,7 @@ class Judge:
                 images_kwargs={"device": str(self.device)},
             )
             lengths = batch["attention_mask"].sum(dim=1).tolist()
-            shared = self._shared(batch, lengths)
+            shared = self._plan(batch, lengths) if self.prefill else 0
             tensors = {name: tensor.to(self.device) for name, tensor in batch.items()}
             ready = self._side_stream.record_event() if self._side_stream else None
         return Inputs(tensors, tuple(lengths), shared, ready)
@@ -151,12 +151,15 @@ class Judge:
     def token(self, index: int) -> str:
         return str(self.processor.tokenizer.decode([index]))
 
-    def _shared(self, batch: Any, lengths: Sequence[int]) -> int:
-        if self.prefill is None:
-            return 0
+    def _plan(self, batch: Any, lengths: Sequence[int]) -> int:
+        """What the model would work out with the GPU waiting: positions, and how many tokens all rows share."""
         from slurm_bench.scorers.lean import shared_length
 
-        return shared_length(batch["input_ids"], batch["mm_token_type_ids"], lengths)
+        parts = {
+            name: batch[name].cpu() for name in ("input_ids", "mm_token_type_ids", "image_grid_thw", "attention_mask")
+        }
+        batch["position_ids"], _ = self.model.model.get_rope_index(**parts)
+        return shared_length(parts["input_ids"], parts["mm_token_type_ids"], lengths)
 
     def _text(self, prompt: Prompt) -> str:
         parts = [

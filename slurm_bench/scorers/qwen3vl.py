@@ -184,10 +184,13 @@ class Qwen3VLScorer:
         return results
 
     def _prepared(self, questions: Sequence[_Question]) -> Iterator[tuple[Sequence[_Question], Inputs]]:
-        """Micro-batches of like length, each prepared while the caller works on the one before."""
+        """Micro-batches of like length, each prepared while the caller works on the one before; the first is small,
+        so that there soon is work."""
         judge = self._loaded()
         by_length = sorted(questions, key=self._length)
-        parts = [by_length[at : at + self.micro_batch] for at in range(0, len(by_length), self.micro_batch)]
+        first = min(2, self.micro_batch)
+        starts = [0, *range(first, len(by_length), self.micro_batch)]
+        parts = [by_length[begin:end] for begin, end in zip(starts, [*starts[1:], None], strict=True) if by_length]
         if not parts:
             return
         with ThreadPoolExecutor(1, "prepare") as thread:

@@ -40,15 +40,18 @@ LIGHTNING_SCHEDULER: dict[str, Any] = {
     "shift_terminal": None,
 }
 
-# Of cache-dit's names. One block probes a step, six steps warm up, at most four in a row are skipped.
+# Of cache-dit's names, but for `mask_policy`: slow, medium, fast or ultra fixes beforehand which steps are skipped
+# (of 50, `fast` computes 20), whatever the picture; with null the residual's threshold decides in each step.
 CACHE_DEFAULTS: dict[str, Any] = {
+    "mask_policy": "fast",
     "Fn_compute_blocks": 1,
     "Bn_compute_blocks": 0,
     "residual_diff_threshold": 0.12,
-    "max_warmup_steps": 6,
+    "max_warmup_steps": 4,
     "max_continuous_cached_steps": 4,
     "taylorseer_order": 1,
 }
+MASK_POLICIES = ("slow", "medium", "fast", "ultra", None)
 
 _FP8_LINEARS = re.compile(
     r"transformer_blocks\.\d+\."

@@ -7,7 +7,7 @@ from typing import Any
 
 from slurm_bench.editors.qwen.images import MEGAPIXEL
 from slurm_bench.editors.qwen.loading import Lora, loras
-from slurm_bench.editors.qwen.profiles import CACHE_DEFAULTS, profile_named, scheduler_overrides
+from slurm_bench.editors.qwen.profiles import CACHE_DEFAULTS, MASK_POLICIES, profile_named, scheduler_overrides
 from slurm_bench.errors import UserError
 from slurm_bench.models import GIB
 
@@ -83,6 +83,10 @@ def settings(
     )
     for option in set(cache or {}) - set(CACHE_DEFAULTS):
         _require(False, "cache", f"no option '{option}'; there are {', '.join(CACHE_DEFAULTS)}")
+    policy = {**CACHE_DEFAULTS, **(cache or {})}["mask_policy"]
+    _require(
+        policy in MASK_POLICIES, "cache", f"mask_policy '{policy}' is none of {', '.join(map(str, MASK_POLICIES))}"
+    )
     return Settings(
         sampling=Sampling(
             steps=num_inference_steps,
