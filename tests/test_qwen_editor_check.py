@@ -187,4 +187,4 @@ def test_floor_of_a_forward():
     work = forward_work(4096 + 4096, 1400)
     assert work.total == pytest.approx(198e12, rel=0.01)
     assert floor_seconds(work, {"bf16": 769e12}) == pytest.approx(0.258, rel=0.01)
-    assert floor_seconds(work, {"bf16": 1.0, "fp8": 2.0}, fp8=True) == work.total - work.fp8_safe / 2
+    assert floor_seconds(work, {"bf16": 1.0, "fp8": 2.0}, work.fp8_safe) == work.total - work.fp8_safe / 2

@@ -12,7 +12,7 @@ from tiny_models import request, shrink_megapixel, tiny_editor
 
 from slurm_bench.editors.qwen import QwenImageEditor
 from slurm_bench.editors.qwen.denoise import set_timesteps
-from slurm_bench.editors.qwen.profiles import CACHE_DEFAULTS, check_capability, is_fp8_safe, profile_named
+from slurm_bench.editors.qwen.profiles import CACHE_DEFAULTS, check_capability, in_fp8, profile_named
 from slurm_bench.editors.qwen.random_weights import random_pipeline
 from slurm_bench.editors.qwen.transformer import ExactTransformer
 from slurm_bench.errors import UserError
@@ -31,7 +31,7 @@ def test_fp8_keeps_what_steers_in_bf16():
     linears = {
         name for name, module in random_pipeline().transformer.named_modules() if isinstance(module, torch.nn.Linear)
     }
-    safe = {name for name in linears if is_fp8_safe(name)}
+    safe = {name for name in linears if in_fp8(name)}
     kept = linears - safe
     assert len(safe) == 2 * 11  # a block's eight around the attention and three of the MLPs' four
     assert {name.split(".")[0] for name in safe} == {"transformer_blocks"}
@@ -47,6 +47,9 @@ def test_fp8_keeps_what_steers_in_bf16():
     ):
         assert any(part in name for name in kept), part
         assert not any(part in name for name in safe), part
+    assert {name for name in linears if in_fp8(name, ())} - safe == {
+        f"transformer_blocks.{block}.img_mlp.net.2" for block in (0, 1)
+    }
 
 
 def test_profiles_ask_for_what_they_need(monkeypatch):

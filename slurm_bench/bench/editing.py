@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,10 +18,10 @@ from slurm_bench.editors.base import EditRequest
 from slurm_bench.editors.qwen.denoise import encode_prompts
 from slurm_bench.editors.qwen.flops import floor_seconds, forward_work
 from slurm_bench.editors.qwen.images import MEGAPIXEL, Size, canvas
-from slurm_bench.editors.qwen.profiles import LIGHTNING_SCHEDULER, profile_named
+from slurm_bench.editors.qwen.profiles import KEPT_IN_BF16, LIGHTNING_SCHEDULER, profile_named
 from slurm_bench.editors.qwen.random_weights import random_pipeline
 from slurm_bench.editors.qwen.session import Session, free_memory
-from slurm_bench.editors.qwen.settings import settings
+from slurm_bench.editors.qwen.settings import Settings, settings
 from slurm_bench.stages.work import encode_png
 
 Say = Callable[[str], None]
@@ -33,9 +33,14 @@ class Schedule:
     scale: float
     scheduler: dict[str, Any] | None = None
 
-    @property
-    def forwards(self) -> int:
-        return self.steps * (2 if self.scale > 1 else 1)
+
+@dataclass(frozen=True)
+class Variant:
+    """A profile, and under another label with all its 8-bit linears, at whatever risk."""
+
+    label: str
+    profile: str
+    keep_bf16: tuple[str, ...] = KEPT_IN_BF16
 
 
 # By size. The last is what a few-step LoRA asks for: no guidance, and a schedule of its own.
@@ -54,11 +59,11 @@ def measure_editing(
     rows: list[dict[str, Any]] = []
     inputs: dict[str, Any] | None = None
     reference: Tensor | None = None
-    for profile in profiles:
-        say(f"{profile}: building the model")
-        session = _session(size, device, profile)
+    for variant in _variants(profiles):
+        say(f"{variant.label}: building the model")
+        session = _session(size, device, variant)
         request = EditRequest("bench", INSTRUCTION, (picture(0),), 0)
-        facts: dict[str, Any] = {"profile": profile, "first_image_seconds": _warm_up(session, request)}
+        facts: dict[str, Any] = {"profile": variant.label, "first_image_seconds": _warm_up(session, request)}
         inputs = inputs or _inputs(session, request)
         if reference is None and not session.profile.fp8:
             reference = _float32_velocity(session, inputs)
@@ -68,9 +73,9 @@ def measure_editing(
             facts["kernels"] = kernel_groups(partial(_velocity, session, inputs), device)
         long, *short = SCHEDULES[size]
         for schedule in [long] if session.profile.cache else [long, *short]:
-            say(f"{profile}: {schedule.steps} steps")
+            say(f"{variant.label}: {schedule.steps} steps")
             rows.append({**facts, **_measure(session, request, schedule, ceilings)})
-        if profile == "exact" and device == "cuda":
+        if variant.label == "exact" and device == "cuda":
             say("exact: without the text encoder")
             rows[-len(SCHEDULES[size])]["peak_gib_text_first"] = _peak_without_text_encoder(session, request)
         del session
@@ -78,12 +83,20 @@ def measure_editing(
     return rows
 
 
-def _session(size: str, device: str, profile: str) -> Session:
+def _variants(profiles: list[str]) -> Iterator[Variant]:
+    for name in profiles:
+        yield Variant(name, name)
+        if name == "fp8":
+            yield Variant("fp8, keep_bf16=[]", name, ())
+
+
+def _session(size: str, device: str, variant: Variant) -> Session:
     pipeline = random_pipeline(size, device, DTYPES[device])
-    return Session(pipeline, False, profile_named(profile, device == "cuda"), _settings(size, device), device, None)
+    profile = profile_named(variant.profile, device == "cuda")
+    return Session(pipeline, False, profile, _settings(size, device, variant.keep_bf16), device, None)
 
 
-def _settings(size: str, device: str) -> Any:
+def _settings(size: str, device: str, keep_bf16: tuple[str, ...]) -> Settings:
     return settings(
         dtype=DTYPES[device],
         num_inference_steps=SCHEDULES[size][0].steps,
@@ -96,6 +109,7 @@ def _settings(size: str, device: str) -> Any:
         text_first=False,
         offload_modulation=False,
         cache=None,
+        keep_bf16=keep_bf16,
     )
 
 
@@ -147,12 +161,13 @@ def _floor(session: Session, request: EditRequest, schedule: Schedule, ceilings:
     texts = encode_prompts(session.pipeline, list(request.images), request.instruction, sampling, session.plus)
     image_tokens = sum(size.width * size.height // side**2 for size in _sizes(session, request))
     config = session.pipeline.transformer.config
-    per_step = (
-        floor_seconds(forward_work(image_tokens, text.shape[1], config), ceilings, session.profile.fp8)
-        for text in (texts.positive, texts.negative)
-        if text is not None
-    )
-    return schedule.steps * sum(per_step)
+    per_step = 0.0
+    for text in (texts.positive, texts.negative):
+        if text is not None:
+            work = forward_work(image_tokens, text.shape[1], config)
+            in_fp8 = (work.fp8_safe if session.settings.keep_bf16 else work.blocks) if session.profile.fp8 else 0.0
+            per_step += floor_seconds(work, ceilings, in_fp8)
+    return schedule.steps * per_step
 
 
 def _peak_without_text_encoder(session: Session, request: EditRequest) -> float | None:

@@ -34,13 +34,14 @@ def sbatch_parameters(
         flags["dependency"] = f"{'afterok' if strict else 'afterany'}:{after}"
         if strict:
             flags["kill_on_invalid_dep"] = "yes"
+    setup = ours.get("setup") or []
     parameters: dict[str, Any] = {
         "job_name": job_name,
         "signal_delay_s": int(ours.get("signal_delay_s", SIGNAL_DELAY)),
         "array_parallelism": int(ours.get("array_parallelism", slices)),
         "setup": [
             f"export PYTHONPATH={shlex.quote(python_path)}${{PYTHONPATH:+:$PYTHONPATH}}",
-            *ours.get("setup", []),
+            *([setup] if isinstance(setup, str) else setup),
         ],
         "additional_parameters": {key.replace("_", "-"): value for key, value in flags.items() if value is not False},
     }

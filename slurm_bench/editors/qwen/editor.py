@@ -9,7 +9,7 @@ from typing import Any
 from slurm_bench.editors.base import Edited, EditRequest
 from slurm_bench.editors.qwen.images import MEGAPIXEL
 from slurm_bench.editors.qwen.loading import Source, check_lora
-from slurm_bench.editors.qwen.profiles import check_capability, check_extras, profile_named
+from slurm_bench.editors.qwen.profiles import KEPT_IN_BF16, check_capability, check_extras, profile_named
 from slurm_bench.editors.qwen.settings import settings
 from slurm_bench.errors import SampleError, UserError
 from slurm_bench.models import ModelFolder, check_gpu_memory, check_pipeline_folder, locate, visible_gpu
@@ -34,6 +34,7 @@ class QwenImageEditor:
     text_first           encode all samples' prompts before the transformer is loaded, then drop the text encoder:
                          16.6 GB less at the peak for 20 MB of host memory a sample
     offload_modulation   another 13.6 GB wait on the host, seconds for each new picture size
+    keep_bf16            in fp8 and fast, linears of the blocks that stay in bfloat16, by the ends of their names
     cache                cache-dit's options for the profile fast
 
     A batch is worked through one by one: at a megapixel a forward is bound by arithmetic (two take twice as
@@ -54,6 +55,7 @@ class QwenImageEditor:
         profile: str | None = None,
         text_first: bool = False,
         offload_modulation: bool = False,
+        keep_bf16: Sequence[str] = KEPT_IN_BF16,
         cache: dict[str, Any] | None = None,
         device: str | None = None,
     ) -> None:
@@ -72,6 +74,7 @@ class QwenImageEditor:
             text_first=text_first,
             offload_modulation=offload_modulation,
             cache=cache,
+            keep_bf16=keep_bf16,
         )
         self._session: Any = None
         self._class_name: str | None = None
@@ -127,6 +130,7 @@ class QwenImageEditor:
         check_capability(profile, visible_gpu())
         if profile.fp8 and not cuda:
             raise UserError(f"'editor.params.profile': {profile.name} needs a Hopper-class GPU, and there is none here")
+        self.settings.require_own_loop_for_savings(profile.own_loop)
         source = None
         if pipeline is None:
             source = self._source()

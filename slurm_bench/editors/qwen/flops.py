@@ -17,11 +17,12 @@ FULL_SIZE = {
 
 @dataclass(frozen=True)
 class Work:
-    """FLOP of one forward, a multiplication and an addition counted as two. `fp8_safe` is the part of the linear
-    layers that the profile fp8 computes in 8 bits."""
+    """FLOP of one forward, a multiplication and an addition counted as two. Of the linear layers, `blocks` can be
+    computed in 8 bits, and of these `fp8_safe` are by default."""
 
     linears: float
     attention: float
+    blocks: float
     fp8_safe: float
 
     @property
@@ -38,10 +39,10 @@ def forward_work(image_tokens: int, text_tokens: int, config: Mapping[str, Any] 
     blocks = layers * 2 * tokens * 12 * dim**2
     ends = 2 * dim * (2 * image_tokens * config["in_channels"] + text_tokens * config["joint_attention_dim"])
     unsafe = layers * 2 * image_tokens * 4 * dim**2  # the image MLP's second
-    return Work(float(blocks + ends), float(layers * 4 * tokens**2 * dim), float(blocks - unsafe))
+    return Work(float(blocks + ends), float(layers * 4 * tokens**2 * dim), float(blocks), float(blocks - unsafe))
 
 
-def floor_seconds(work: Work, ceilings: Mapping[str, float], fp8: bool = False) -> float:
-    """No implementation is faster, where matrix products reach `ceilings` (FLOP/s, by type) and all else is free."""
-    in_fp8 = work.fp8_safe if fp8 else 0.0
+def floor_seconds(work: Work, ceilings: Mapping[str, float], in_fp8: float = 0.0) -> float:
+    """No implementation is faster, where matrix products reach `ceilings` (FLOP/s, by type) and all else is free.
+    `in_fp8` is how much of the work is in 8 bits."""
     return (work.total - in_fp8) / ceilings["bf16"] + (in_fp8 / ceilings["fp8"] if in_fp8 else 0.0)

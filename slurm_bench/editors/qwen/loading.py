@@ -130,11 +130,11 @@ def check_schedule(scheduler: Any, steps: int) -> None:
         )
 
 
-def to_fp8(transformer: Any) -> None:
-    """The safe linears to 8 bits, in place, one by one: the peak of memory is what it was before."""
-    from slurm_bench.editors.qwen.profiles import is_fp8_safe
+def to_fp8(transformer: Any, keep_bf16: Sequence[str]) -> None:
+    """Linears to 8 bits, in place, one by one: the peak of memory is what it was before."""
+    from slurm_bench.editors.qwen.profiles import in_fp8
     from slurm_bench.kernels.ops import Fp8Linear
 
-    for name in [name for name, _ in transformer.named_modules() if is_fp8_safe(name)]:
+    for name in [name for name, _ in transformer.named_modules() if in_fp8(name, keep_bf16)]:
         parent, _, child = name.rpartition(".")
         setattr(transformer.get_submodule(parent), child, Fp8Linear(transformer.get_submodule(name)))

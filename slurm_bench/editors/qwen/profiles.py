@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -53,20 +54,21 @@ CACHE_DEFAULTS: dict[str, Any] = {
 }
 MASK_POLICIES = ("slow", "medium", "fast", "ultra", None)
 
-_FP8_LINEARS = re.compile(
+_BLOCKS_LINEARS = re.compile(
     r"transformer_blocks\.\d+\."
     r"(attn\.(to_q|to_k|to_v|to_out\.0|add_q_proj|add_k_proj|add_v_proj|to_add_out)"
-    r"|img_mlp\.net\.0\.proj|txt_mlp\.net\.(0\.proj|2))"
+    r"|(img|txt)_mlp\.net\.(0\.proj|2))"
 )
 
+# Its inputs have outliers, and an outlier's error, a sixteenth of it at worst, drowns what stands beside it.
+KEPT_IN_BF16 = ("img_mlp.net.2",)
 
-def is_fp8_safe(module_name: str) -> bool:
-    """Whether a linear of the transformer, by its name there, may compute in fp8.
 
-    Modulation, embedders, `norm_out` and `proj_out` are small and steer everything; the inputs of
-    `img_mlp.net.2` have outliers that a row's one scale can't hold.
-    """
-    return _FP8_LINEARS.fullmatch(module_name) is not None
+def in_fp8(module_name: str, keep_bf16: Sequence[str] = KEPT_IN_BF16) -> bool:
+    """Whether a linear of the transformer, by its name there, computes in fp8: those of the blocks' attention and
+    MLPs whose name doesn't end like one in `keep_bf16`. Modulation, embedders, `norm_out` and `proj_out` are small
+    and steer everything: never."""
+    return _BLOCKS_LINEARS.fullmatch(module_name) is not None and not module_name.endswith(tuple(keep_bf16))
 
 
 def profile_named(name: str | None, cuda: bool) -> Profile:

@@ -67,7 +67,7 @@ class Session:
 
         flatten_convolutions(self.pipeline.vae)
         if self.profile.fp8:
-            loading.to_fp8(self.pipeline.transformer)
+            loading.to_fp8(self.pipeline.transformer, settings.keep_bf16)
         exact = ExactTransformer(self.pipeline.transformer, settings.offload_modulation, uniform=self.profile.cache)
         sampling, cache = settings.sampling, None
         if self.profile.cache:

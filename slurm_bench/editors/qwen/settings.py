@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,16 @@ class Settings:
     text_first: bool
     offload_modulation: bool
     cache: dict[str, Any]
+    keep_bf16: tuple[str, ...]
+
+    def require_own_loop_for_savings(self, own_loop: bool) -> None:
+        """Raises UserError where memory is to be saved in the pipeline's own loop, which can't."""
+        _require(
+            own_loop or not (self.text_first or self.offload_modulation),
+            "profile",
+            "stock, the default without a GPU, runs the pipeline as it is: text_first and offload_modulation need "
+            "another",
+        )
 
     def memory_needed(self, parameters: dict[str, int]) -> int:
         """Bytes of GPU memory at the peak, given the parameters of the pipeline's components."""
@@ -62,6 +73,7 @@ def settings(
     text_first: bool,
     offload_modulation: bool,
     cache: dict[str, Any] | None,
+    keep_bf16: Sequence[str],
 ) -> Settings:
     """Raises UserError that names the parameter."""
     _require(dtype in BYTES, "dtype", f"'{dtype}' is none of {', '.join(BYTES)}")
@@ -76,18 +88,14 @@ def settings(
     )
     fp8 = profile is not None and profile_named(profile, cuda=False).fp8
     _require(not fp8 or dtype == "bfloat16", "dtype", f"profile={profile} computes in bfloat16 beside its fp8")
-    _require(
-        profile != "stock" or not (text_first or offload_modulation),
-        "profile",
-        "stock runs the pipeline as it is: text_first and offload_modulation need another",
-    )
     for option in set(cache or {}) - set(CACHE_DEFAULTS):
         _require(False, "cache", f"no option '{option}'; there are {', '.join(CACHE_DEFAULTS)}")
+    _require(not isinstance(keep_bf16, str), "keep_bf16", f"'{keep_bf16}' is a text, and not a list of them")
     policy = {**CACHE_DEFAULTS, **(cache or {})}["mask_policy"]
     _require(
         policy in MASK_POLICIES, "cache", f"mask_policy '{policy}' is none of {', '.join(map(str, MASK_POLICIES))}"
     )
-    return Settings(
+    made = Settings(
         sampling=Sampling(
             steps=num_inference_steps,
             scale=float(true_cfg_scale),
@@ -101,7 +109,10 @@ def settings(
         text_first=text_first,
         offload_modulation=offload_modulation,
         cache={**CACHE_DEFAULTS, **(cache or {})},
+        keep_bf16=tuple(keep_bf16),
     )
+    made.require_own_loop_for_savings(profile != "stock")
+    return made
 
 
 def _require(condition: bool, parameter: str, problem: str) -> None:
