@@ -52,7 +52,7 @@ def matmul_ceilings(device: str, side: int) -> dict[str, float]:
 def _fp8_product(a: Tensor, b: Tensor) -> Callable[[], Tensor]:
     from slurm_bench.kernels.ops import Fp8Linear, quantize
 
-    layer = torch.nn.Linear(*b.shape, bias=False, device=b.device, dtype=b.dtype)
+    layer = torch.nn.Linear(b.shape[1], b.shape[0], bias=False, device=b.device, dtype=b.dtype)
     layer.weight.data = b
     fp8, rows = Fp8Linear(layer), quantize(a)
     return lambda: fp8(rows)

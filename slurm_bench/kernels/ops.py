@@ -105,8 +105,8 @@ def norm_modulate(
     if x.is_cuda:
         from slurm_bench.kernels import triton_ops
 
-        x, *normed = triton_ops.norm_modulate(x, table, at, boundary, eps, fp8, y, gate)
-        return x, Fp8Rows(*normed) if fp8 else normed[0]
+        x, *parts = triton_ops.norm_modulate(x, table, at, boundary, eps, fp8, y, gate)
+        return x, Fp8Rows(*parts) if fp8 else parts[0]
     if y is not None:
         x = add_gated(x, y, table, gate, boundary)
     shift, scale = (_by_token(table, index, boundary, len(x)) for index in (at, at + 1))

@@ -34,7 +34,9 @@ def _provenance_with_machines(run: RunDir) -> dict[str, Any]:
     except (OSError, ValueError):
         provenance = {}
     ends = read_journals(run, "edit") + read_journals(run, "score")
-    machines = {(end.node, gpu["name"], gpu["driver"]) for end in ends for gpu in end.gpus}
+    machines: set[tuple[str, str | None, str | None]] = {
+        (end.node, gpu["name"], gpu["driver"]) for end in ends for gpu in end.gpus
+    }
     machines |= {(end.node, None, None) for end in ends if not end.gpus}
     rows = sorted(machines, key=str)
     provenance["machines"] = [dict(zip(("node", "gpu", "driver"), row, strict=True)) for row in rows]

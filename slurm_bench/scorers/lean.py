@@ -118,9 +118,9 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, batch: Batch, last: bool,
         places = torch.arange(key.shape[1], device=key.device)
         mask = (places < torch.tensor(batch.lengths, device=key.device)[:, None])[:, None, None]
     rows = query[:, None] if last else batch.unpack(query)
-    parts = (part.transpose(1, 2) for part in (rows, key, value))
+    rows, key, value = (part.transpose(1, 2) for part in (rows, key, value))
     attended = functional.scaled_dot_product_attention(
-        *parts, attn_mask=mask, is_causal=not last, scale=scale, enable_gqa=True
+        rows, key, value, attn_mask=mask, is_causal=not last, scale=scale, enable_gqa=True
     )
     attended = attended.transpose(1, 2).flatten(2)
     return attended[:, 0] if last else batch.pack(attended)

@@ -83,8 +83,8 @@ class ExactBlock(nn.Module):
             query = _joint(attn.add_q_proj, attn.to_q, text, image)
         query = query.unflatten(1, (attn.heads, -1))
         rotate_(query, cos, sin, True, (attn.norm_added_q.weight, attn.norm_q.weight), first, attn.norm_q.eps)
-        parts = (part.transpose(0, 1)[None] for part in (query, key, value))
-        return functional.scaled_dot_product_attention(*parts)[0].transpose(0, 1).flatten(1)
+        query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
+        return functional.scaled_dot_product_attention(query, key, value)[0].transpose(0, 1).flatten(1)
 
     def _image(self, x: Tensor, attended: Tensor, rows: Tensor, noise: int, fp8: bool) -> Tensor:
         block = self.block

@@ -33,7 +33,7 @@ def loras(given: Any) -> list[Lora]:
     entries = [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
     found = []
     for entry in entries:
-        fields = {"path": entry} if isinstance(entry, str | Path) else dict(entry)
+        fields: dict[str, Any] = {"path": entry} if isinstance(entry, str | Path) else dict(entry)
         unknown = set(fields) - {"path", "scale"}
         if "path" not in fields or unknown:
             raise UserError(f"'editor.params.lora': {entry} is not {{path, scale}}")

@@ -102,7 +102,7 @@ def random_pipeline(
     sizes = SIZES[size]
     processor = _processor(sizes["vision"]["patch_size"])
     with _building(device, dtype, seed):
-        pipeline = (QwenImageEditPlusPipeline if plus else QwenImageEditPipeline)(
+        pipeline: Any = (QwenImageEditPlusPipeline if plus else QwenImageEditPipeline)(
             transformer=QwenImageTransformer2DModel(**sizes["transformer"], zero_cond_t=zero_cond_t),
             vae=AutoencoderKLQwenImage(**sizes["vae"]),
             text_encoder=_text_encoder(sizes, processor),

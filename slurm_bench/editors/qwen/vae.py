@@ -16,7 +16,7 @@ def flatten_convolutions(vae: Any) -> None:
 
     for module in vae.modules():
         if isinstance(module, QwenImageCausalConv3d):
-            module.forward = _frame_convolution(module)
+            module.forward = _frame_convolution(module)  # type: ignore[method-assign]
 
 
 def _frame_convolution(conv: Any) -> Any:
