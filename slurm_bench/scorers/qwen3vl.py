@@ -184,11 +184,11 @@ class Qwen3VLScorer:
         return results
 
     def _prepared(self, questions: Sequence[_Question]) -> Iterator[tuple[Sequence[_Question], Inputs]]:
-        """Micro-batches of like length, each prepared while the caller works on the one before; the first is small,
-        so that there soon is work."""
+        """Micro-batches of like length, each prepared while the caller works on the one before. A prefill's first is
+        small, so that there soon is work; a reply takes as long for two as for all."""
         judge = self._loaded()
         by_length = sorted(questions, key=self._length)
-        first = min(2, self.micro_batch)
+        first = min(2, self.micro_batch) if self.mode == "expected" else self.micro_batch
         starts = [0, *range(first, len(by_length), self.micro_batch)]
         parts = [by_length[begin:end] for begin, end in zip(starts, [*starts[1:], None], strict=True) if by_length]
         if not parts:
