@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from test_qwen_editor import latents_of
-from tiny_models import request, shrink_megapixel, tiny_editor
+from tiny_models import SMALL, request, shrink_megapixel, tiny_editor
 
 from slurm_bench.editors.qwen import QwenImageEditor
 from slurm_bench.editors.qwen.denoise import set_timesteps
-from slurm_bench.editors.qwen.profiles import CACHE_DEFAULTS, check_capability, in_fp8, profile_named
+from slurm_bench.editors.qwen.profiles import CACHE_DEFAULTS, PROFILES, check_capability, in_fp8, profile_named
 from slurm_bench.editors.qwen.random_weights import random_pipeline
+from slurm_bench.editors.qwen.session import Session
 from slurm_bench.editors.qwen.transformer import ExactTransformer
 from slurm_bench.errors import UserError
+from slurm_bench.kernels.ops import Fp8Linear
 from slurm_bench.models import Gpu
 
 torch.set_num_threads(2)
@@ -80,6 +83,31 @@ def test_fp8_is_near_exact_on_the_gpu():
         for profile in ("exact", "fp8")
     )
     assert (exact - fp8).norm() / exact.norm() < 0.1
+
+
+def in_8_bits(lora=None, **params):
+    """The image in the profile fp8, by the formulas in which a CPU can compute it."""
+    made = QwenImageEditor("x", **{"num_inference_steps": 2, "max_pixels": SMALL, "lora": lora, **params}).settings
+    session = Session(random_pipeline(), False, PROFILES["fp8"], made, "cpu", None)
+    return session, np.asarray(session.edit(request()).image, dtype=float)
+
+
+@pytest.mark.parametrize("keep", [["img_mlp.net.2"], [], ["attn.to_k", "txt_mlp.net.0.proj"]])
+def test_8_bits_are_near_exact_whatever_stays_in_bf16(keep):
+    exact = np.asarray(tiny_editor(profile="exact").edit([request()])[0].image, dtype=float)
+    session, image = in_8_bits(keep_bf16=keep)
+    linears = [module for module in session.pipeline.transformer.modules() if isinstance(module, Fp8Linear)]
+    assert len(linears) == 2 * (12 - len(keep))
+    assert 0 < np.abs(image - exact).mean() < 2
+
+
+def test_a_few_step_lora_is_in_the_8_bit_weights(tmp_path):
+    lora = str(tiny_lora(tmp_path / "four_steps.safetensors", scale=2.0))
+    few_steps = {"true_cfg_scale": 1, "num_inference_steps": 4, "scheduler": "lightning"}
+    exact = np.asarray(tiny_editor(profile="exact", lora=lora, **few_steps).edit([request()])[0].image, dtype=float)
+    _, image = in_8_bits(lora, **few_steps)
+    _, without = in_8_bits(**few_steps)
+    assert 3 * np.abs(image - exact).mean() < np.abs(without - exact).mean()
 
 
 def tiny_lora(path, scale=0.5):

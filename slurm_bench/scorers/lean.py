@@ -39,7 +39,7 @@ class Batch:
     def last(self, tokens: Tensor) -> Tensor:
         """Each row's last token."""
         width = (len(tokens) - self.shared) // len(self.lengths)
-        return tokens[[length - self.shared + row * width + self.shared - 1 for row, length in enumerate(self.lengths)]]
+        return tokens[[row * width + length - 1 for row, length in enumerate(self.lengths)]]
 
 
 def shared_length(ids: Tensor, types: Tensor, lengths: Sequence[int]) -> int:

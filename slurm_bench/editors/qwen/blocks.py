@@ -55,17 +55,22 @@ class ExactBlock(nn.Module):
     def forward(
         self, hidden_states: Tensor, encoder_hidden_states: Tensor, modulation: Modulation, step: int, prompt: Prompt
     ) -> tuple[Tensor, Tensor]:
-        block, noise = self.block, prompt.noise_tokens
+        block, attn, noise = self.block, self.block.attn, prompt.noise_tokens
         image, text = hidden_states[0], encoder_hidden_states[0]
         image_rows, text_rows = modulation.image[self.index][step], modulation.text[self.index][step]
-        fp8 = isinstance(block.attn.to_q, Fp8Linear)
+        fp8 = _all_fp8(attn.to_q, attn.to_k, attn.to_v)
         _, image_in = norm_modulate(image, image_rows, ATTENTION, noise, block.img_norm1.eps, fp8)
+        fp8 = _all_fp8(attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
         _, text_in = norm_modulate(text, text_rows, ATTENTION, 0, block.txt_norm1.eps, fp8)
         joined = self._attend(text_in, image_in, prompt)
         if self.last:
-            return encoder_hidden_states, self._image(image[:noise], joined, image_rows, noise, fp8)[None]
-        image = self._image(image, joined[len(text) :], image_rows, noise, fp8)
-        text = self._text(text, joined[: len(text)], text_rows, fp8)
+            image, attended = image[:noise], joined
+        else:
+            attended = joined[len(text) :]
+            y = linear(attn.to_add_out, joined[: len(text)])
+            text = _feed_forward(text, y, text_rows, 0, block.txt_norm2, block.txt_mlp)
+        y = linear(attn.to_out[0], attended)
+        image = _feed_forward(image, y, image_rows, noise, block.img_norm2, block.img_mlp)
         return text[None], image[None]
 
     def _attend(self, text: Rows, image: Rows, prompt: Prompt) -> Tensor:
@@ -86,18 +91,6 @@ class ExactBlock(nn.Module):
         query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
         return functional.scaled_dot_product_attention(query, key, value)[0].transpose(0, 1).flatten(1)
 
-    def _image(self, x: Tensor, attended: Tensor, rows: Tensor, noise: int, fp8: bool) -> Tensor:
-        block = self.block
-        y = linear(block.attn.to_out[0], attended)
-        x, hidden = norm_modulate(x, rows, MLP, noise, block.img_norm2.eps, fp8, y, ATTENTION_GATE)
-        return add_gated(x, _mlp(block.img_mlp, hidden), rows, MLP_GATE, noise)
-
-    def _text(self, x: Tensor, attended: Tensor, rows: Tensor, fp8: bool) -> Tensor:
-        block = self.block
-        y = linear(block.attn.to_add_out, attended)
-        x, hidden = norm_modulate(x, rows, MLP, 0, block.txt_norm2.eps, fp8, y, ATTENTION_GATE)
-        return add_gated(x, _mlp(block.txt_mlp, hidden), rows, MLP_GATE, 0)
-
 
 def _joint(text_layer: Any, image_layer: Any, text: Rows, image: Rows) -> Tensor:
     """Both layers' outputs, text first, each written where it belongs by its matrix product."""
@@ -109,5 +102,13 @@ def _joint(text_layer: Any, image_layer: Any, text: Rows, image: Rows) -> Tensor
     return joint
 
 
-def _mlp(mlp: Any, hidden: Rows) -> Tensor:
-    return feed_forward(mlp.net[0].proj, mlp.net[2], hidden)
+def _feed_forward(x: Tensor, attended: Tensor, rows: Tensor, boundary: int, norm: Any, mlp: Any) -> Tensor:
+    """From the attention's output to the block's, for one of the two streams."""
+    first, last = mlp.net[0].proj, mlp.net[2]
+    x, hidden = norm_modulate(x, rows, MLP, boundary, norm.eps, _all_fp8(first), attended, ATTENTION_GATE)
+    return add_gated(x, feed_forward(first, last, hidden), rows, MLP_GATE, boundary)
+
+
+def _all_fp8(*layers: Any) -> bool:
+    """Whether what goes into them may be in 8 bits already."""
+    return all(isinstance(layer, Fp8Linear) for layer in layers)
