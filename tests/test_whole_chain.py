@@ -49,7 +49,7 @@ def test_what_the_records_say(debug_run: Path) -> None:
     for record in read_records(run_dir(debug_run), "edit"):
         info = record["info"]
         assert (info["forwards"], info["guidance"], info["steps"], info["profile"]) == (4, True, 2, "exact")
-        assert {"text", "denoise", "decode"} <= info["seconds"].keys()
+        assert {"text", "denoise", "decode", "encode"} <= info["seconds"].keys()
         assert (record["width"], record["height"]) == (info["width"], info["height"])
     for record in read_records(run_dir(debug_run), "score"):
         assert 0 <= record["scores"]["overall"] <= 10

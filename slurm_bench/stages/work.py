@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,16 +53,21 @@ class EditWork:
         edited = result if isinstance(result, Edited) else Edited(result)
         if not isinstance(edited.image, Image.Image):
             raise SampleError(f"the editor gave a {type(edited.image).__name__}, not an image")
+        facts = checked_info(edited.info)
+        begin = time.monotonic()
         data = encode_png(edited.image)
         path = self.run.image(sample.id)
         write_atomic(self.run.root / path, data)
+        parts = facts.setdefault("seconds", {})
+        if isinstance(parts, dict):
+            parts["encode"] = round(time.monotonic() - begin, 4)
         return {
             "image": path,
             "sha256": hashlib.sha256(data).hexdigest(),
             "width": edited.image.width,
             "height": edited.image.height,
             "unchanged": _same_pixels(request.image, edited.image),
-            "info": checked_info(edited.info),
+            "info": facts,
         }
 
 
