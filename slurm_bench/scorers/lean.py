@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from slurm_bench.kernels.attention import fastest_attention
 from slurm_bench.kernels.ops import feed_forward, rms_norm, rotate_, silu_mul
 
 
@@ -67,7 +67,7 @@ class Prefill:
         """The hidden state of each row's last token, [rows, channels]."""
         self._batch = batch
         tensors = {name: tensor for name, tensor in tensors.items() if name != "attention_mask"}
-        with kernels(tensors["input_ids"].device.type):
+        with fastest_attention(tensors["input_ids"].device):
             return self._model(**tensors, use_cache=False).last_hidden_state
 
     def _text(
@@ -124,17 +124,6 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, batch: Batch, last: bool,
     )
     attended = attended.transpose(1, 2).flatten(2)
     return attended[:, 0] if last else batch.pack(attended)
-
-
-def kernels(device: str) -> AbstractContextManager[Any]:
-    """On CUDA, attention by cuDNN where it can, which is the fastest on an H100. It plans anew for each new shape,
-    so prompts should have few lengths."""
-    if device != "cuda":
-        return nullcontext()
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    names = ("CUDNN_ATTENTION", "FLASH_ATTENTION", "EFFICIENT_ATTENTION", "MATH")
-    return sdpa_kernel([getattr(SDPBackend, name) for name in names], set_priority=True)
 
 
 def _patches_by_product(embed: Any) -> None:

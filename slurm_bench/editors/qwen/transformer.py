@@ -4,8 +4,8 @@ QwenImageTransformer2DModel and rearranges the work around them.
 - Modulation depends on the timestep alone: all steps of a schedule at once, then looked up.
 - What stands between two matrix products is one pass over the data (`kernels`): norm with modulation, the query's
   and the key's norm with RoPE in real numbers, gates with residuals; GELU is the matrix product's epilogue.
-- Query, key and value of text and image are written side by side by their matrix products, for attention by cuDNN
-  where there is one (1.7 times FlashAttention-2 on an H100).
+- Query, key and value of text and image are written side by side by their matrix products, for the GPU's fastest
+  attention.
 - The text's projection once a prompt; the last block and the output layers for the noise's tokens alone.
 
 A batch is one sample: at a megapixel a forward is bound by arithmetic, and batching buys nothing.
@@ -20,16 +20,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from slurm_bench.editors.qwen.blocks import ExactBlock, Modulation, Prompt
+from slurm_bench.kernels.attention import fastest_attention
 
-KERNELS = [
-    SDPBackend.CUDNN_ATTENTION,
-    SDPBackend.FLASH_ATTENTION,
-    SDPBackend.EFFICIENT_ATTENTION,
-    SDPBackend.MATH,
-]
 MAX_TABLES = 8  # 220 MB each at full size and 50 steps; one a picture size in use
 
 
@@ -101,7 +95,7 @@ class ExactTransformer(nn.Module):
     def forward(self, latents: Tensor, prompt: Prompt, modulation: Modulation, step: int) -> Tensor:
         """`latents` [1, tokens, channels], noise first, then sources → the noise's velocity."""
         image, text = self.source.img_in(latents), prompt.hidden
-        with sdpa_kernel(KERNELS, set_priority=True):
+        with fastest_attention(latents.device):
             for block in self.transformer_blocks:
                 text, image = block(image, text, modulation=modulation, step=step, prompt=prompt)
         image = self.source.norm_out(image[:, : prompt.noise_tokens], modulation.temb[step : step + 1])
