@@ -1,0 +1,162 @@
+"""Who is at work on a run, and who can be stopped: from the queue, the claims, and this host's processes."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from slurm_bench.cluster.alive import alive
+from slurm_bench.cluster.cancel import cancel_run
+from slurm_bench.errors import UserError
+from slurm_bench.run.attempts import Attempt, claim, close, note_jobs, process_start, read_attempts
+from slurm_bench.run.layout import RunDir
+
+SQUEUE = """#!/bin/sh
+for word; do case $word in --name=*) names=",${word#--name=}," ;; esac; done
+while IFS='|' read -r id name state; do
+    case "$names" in *",$name,"*) echo "$id|$name|$state" ;; esac
+done < "$0.txt"
+"""
+HERE = socket.gethostname()
+
+
+class Queue:
+    """Slurm's commands as far as they are asked here, over a file of jobs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.command("sbatch", "exit 1")
+        self.command("scancel", f"echo $* >> {folder}/cancelled")
+        self.command("squeue", SQUEUE)
+        self.holds()
+
+    def command(self, name: str, text: str) -> None:
+        file = self.folder / name
+        file.write_text(text if text.startswith("#!") else f"#!/bin/sh\n{text}\n")
+        file.chmod(0o755)
+
+    def holds(self, *jobs: str) -> None:
+        (self.folder / "squeue.txt").write_text("".join(f"{job}\n" for job in jobs))
+
+    def cancelled(self) -> list[str]:
+        file = self.folder / "cancelled"
+        return file.read_text().split() if file.exists() else []
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Queue:
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    return Queue(tmp_path / "bin")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    (tmp_path / "run").mkdir()
+    return RunDir(tmp_path / "run")
+
+
+@pytest.fixture
+def launcher() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that may pass for somebody's launcher."""
+    process = subprocess.Popen(["sleep", "60"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def claimed(run: RunDir, executor: str, number: int = 1) -> Attempt:
+    attempt = claim(run, "edit", ["a"], 1, executor, 0, number)
+    assert attempt is not None
+    return attempt
+
+
+def by(attempt: Attempt, process: subprocess.Popen[bytes]) -> Attempt:
+    start = process_start(process.pid)
+    assert start is not None
+    return replace(attempt, pid=process.pid, pid_start=start)
+
+
+@pytest.mark.parametrize("executor", ["local", "slurm"])
+def test_a_launcher_of_this_host_is_at_work_as_long_as_it_lives(
+    run: RunDir, queue: Queue, launcher: subprocess.Popen[bytes], executor: str
+) -> None:
+    attempt = by(claimed(run, executor), launcher)
+    assert alive(run, [attempt]) == [f"launcher of edit-001 (pid {launcher.pid} on {HERE})"]
+    assert alive(run, [replace(attempt, pid_start=attempt.pid_start - 1)]) == [], "another process has its pid now"
+    launcher.kill()
+    while process_start(launcher.pid) is not None:  # a dead child that nobody waited for is dead too
+        time.sleep(0.01)
+    assert alive(run, [attempt]) == []
+
+
+def test_whoever_ended_its_attempt_is_not_at_work(run: RunDir, queue: Queue) -> None:
+    attempt = claimed(run, "local")
+    assert alive(run, read_attempts(run))
+    close(run, attempt)
+    assert alive(run, read_attempts(run)) == []
+
+
+def test_a_launcher_elsewhere_gets_time_to_submit_and_then_blocks_nobody(run: RunDir, queue: Queue) -> None:
+    """It can't be looked into; had it submitted, the queue would know."""
+    elsewhere = replace(claimed(run, "slurm"), host="another")
+    assert "on another" in alive(run, [elsewhere])[0]
+    assert alive(run, [replace(elsewhere, time=time.time() - 600)]) == []
+    assert alive(run, [replace(elsewhere, job_id="7", finish_job_id="8")]) == [], "submitted, and over"
+
+
+def test_a_local_launcher_elsewhere_may_be_at_work(run: RunDir, queue: Queue) -> None:
+    elsewhere = replace(claimed(run, "local"), host="another", time=time.time() - 600)
+    assert "on another" in alive(run, [elsewhere])[0]
+
+
+def test_the_queue_tells_what_its_launcher_could_not_note(run: RunDir, queue: Queue) -> None:
+    attempt = replace(claimed(run, "slurm"), host="another", time=time.time() - 600)
+    array, finish = attempt.job_names(run)
+    queue.holds(f"41_[0-5]|{array}|PENDING", f"42|{finish}|PENDING", "43|other.edit-001|RUNNING")
+    assert alive(run, [attempt]) == ["job 41_[0-5] (PENDING)", "job 42 (PENDING)"]
+
+
+def test_a_queue_that_does_not_answer_is_no_empty_queue(run: RunDir, queue: Queue) -> None:
+    claimed(run, "slurm")
+    queue.command("squeue", "echo 'Unable to contact slurm controller' >&2; exit 1")
+    with pytest.raises(UserError, match="Unable to contact"):
+        alive(run, read_attempts(run))
+
+
+def test_without_slurm_a_submitted_job_counts_as_alive(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note_jobs(run, claimed(run, "slurm"), "7", "8")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "job 7 of edit-001" in alive(run, read_attempts(run))[0]
+
+
+def test_cancel_stops_first_what_would_heal(run: RunDir, queue: Queue) -> None:
+    array, finish = note_jobs(run, claimed(run, "slurm"), "41", "42").job_names(run)
+    queue.holds(f"41_0|{array}|RUNNING", f"41_1|{array}|RUNNING", f"42|{finish}|PENDING", "43|other|RUNNING")
+    assert cancel_run(run) == [f"cancelled job {job}" for job in ("42 (PENDING)", "41_0 (RUNNING)", "41_1 (RUNNING)")]
+    assert queue.cancelled() == ["42", "41"]
+
+
+def test_cancel_stops_the_local_launcher(run: RunDir, queue: Queue, launcher: subprocess.Popen[bytes]) -> None:
+    note_jobs(run, by(claimed(run, "local"), launcher), None, None)
+    assert cancel_run(run) == [f"stopped the launcher of edit-001 (pid {launcher.pid})"]
+    assert launcher.wait(10) == -signal.SIGTERM
+    assert cancel_run(run) == []
+
+
+def test_cancel_leaves_alone_who_has_the_pid_of_a_dead_launcher(
+    run: RunDir, queue: Queue, launcher: subprocess.Popen[bytes]
+) -> None:
+    attempt = by(claimed(run, "local"), launcher)
+    note_jobs(run, replace(attempt, pid_start=attempt.pid_start - 1), None, None)
+    assert cancel_run(run) == []
+    assert launcher.poll() is None
