@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,14 @@ from helpers import REPO
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slurm_bench.config import Config
+from slurm_bench.data.item import Item
+from slurm_bench.errors import UserError
 from slurm_bench.run.attempts import claim, close, next_number, process_start, read_attempts
+from slurm_bench.run.create import settle_plan
 from slurm_bench.run.durable import LineWriter, create_once, read_lines, write_atomic
 from slurm_bench.run.layout import RunDir, fan, safe_name
-from slurm_bench.run.plan import Sample
+from slurm_bench.run.plan import Sample, make_plan, read_plan
 from slurm_bench.run.records import open_manifest, read_records, read_state
 from slurm_bench.run.slices import seed_of, slice_of
 
@@ -132,6 +137,25 @@ def test_failing_twice_in_the_same_way_settles_it(tmp_path: Path, errors: list[d
     assert read_state(run, samples("a"), ["s"]).edits["a"].settled is settled
 
 
+def test_a_restarted_task_speaks_last(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    for sha in ("first", *(f"restart-{n}" for n in range(1, 11))):
+        write_manifest(run, "edit", 999, ok("a", sha=sha))
+    assert read_state(run, samples("a"), ["s"]).edits["a"].ok["sha256"] == "restart-10"  # type: ignore[index]
+    write_manifest(run, "edit", 1000, ok("a", sha="newest"))
+    assert read_state(run, samples("a"), ["s"]).edits["a"].ok["sha256"] == "newest"  # type: ignore[index]
+
+
+def test_records_of_no_sample_and_of_no_use_are_passed_over(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    bare = [{"id": "a", "status": "ok"}, {"id": "a", "status": "error"}, {"id": 7, "status": "ok", "sha256": "x"}]
+    write_manifest(run, "edit", 1, ok("stranger"), *bare, {"id": "a", "status": "?", "sha256": "x"})
+    write_manifest(run, "score", 1, {"id": "stranger", "status": "ok", "scores": {}, "scorer": "s"})
+    state = read_state(run, samples("a"), ["s"])
+    assert state.to_edit() == ["a"]
+    assert state.edits["a"].errors == []
+
+
 def test_each_process_writes_a_manifest_of_its_own(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     first, restart_1 = open_manifest(run, "edit", 1, 3)
@@ -156,6 +180,15 @@ def test_an_atomic_write_replaces_and_leaves_nothing_beside(tmp_path: Path) -> N
     write_atomic(tmp_path / "deep" / "f", b"new")
     assert (tmp_path / "deep" / "f").read_bytes() == b"new"
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["f"]
+
+
+def test_who_reads_an_old_file_is_not_disturbed_by_the_new_one(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "f", b"old")
+    with open(tmp_path / "f", "rb") as reader:
+        write_atomic(tmp_path / "f", b"new")
+        assert reader.read() == b"old"
+    assert not create_once(tmp_path / "f", b"newest")
+    assert (tmp_path / "f").read_bytes() == b"new"
 
 
 def _race(folder: str, barrier: Any, won: Any) -> None:
@@ -199,6 +232,41 @@ def test_a_dead_process_is_told_from_its_pids_next_owner() -> None:
     child.wait()
     assert start is not None
     assert process_start(child.pid) != start
+
+
+def planned(folder: Path, *ids: str, seed: int) -> list[Sample]:
+    run = RunDir(folder)
+    return settle_plan(run, Config(seed=seed), [Item(i, "c", "do", b"\x89PNG\r\n\x1a\n") for i in ids], {})
+
+
+def test_a_plans_seeds_hang_on_id_and_base_seed_alone(tmp_path: Path) -> None:
+    first = {s.id: s.seed for s in planned(tmp_path / "1", "a", "b", "c", seed=5)}
+    assert first == {i: seed_of(i, 5) for i in "abc"}
+    assert {s.id: s.seed for s in planned(tmp_path / "2", "c", "a", seed=5)}.items() <= first.items()
+    assert {s.seed for s in planned(tmp_path / "3", "a", "b", "c", seed=6)}.isdisjoint(first.values())
+
+
+def test_a_plan_never_changes(tmp_path: Path) -> None:
+    first = planned(tmp_path, "a", "b", seed=0)
+    frozen = (tmp_path / "plan.jsonl").read_bytes()
+    assert planned(tmp_path, "x", seed=1) == first
+    assert make_plan(RunDir(tmp_path), [Item("y", "c", "do", None)], 0) == first, "another planned at the same time"
+    assert (tmp_path / "plan.jsonl").read_bytes() == frozen
+    (source,) = first[0].sources
+    assert (tmp_path / source).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("file", "read"), [("plan.jsonl", read_plan), ("attempts/edit-001.json", read_attempts)])
+def test_a_damaged_file_is_one_line_that_names_it(tmp_path: Path, file: str, read: Callable[[RunDir], Any]) -> None:
+    run = RunDir(tmp_path)
+    planned(tmp_path, "a", seed=0)
+    assert claim(run, "edit", ["a"], 1, "local", 0, 1)
+    for damage in (b"{", b"[]\n", b'{"id": "a"}\n'):
+        (tmp_path / file).write_bytes(damage)
+        with pytest.raises(UserError, match="damaged") as caught:
+            read(run)
+        assert file in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_plan_line_has_the_contracts_fields() -> None:
