@@ -16,6 +16,7 @@ import pytest
 from helpers import images, make_benchmark, make_config, run_dir
 from PIL import Image
 from plugins import Tint
+from tasks import edits, prepare, work
 
 from slurm_bench.config import load_config
 from slurm_bench.data import read_items
@@ -32,31 +33,6 @@ from slurm_bench.stages.journal import read_journals
 from slurm_bench.stages.stop import Stopped, StopSignals
 from slurm_bench.stages.task import run_task
 from slurm_bench.stages.work import checked_scores, encode_png
-
-
-def prepare(
-    tmp_path: Path, editor: str, params: dict[str, Any], count: int = 6, name: str = "run", **more: Any
-) -> Path:
-    data = make_benchmark(tmp_path / "bench", count)
-    config = load_config(make_config(tmp_path / f"{name}.yaml", data, editor, params, **more))
-    run = make_run_dir(tmp_path / name)
-    settle_config(run, config, force=False)
-    settle_plan(run, config, read_items(config.data), {})
-    return tmp_path / name
-
-
-def work(root: Path, stage: str = "edit", number: int = 1, slices: int = 1) -> list[Tally]:
-    """One attempt over everything that is missing, task after task."""
-    run = run_dir(root)
-    state = read_state(run, read_plan(run), load_config(run.config).scorers)
-    missing = state.to_edit() if stage == "edit" else state.to_score()
-    attempt = claim(run, stage, missing, slices, "debug", 0, number)
-    assert attempt is not None
-    return [run_task(run, stage, number, task, StopSignals()) for task in range(attempt.slices)]
-
-
-def edits(root: Path) -> dict[str, dict[str, Any]]:
-    return {record["id"]: record for record in read_records(run_dir(root), "edit")}
 
 
 def test_records_keep_the_contract_and_the_images_their_promise(tmp_path: Path) -> None:

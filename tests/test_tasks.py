@@ -1,0 +1,173 @@
+"""A task as a whole: its shard, its storage, its turn to load, the lives of its plug-ins."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import images, run_dir
+from plugins import Brightness, Tint
+from tasks import edits, prepare, work
+
+from slurm_bench.editors.base import Edited, EditRequest
+from slurm_bench.run.attempts import claim
+from slurm_bench.run.records import read_records
+from slurm_bench.scorers.base import ScoreRequest
+from slurm_bench.stages.behind import StorageFailed
+from slurm_bench.stages.engine import Tally
+from slurm_bench.stages.journal import read_journals
+from slurm_bench.stages.loading import load_slot
+from slurm_bench.stages.stop import StopSignals
+from slurm_bench.stages.task import run_task
+
+SCORERS = {"first": {"class_path": "test_tasks.Stops"}, "second": {"class_path": "tests.plugins.Brightness"}}
+
+
+class Notes(Tint):
+    """Notes what is done with it; fails where it is told to."""
+
+    def __init__(self, marks: str, fail_in: str = "") -> None:
+        super().__init__()
+        self.marks, self.fail_in = Path(marks), fail_in
+
+    def note(self, what: str, ids: Iterable[str] = ()) -> None:
+        (self.marks / what).write_text(" ".join(ids))
+        if what == self.fail_in:
+            raise RuntimeError(f"no {what}")
+
+    def load(self) -> None:
+        self.note("load")
+
+    def prepare(self, requests: Iterable[EditRequest]) -> None:
+        self.note("prepare", [request.id for request in requests])
+
+    def edit(self, batch: Sequence[EditRequest]) -> list[Edited | Exception]:
+        self.note("edit")
+        return super().edit(batch)
+
+    def close(self) -> None:
+        (self.marks / "close").touch()
+
+
+class Chatty(Tint):
+    """Says what JSON can't hold, each time something else."""
+
+    def one(self, request: EditRequest) -> Edited:
+        facts: dict[str, Any] = {"s-0": {"x": object()}, "s-1": ["no dict"], "s-2": {"y": float("inf")}}
+        return Edited(request.image, facts.get(request.id, {"fine": 1}))
+
+
+class Stops(Brightness):
+    """Is told to stop while it scores the first sample."""
+
+    def score(self, batch: Sequence[ScoreRequest]) -> list[dict[str, float]]:
+        if batch[0].id == "s-0":
+            os.kill(os.getpid(), signal.SIGUSR2)
+        return super().score(batch)
+
+
+def test_no_record_promises_an_image_that_is_not_on_disk(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    (root / run_dir(root).image("s-3")).mkdir(parents=True)  # nothing can be put in this place
+    with pytest.raises(StorageFailed):
+        work(root)
+    assert set(edits(root)) == set(images(root)) == {"s-0", "s-1", "s-2"}
+    (end,) = read_journals(run_dir(root), "edit")
+    assert (end.end, "StorageFailed" in end.message) == ("failed", True)
+
+
+def test_the_shard_is_what_the_task_is_told_whatever_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_ARRAY_TASK_ID", "SLURM_PROCID", "SLURM_LOCALID", "RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "1")
+    root = prepare(tmp_path, "Tint", {})
+    assert claim(run_dir(root), "edit", [f"s-{n}" for n in range(6)], 3, "debug", 0, 1)
+    assert run_task(run_dir(root), "edit", 1, 2, StopSignals()) == Tally(ok=2)
+    assert set(images(root)) == {"s-2", "s-5"}
+
+
+def test_a_score_task_does_only_what_has_no_score(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    work(root)
+    work(root, "score")
+    assert claim(run_dir(root), "score", [f"s-{n}" for n in range(6)], 1, "debug", 0, 2)
+    assert run_task(run_dir(root), "score", 2, 0, StopSignals()) == Tally()
+
+
+def test_what_an_attempt_made_depends_on_no_attempt(tmp_path: Path) -> None:
+    once, later = (prepare(tmp_path, "Tint", {}, name=name) for name in ("once", "later"))
+    work(once)
+    assert claim(run_dir(later), "edit", ["s-5"], 1, "debug", 0, 1)
+    run_task(run_dir(later), "edit", 1, 0, StopSignals())
+    work(later, number=2, slices=5)
+    assert images(once) == images(later)
+
+
+@pytest.mark.parametrize("fail_in", ["", "prepare"])
+def test_a_plug_in_may_look_ahead_and_its_failure_there_is_no_samples(tmp_path: Path, fail_in: str) -> None:
+    root = prepare(tmp_path, "test_tasks.Notes", {"marks": str(tmp_path), "fail_in": fail_in})
+    (tmp_path / "bench" / "1.png").unlink()
+    assert work(root) == [Tally(ok=5, failed=1)]
+    assert (tmp_path / "prepare").read_text() == "s-0 s-2 s-3 s-4 s-5"
+
+
+@pytest.mark.parametrize("fail_in", ["", "edit"])
+def test_a_plug_in_is_closed_however_its_work_ends(tmp_path: Path, fail_in: str) -> None:
+    root = prepare(tmp_path, "test_tasks.Notes", {"marks": str(tmp_path), "fail_in": fail_in})
+    work(root)
+    assert (tmp_path / "close").exists()
+
+
+def test_nothing_left_to_do_loads_no_model(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "test_tasks.Notes", {"marks": str(tmp_path)})
+    work(root)
+    (tmp_path / "load").unlink()
+    assert run_task(run_dir(root), "edit", 1, 0, StopSignals()) == Tally()
+    assert not (tmp_path / "load").exists()
+
+
+def test_as_many_models_load_at_once_as_the_configuration_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    params = {"marks": str(tmp_path)}
+    second, third = (prepare(tmp_path, "test_tasks.Notes", params, name=n, load_concurrency=2) for n in ("2", "3"))
+    with load_slot(2):
+        assert in_time(second).is_alive() is False
+        (tmp_path / "load").unlink()
+        with load_slot(2):
+            waiting = in_time(third, seconds=1)
+            assert not (tmp_path / "load").exists()
+    waiting.join(30)
+    assert (tmp_path / "load").exists()
+
+
+def in_time(root: Path, seconds: float = 30) -> threading.Thread:
+    """The run's edits in a thread, after so long or their end."""
+    thread = threading.Thread(target=work, args=(root,), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return thread
+
+
+def test_told_to_stop_no_other_scorer_is_begun(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {}, scorers=SCORERS, score_batch_size=2)
+    work(root)
+    assert claim(run_dir(root), "score", [f"s-{n}" for n in range(6)], 1, "debug", 0, 1)
+    with StopSignals() as stop:
+        assert run_task(run_dir(root), "score", 1, 0, stop) == Tally(ok=2, stopped="SIGUSR2")
+    records = read_records(run_dir(root), "score")
+    assert {(record["id"], record["scorer"]) for record in records} == {("s-0", "first"), ("s-1", "first")}
+    with StopSignals() as stop:
+        assert run_task(run_dir(root), "score", 1, 0, stop) == Tally(ok=4 + 6), "both scorers' work is counted"
+
+
+def test_what_a_plug_in_says_of_itself_has_to_be_json(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "test_tasks.Chatty", {})
+    assert work(root) == [Tally(ok=3, failed=3)]
+    assert "JSON" in edits(root)["s-0"]["error"]["message"]
