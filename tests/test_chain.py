@@ -1,0 +1,157 @@
+"""The chain from attempt to attempt, in this process: what is tried again, what isn't, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import REPO, attempts, images, rows, run_dir, summary
+from plugins import Tint, once
+from tasks import edits, heal, prepare, work
+
+from slurm_bench.cluster.chain import start
+from slurm_bench.cluster.here import Debug
+from slurm_bench.config import Config
+from slurm_bench.errors import UserError
+from slurm_bench.run.attempts import Attempt, close, read_attempts
+from slurm_bench.run.layout import RunDir
+from slurm_bench.run.records import manifests, read_records
+
+
+class Refuses(Tint):
+    def load(self) -> None:
+        raise UserError("'editor.params.model_name': no folder here; download it first")
+
+
+class LoadsAtSecond(Tint):
+    """The first task of all can't load its model."""
+
+    def __init__(self, marks: str) -> None:
+        super().__init__()
+        self.marks = marks
+
+    def load(self) -> None:
+        if once(self.marks, "tried"):
+            raise RuntimeError("the file server blinked")
+
+
+class NoMore(Debug):
+    """A cluster that takes one submission, and no other."""
+
+    def execute(self, run: RunDir, attempt: Attempt, config: Config) -> bool:
+        if len(read_attempts(run)) > 1:
+            raise UserError("sbatch refused: not from a compute node")
+        return super().execute(run, attempt, config)
+
+
+def test_a_dead_task_stops_no_other_and_what_it_left_is_tried_again(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "test_chain.LoadsAtSecond", {"marks": str(tmp_path)})
+    assert heal(root) == 0
+    first, second = attempts(root)
+    assert (first["slices"], len(first["samples"])) == (2, 6)
+    assert second["samples"] == ["s-0", "s-2", "s-4"], "the other task's samples were done meanwhile"
+    assert summary(root)["counts"]["scored"] == len(images(root)) == 6
+    assert all(attempt.closed for attempt in read_attempts(run_dir(root)))
+
+
+def test_a_person_who_asks_again_gets_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "test_chain.LoadsAtSecond", {"marks": str(tmp_path)}, retries=0)
+    assert heal(root) == 3
+    assert {row["id"] for row in rows(root) if row["status"] == "missing"} == {"s-0", "s-2", "s-4"}
+    before = images(root)
+    assert heal(root) == 0
+    assert attempts(root)[1]["samples"] == ["s-0", "s-2", "s-4"]
+    assert attempts(root, "score")[1]["samples"] == ["s-0", "s-2", "s-4"]
+    assert before.items() <= images(root).items()
+    for stage in ("edit", "score"):
+        assert sorted(record["id"] for record in read_records(run_dir(root), stage)) == [f"s-{n}" for n in range(6)]
+    assert start(run_dir(root), Debug(), force=False) is None
+
+
+def test_a_refusal_is_not_tried_again(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "test_chain.Refuses", {}, retries=5)
+    assert heal(root) == 3
+    assert len(attempts(root)) == 1
+    assert summary(root)["counts"]["missing"] == 6
+    assert heal(root) == 3, "a person may ask again"
+    assert len(attempts(root)) == 2
+
+
+def test_a_model_that_never_loads_is_tried_as_often_as_asked(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Unloadable", {}, retries=2)
+    assert heal(root) == 3
+    assert [attempt["retry"] for attempt in attempts(root)] == [0, 1, 2]
+
+
+def test_where_nothing_more_can_be_submitted_the_report_is_written(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "test_chain.LoadsAtSecond", {"marks": str(tmp_path)})
+    assert heal(root, NoMore()) == 3
+    assert summary(root)["counts"]["edited"] == 3
+    assert all(attempt.closed for attempt in read_attempts(run_dir(root))), "it blocks nobody"
+    assert heal(root) == 0
+
+
+def test_a_run_at_work_is_not_begun_again(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    attempt = start(run_dir(root), Debug(), force=False)
+    assert attempt is not None
+    with pytest.raises(UserError, match=r"still at work.*edit-001.*cancel"):
+        start(run_dir(root), Debug(), force=False)
+    close(run_dir(root), attempt)
+    assert heal(root) == 0
+
+
+def test_all_is_derived_from_plan_and_records(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {"fail": ["s-1"]})
+    assert heal(root) == 3
+    report = {file.name: file.read_bytes() for file in (root / "report").iterdir()}
+    for file in [*(root / "report").iterdir(), *(root / "logs" / "tasks").iterdir(), *(root / "attempts").iterdir()]:
+        file.unlink()
+    done = subprocess.run([sys.executable, "launch.py", "report", root], cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 3
+    again = {file.name: file.read_bytes() for file in (root / "report").iterdir()}
+    assert again["scores.csv"] == report["scores.csv"]
+    assert json.loads(again["summary.json"]) == json.loads(report["summary.json"])
+
+
+def test_the_report_tells_the_machines_and_the_configuration(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    heal(root)
+    provenance = json.loads((root / "provenance.json").read_text())
+    (end,) = {row["node"] for row in provenance["machines"]}
+    text = (root / "report" / "report.md").read_text()
+    assert end in text
+    assert provenance["config_hash"] in text
+    assert provenance["packages"]["pillow"] in text
+
+
+def in_a_job(call: str, root: Path) -> subprocess.CompletedProcess[str]:
+    """What a job on a node does, in a process of its own."""
+    program = f"from slurm_bench.cluster.job import finish, task; {call.replace('ROOT', repr(str(root)))}"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SLURM")}
+    return subprocess.run([sys.executable, "-c", program], cwd=REPO, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(("fail", "code"), [([], 0), (["s-1"], 3)])
+def test_the_job_after_an_attempt_ends_with_the_runs_exit_code(tmp_path: Path, fail: list[str], code: int) -> None:
+    root = prepare(tmp_path, "Tint", {"fail": fail})
+    work(root)
+    work(root, "score")
+    done = in_a_job("finish(ROOT, 'score', 1, 90)", root)
+    assert done.returncode == code, done.stderr
+    assert ("'s-1': edit: ValueError: s-1 fails always" in done.stderr) is bool(fail)
+    assert len(manifests(run_dir(root), "score")) == 2, "it scores itself, before it looks"
+    assert summary(root)["counts"]["scored"] == 6 - len(fail)
+
+
+@pytest.mark.parametrize(("strict", "code"), [(False, 0), (True, 1)])
+def test_a_task_with_a_failed_sample_fails_only_where_all_must_succeed(tmp_path: Path, strict: bool, code: int) -> None:
+    root = prepare(tmp_path, "Tint", {"fail": ["s-1"]}, strict=strict)
+    assert start(run_dir(root), Debug(), force=False)
+    done = in_a_job("task(ROOT, 'edit', 1, 1, 90)", root)
+    assert done.returncode == code, done.stderr
+    assert set(edits(root)) == {"s-1", "s-3", "s-5"}
