@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from slurm_bench.bench.kernels import kernel_groups
+from slurm_bench.bench.machine import peak_gib
 from slurm_bench.bench.pictures import INSTRUCTION, picture
 from slurm_bench.editors.base import EditRequest
 from slurm_bench.editors.qwen.denoise import encode_prompts
@@ -133,7 +133,7 @@ def _measure(
     session.sample_by(
         replace(sampling, steps=schedule.steps, scale=schedule.scale, negative_prompt=negative), schedule.scheduler
     )
-    _reset_peak()
+    reset_peak()
     taken = []
     for _ in range(repeats):
         begin = time.perf_counter()
@@ -152,7 +152,7 @@ def _measure(
         "parts": {name: round(value, 3) for name, value in outcome.seconds.items()},
         "png_seconds": round(encode, 3),
         "floor_seconds": round(floor, 3),
-        "peak_gib": _peak(),
+        "peak_gib": peak_gib(),
         "cache_skips": outcome.cache,
     }
 
@@ -176,19 +176,9 @@ def _peak_without_text_encoder(session: Session, request: EditRequest) -> float 
     session.settings = replace(session.settings, text_first=True)
     session.sample_by(replace(session.settings.sampling, steps=2))
     session.prepare([request])
-    _reset_peak()
+    reset_peak()
     session.edit(request)
-    return _peak()
-
-
-def _reset_peak() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-
-
-def _peak() -> float | None:
-    return round(torch.cuda.max_memory_allocated() / 2**30, 1) if torch.cuda.is_available() else None
+    return peak_gib()
 
 
 @torch.no_grad()

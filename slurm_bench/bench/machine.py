@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import statistics
 import time
@@ -56,6 +57,17 @@ def _fp8_product(a: Tensor, b: Tensor) -> Callable[[], Tensor]:
     layer.weight.data = b
     fp8, rows = Fp8Linear(layer), quantize(a)
     return lambda: fp8(rows)
+
+
+def reset_peak() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_gib() -> float | None:
+    """The most that tensors took on the GPU since `reset_peak`."""
+    return round(torch.cuda.max_memory_allocated() / 2**30, 1) if torch.cuda.is_available() else None
 
 
 def seconds_of(work: Callable[[], Any], device: str, repeat: int = 20) -> float:

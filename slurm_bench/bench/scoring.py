@@ -10,10 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-
 from slurm_bench.bench.kernels import kernel_groups
-from slurm_bench.bench.machine import seconds_of
+from slurm_bench.bench.machine import peak_gib, reset_peak, seconds_of
 from slurm_bench.bench.pictures import INSTRUCTION, picture
 from slurm_bench.editors.qwen.session import free_memory
 from slurm_bench.run.durable import LineWriter, write_atomic
@@ -51,6 +49,7 @@ def measure_scoring(size: str, device: str, kernels: bool, say: Callable[[str], 
 def _measure(scorer: Any, folder: Path, count: int, side: int, device: str, kernels: bool) -> dict[str, Any]:
     work, samples = _work(scorer, folder, count, side)
     _through_engine(work, samples[:BATCH], folder / "warm.jsonl")
+    reset_peak()
     from_files = _through_engine(work, samples, folder / "measured.jsonl")
     requests = [work.read(sample) for sample in samples]
     begin = time.perf_counter()
@@ -62,7 +61,7 @@ def _measure(scorer: Any, folder: Path, count: int, side: int, device: str, kern
         "ms_from_files": round(1000 * from_files / count, 1),
         "ms_with_preprocessing": round(1000 * preprocessed / count, 1),
         "ms_model_alone": None,
-        "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 1) if device == "cuda" else None,
+        "peak_gib": peak_gib(),
     }
     few = requests[: min(scorer.micro_batch, count)]
     prompts = [question.prompt for place, request in enumerate(few) for question in scorer.questions(place, request)]
