@@ -13,7 +13,6 @@ from torch import Tensor
 
 from slurm_bench.bench.kernels import kernel_groups
 from slurm_bench.bench.machine import peak_gib, reset_peak
-from slurm_bench.bench.machine import peak_gib
 from slurm_bench.bench.pictures import INSTRUCTION, picture
 from slurm_bench.editors.base import EditRequest
 from slurm_bench.editors.qwen.denoise import encode_prompts
