@@ -180,6 +180,15 @@ def test_lora_that_does_not_fit(tmp_path):
         tiny_editor(lora=str(path))
 
 
+@pytest.mark.parametrize(("steps", "computed"), [(50, 20), (3, 3)])
+def test_which_steps_are_skipped_is_known_beforehand(steps, computed):
+    pytest.importorskip("cache_dit", reason="the extra 'fast' is not installed")
+    made = QwenImageEditor("x", num_inference_steps=steps, max_pixels=SMALL).settings
+    session = Session(random_pipeline(), False, PROFILES["fast"], made, "cpu", None)
+    skipped = steps - computed
+    assert session.edit(request()).cache == {"prompt": skipped, "negative": skipped}
+
+
 @pytest.mark.parametrize("scale", [4.0, 1.0])
 def test_cache_skips_are_counted_and_never_leak(scale):
     pytest.importorskip("cache_dit", reason="the extra 'fast' is not installed")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+FEWEST_STEPS = 8  # that cache-dit's policies have masks for; fewer are computed all
+
 
 class StepCache:
     """Hooks an `ExactTransformer`. The first block always runs; in a step that is skipped, the others' residual is
@@ -12,14 +14,15 @@ class StepCache:
     which the first block's residual hardly changed."""
 
     def __init__(self, transformer: Any, steps: int, guidance: bool, options: dict[str, Any]) -> None:
-        os.environ.setdefault("CACHE_DIT_LOG_LEVEL", "warning")  # it would log to stdout, where results go
+        os.environ.setdefault("CACHE_DIT_LOG_LEVEL", "error")  # it logs to stdout, where results go
         import cache_dit
 
         options = dict(options)
         policy = options.pop("mask_policy")
         if policy is not None:
-            options["steps_computation_mask"] = cache_dit.steps_mask(mask_policy=policy, total_steps=steps)
-            options["steps_computation_policy"] = "static"
+            few = steps < FEWEST_STEPS
+            mask = [1] * steps if few else cache_dit.steps_mask(mask_policy=policy, total_steps=steps)
+            options |= {"steps_computation_mask": mask, "steps_computation_policy": "static"}
         calibrator = cache_dit.TaylorSeerCalibratorConfig(taylorseer_order=options.pop("taylorseer_order"))
         config = cache_dit.DBCacheConfig(num_inference_steps=steps, enable_separate_cfg=guidance, **options)
         self._transformer = transformer
