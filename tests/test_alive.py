@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -92,9 +93,8 @@ def test_a_launcher_of_this_host_is_at_work_as_long_as_it_lives(
     assert alive(run, [attempt]) == [f"launcher of edit-001 (pid {launcher.pid} on {HERE})"]
     assert alive(run, [replace(attempt, pid_start=attempt.pid_start - 1)]) == [], "another process has its pid now"
     launcher.kill()
-    while process_start(launcher.pid) is not None:  # a dead child that nobody waited for is dead too
-        time.sleep(0.01)
-    assert alive(run, [attempt]) == []
+    os.waitid(os.P_PID, launcher.pid, os.WEXITED | os.WNOWAIT)
+    assert alive(run, [attempt]) == [], "a dead child that nobody has taken note of is dead too"
 
 
 def test_whoever_ended_its_attempt_is_not_at_work(run: RunDir, queue: Queue) -> None:

@@ -18,6 +18,7 @@ from tasks import edits, prepare, work
 from slurm_bench.editors.base import Edited, EditRequest
 from slurm_bench.run.attempts import claim
 from slurm_bench.run.records import read_records
+from slurm_bench.run.slices import seed_of
 from slurm_bench.scorers.base import ScoreRequest
 from slurm_bench.stages.behind import StorageFailed
 from slurm_bench.stages.engine import Tally
@@ -60,7 +61,7 @@ class Chatty(Tint):
 
     def one(self, request: EditRequest) -> Edited:
         facts: dict[str, Any] = {"s-0": {"x": object()}, "s-1": ["no dict"], "s-2": {"y": float("inf")}}
-        return Edited(request.image, facts.get(request.id, {"fine": 1}))
+        return Edited(request.image, facts.get(request.id, {"seed": request.seed}))
 
 
 class Stops(Brightness):
@@ -165,6 +166,15 @@ def test_told_to_stop_no_other_scorer_is_begun(tmp_path: Path) -> None:
     assert {(record["id"], record["scorer"]) for record in records} == {("s-0", "first"), ("s-1", "first")}
     with StopSignals() as stop:
         assert run_task(run_dir(root), "score", 1, 0, stop) == Tally(ok=4 + 6), "both scorers' work is counted"
+
+
+def test_a_record_tells_the_seed_that_the_editor_got_and_whether_it_changed_anything(tmp_path: Path) -> None:
+    same, tinted = prepare(tmp_path, "test_tasks.Chatty", {}), prepare(tmp_path, "Tint", {}, name="tinted")
+    work(same)
+    work(tinted)
+    record = edits(same)["s-3"]
+    assert record["seed"] == record["info"]["seed"] == seed_of("s-3", 0)
+    assert (record["unchanged"], edits(tinted)["s-3"]["unchanged"]) == (True, False)
 
 
 def test_what_a_plug_in_says_of_itself_has_to_be_json(tmp_path: Path) -> None:
