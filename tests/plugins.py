@@ -56,6 +56,19 @@ class DiesOnce(Tint):
         return super().one(request)
 
 
+class WaitsFor(Tint):
+    """Edits nothing until a file is there."""
+
+    def __init__(self, mark: str) -> None:
+        super().__init__()
+        self.mark = Path(mark)
+
+    def edit(self, batch: Sequence[EditRequest]) -> list[Edited | Exception]:
+        while not self.mark.exists():
+            time.sleep(0.05)
+        return super().edit(batch)
+
+
 class DiesOnNode(Tint):
     """Kills its process wherever it finds itself on the node of this name."""
 

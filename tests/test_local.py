@@ -84,7 +84,12 @@ def test_interrupted_it_stops_its_tasks_and_says_how_to_go_on(tmp_path: Path, be
     config = make_config(tmp_path / "c.yaml", bench, "Tint", {"delay": 0.3})
     command = [sys.executable, "launch.py", "--config", config, "--run-dir", tmp_path / "run", "--executor", "local"]
     launcher = subprocess.Popen(
-        list(map(str, command)), cwd=REPO, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        list(map(str, command)),
+        cwd=REPO,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores it
     )
     while not list((tmp_path / "run").glob("edit/images/*/*.png")):
         time.sleep(0.1)
@@ -168,7 +173,7 @@ def test_another_configuration_is_refused_with_the_difference_unless_forced(tmp_
 
 
 def test_of_two_local_launchers_at_once_one_works(tmp_path: Path, bench: Path, undisturbed: Path) -> None:
-    config = make_config(tmp_path / "c.yaml", bench, "Tint", {"delay": 0.1})
+    config = make_config(tmp_path / "c.yaml", bench, "WaitsFor", {"mark": str(tmp_path / "go")})
     command = [sys.executable, "launch.py", "--config", config, "--run-dir", tmp_path / "run", "--executor", "local"]
     both = [
         subprocess.Popen(
@@ -176,6 +181,9 @@ def test_of_two_local_launchers_at_once_one_works(tmp_path: Path, bench: Path, u
         )
         for _ in range(2)
     ]
+    while all(process.poll() is None for process in both):
+        time.sleep(0.1)
+    (tmp_path / "go").touch()
     said = [process.communicate(timeout=60)[1] for process in both]
     assert sorted(process.returncode for process in both) == [0, 1], said
     assert any("another launcher" in text or "still at work" in text for text in said)
