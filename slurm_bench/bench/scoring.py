@@ -13,6 +13,7 @@ from typing import Any
 from slurm_bench.bench.kernels import kernel_groups
 from slurm_bench.bench.machine import peak_gib, reset_peak, seconds_of
 from slurm_bench.bench.pictures import INSTRUCTION, picture
+from slurm_bench.config import Config
 from slurm_bench.editors.qwen.session import free_memory
 from slurm_bench.run.durable import LineWriter, write_atomic
 from slurm_bench.run.layout import RunDir
@@ -26,7 +27,7 @@ from slurm_bench.stages.work import ScoreWork, encode_png
 SAMPLES = {"full": {"expected": 160, "generate": 16}, "tiny": {"expected": 4, "generate": 2}}
 NEW_TOKENS = {"full": 128, "tiny": 4}
 SIDE = {"full": 1024, "tiny": 64}
-BATCH = 32  # the configuration's default `score_batch_size`
+BATCH = Config().score_batch_size
 
 
 def measure_scoring(size: str, device: str, kernels: bool, say: Callable[[str], None]) -> list[dict[str, Any]]:
