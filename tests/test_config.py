@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from helpers import launch, make_benchmark, make_config
 
-from slurm_bench.config import config_hash, differences, dump, load_config
+from slurm_bench.config import Config, config_hash, differences, dump, load_config
 from slurm_bench.errors import UserError
 from slurm_bench.plugins import check_plugins
+from slurm_bench.run.create import make_run_dir, new_run_dir, settle_config
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -81,6 +82,67 @@ def test_only_what_decides_the_results_counts_as_a_difference(tmp_path: Path) ->
     assert differences(config, load_config(file, ["gpus=9", "slurm.qos=x", "retries=0", "batch_size=4"])) == []
     assert differences(config, load_config(file, ["seed=1"])) == ["seed: 0 → 1"]
     assert config_hash(config) != config_hash(load_config(file, ["editor.params.delay=1"]))
+
+
+def begun(tmp_path: Path, *words: str, force: bool = False) -> Config:
+    """The configuration that a run folder goes on with."""
+    bench = tmp_path / "bench.jsonl"
+    bench.touch()
+    run = make_run_dir(tmp_path / "run")
+    settled = settle_config(run, load_config(write(tmp_path, f"data: {{path: {bench}}}"), words), force)
+    assert load_config(run.config) == settled, "what the jobs will read"
+    return settled
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("seed=3", "seed: 0 → 3"),
+        ("data.limit=5", "data.limit: None → 5"),
+        ("editor.params.delay=1", "editor.params.delay: '(not set)' → 1"),
+        (
+            "editor.class_path=tests.plugins.Starved",
+            "editor.class_path: 'tests.plugins.Tint' → 'tests.plugins.Starved'",
+        ),
+        ("scorers.s.params.x=1", "scorers.s.params.x: '(not set)' → 1"),
+        ("scorers.t.class_path=m.S", "scorers.t.class_path: '(not set)' → 'm.S'"),
+    ],
+)
+def test_a_run_is_not_gone_on_with_under_another_configuration(tmp_path: Path, word: str, said: str) -> None:
+    first = begun(tmp_path)
+    with pytest.raises(UserError, match="--force") as caught:
+        begun(tmp_path, word)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert begun(tmp_path) == first, "what was refused has changed nothing"
+
+
+def test_what_does_not_decide_the_results_may_change_from_time_to_time(tmp_path: Path) -> None:
+    begun(tmp_path)
+    changed = begun(tmp_path, "gpus=3", "retries=0", "slurm.partition=h100", "batch_size=4")
+    assert (changed.gpus, changed.retries, changed.batch_size) == (3, 0, 4)
+
+
+def test_forced_it_goes_on_with_the_new_one_but_for_what_was_planned(tmp_path: Path) -> None:
+    begun(tmp_path)
+    forced = begun(tmp_path, "seed=3", "data.limit=5", "editor.params.delay=1", force=True)
+    assert (forced.seed, forced.data.limit, forced.editor.params) == (0, None, {"delay": 1})
+    assert begun(tmp_path, "editor.params.delay=1") == forced
+
+
+def test_a_folder_that_cannot_be_a_runs_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter-1.tex").touch()
+    (tmp_path / "file").touch()
+    for name, said in (("thesis", "other things in it"), ("100%", "'%'"), ("file", "File exists")):
+        with pytest.raises(UserError, match=said) as caught:
+            make_run_dir(tmp_path / name)
+        assert name in str(caught.value)
+
+
+def test_two_runs_begun_in_one_second_get_a_folder_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len({new_run_dir("demo") for _ in range(5)}) == 5
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,13 @@ def test_the_same_pixels_give_the_same_bytes_and_no_metadata(tmp_path: Path) -> 
         encode_png(Image.new("RGB", (0, 3)))
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_only_finite_numbers_are_scores_where_there_is_no_range(number: float) -> None:
+    with pytest.raises(SampleError, match=r"'q'.*not a finite number"):
+        checked_scores({"p": 1, "q": number}, None)
+    assert checked_scores({"q": -1e9}, None) == {"q": -1e9}
+
+
 @pytest.mark.parametrize("bad", [{}, [], {"q": None}, {"q": True}, {"q": "9"}, {"q": float("inf")}, {"q": 10.1}])
 def test_only_finite_numbers_in_range_are_scores(bad: Any) -> None:
     with pytest.raises(SampleError):
