@@ -148,6 +148,19 @@ def test_the_job_after_an_attempt_ends_with_the_runs_exit_code(tmp_path: Path, f
     assert summary(root)["counts"]["scored"] == 6 - len(fail)
 
 
+def test_what_killed_a_task_is_said_at_the_end(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Unloadable", {}, retries=0)
+    with pytest.raises(RuntimeError, match="no such weights"):
+        work(root)
+    done = in_a_job("finish(ROOT, 'edit', 1, 90)", root)
+    assert done.returncode == 3, done.stderr
+    assert "task 0 of edit-001 on" in done.stderr
+    assert "RuntimeError: no such weights" in done.stderr
+    for n in range(6):
+        assert f"'s-{n}': no record" in done.stderr
+    assert f"resubmit {root}" in done.stderr
+
+
 @pytest.mark.parametrize(("strict", "code"), [(False, 0), (True, 1)])
 def test_a_task_with_a_failed_sample_fails_only_where_all_must_succeed(tmp_path: Path, strict: bool, code: int) -> None:
     root = prepare(tmp_path, "Tint", {"fail": ["s-1"]}, strict=strict)

@@ -62,6 +62,8 @@ def test_means_are_named_for_what_they_count(tmp_path: Path) -> None:
     physical, causal = summary["categories"]["physical"], summary["categories"]["causal"]
     assert (physical["n"], physical["planned"], physical["failed"], physical["mean"]) == (2, 3, 1, 7.0)
     assert (causal["n"], causal["missing"], causal["ci_low"]) == (1, 1, None)
+    assert physical["mean_failures_as_zero"] == pytest.approx(14 / 3)
+    assert causal["mean_failures_as_zero"] == pytest.approx(1 / 3)
     assert physical["ci_low"] <= physical["mean"] <= physical["ci_high"]
     assert [(row["status"], row["q"]) for row in table] == [
         *[("ok", "8.0"), ("ok", "6.0"), ("error", ""), ("ok", "1.0"), ("error", ""), ("missing", "")]

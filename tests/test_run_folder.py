@@ -6,7 +6,7 @@ import json
 import multiprocessing
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +239,11 @@ def planned(folder: Path, *ids: str, seed: int) -> list[Sample]:
     return settle_plan(run, Config(seed=seed), [Item(i, "c", "do", b"\x89PNG\r\n\x1a\n") for i in ids], {})
 
 
+def unreadable() -> Iterator[Item]:
+    raise UserError("the data is gone")
+    yield
+
+
 def test_a_plans_seeds_hang_on_id_and_base_seed_alone(tmp_path: Path) -> None:
     first = {s.id: s.seed for s in planned(tmp_path / "1", "a", "b", "c", seed=5)}
     assert first == {i: seed_of(i, 5) for i in "abc"}
@@ -250,6 +255,7 @@ def test_a_plan_never_changes(tmp_path: Path) -> None:
     first = planned(tmp_path, "a", "b", seed=0)
     frozen = (tmp_path / "plan.jsonl").read_bytes()
     assert planned(tmp_path, "x", seed=1) == first
+    assert settle_plan(RunDir(tmp_path), Config(), unreadable(), {}) == first, "its data may be gone"
     assert make_plan(RunDir(tmp_path), [Item("y", "c", "do", None)], 0) == first, "another planned at the same time"
     assert (tmp_path / "plan.jsonl").read_bytes() == frozen
     (source,) = first[0].sources

@@ -56,6 +56,21 @@ class Notes(Tint):
         (self.marks / "close").touch()
 
 
+class Crowded(Tint):
+    """Out of memory beyond two samples at once; notes how many it was given each time."""
+
+    def __init__(self, marks: str) -> None:
+        super().__init__()
+        self.marks = Path(marks)
+
+    def edit(self, batch: Sequence[EditRequest]) -> list[Edited | Exception]:
+        with open(self.marks / "batches", "a") as file:
+            file.write(f"{len(batch)}\n")
+        if len(batch) > 2:
+            raise MemoryError
+        return super().edit(batch)
+
+
 class Chatty(Tint):
     """Says what JSON can't hold, each time something else."""
 
@@ -154,6 +169,15 @@ def in_time(root: Path, seconds: float = 30) -> threading.Thread:
     thread.start()
     thread.join(seconds)
     return thread
+
+
+def test_out_of_memory_it_goes_on_with_half_the_batch_and_stays_there(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "test_tasks.Crowded", {"marks": str(tmp_path)}, count=24, batch_size=8)
+    assert work(root) == [Tally(ok=24)]
+    sizes = [int(line) for line in (tmp_path / "batches").read_text().split()]
+    assert sizes[:3] == [8, 4, 2]
+    assert set(sizes[-8:]) == {2}
+    assert sum(size for size in sizes if size <= 2) == 24, "what came right isn't done again"
 
 
 def test_told_to_stop_no_other_scorer_is_begun(tmp_path: Path) -> None:
