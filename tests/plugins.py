@@ -154,7 +154,11 @@ class Brightness:
 
     score_range = (0, 255)
 
+    def __init__(self, delay: float = 0.0) -> None:
+        self.delay = delay
+
     def score(self, batch: Sequence[ScoreRequest]) -> list[dict[str, float]]:
+        time.sleep(self.delay)
         return [{"brightness": _mean(r.edited), "distance": abs(_mean(r.edited) - _mean(r.source))} for r in batch]
 
 

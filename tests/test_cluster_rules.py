@@ -62,6 +62,8 @@ def test_every_other_option_goes_through() -> None:
     flags = {"account": "0012", "exclusive": True, "cpus-per-task": 8, "gres": "gpu:1"}
     assert parameters["additional_parameters"] == flags
     assert parameters["setup"][-1] == "module load x"
+    one_line = sbatch_parameters({"setup": "module load x"}, job_name="r.edit-001", python_path="/b")
+    assert one_line["setup"][1:] == ["module load x"]
     assert parameters["srun_args"] == ["--cpus-per-task=8"]
 
 

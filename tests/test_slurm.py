@@ -249,6 +249,21 @@ def test_a_live_run_is_not_submitted_again(bed: Bed) -> None:
     assert attempt["finish_job_id"] in bed.verb("cancel").stdout
 
 
+def test_a_run_that_is_scoring_is_alive_and_can_be_cancelled(bed: Bed) -> None:
+    slow = {"judge": {"class_path": "tests.plugins.Brightness", "params": {"delay": 2}}}
+    bed.config(scorers=slow, score_batch_size=1)
+    bed.submitted()
+    finish = attempts(bed.root)[0]["finish_job_id"]
+    bed.slurm.wait_for(lambda: attempts(bed.root, "score"), 90, "the scores to begin")
+    again = bed.launch()
+    assert again.returncode == 1
+    assert finish in again.stderr
+    assert finish in bed.verb("cancel").stdout
+    bed.slurm.wait_idle(60)
+    assert len(attempts(bed.root)) == len(attempts(bed.root, "score")) == 1
+    assert 0 < len(read_records(run_dir(bed.root), "score")) < 24
+
+
 def test_of_two_launchers_at_once_one_submits(bed: Bed, undisturbed: Path) -> None:
     bed.config("Tint", {"delay": 0.5})
     words = ["--config", bed.folder / "c.yaml", "--run-dir", bed.root, "--partition", "h100", "--gpus", 6]

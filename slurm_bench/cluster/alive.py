@@ -14,7 +14,7 @@ def alive(run: RunDir, attempts: Sequence[Attempt]) -> list[str]:
     """What is waiting or at work, for a person to read; empty where nobody is. Raises UserError where the queue
     can't be asked."""
     open_attempts = [a for a in attempts if not a.closed]
-    names = [name for a in open_attempts if a.executor == "slurm" for name in a.job_names(run)]
+    names = [name for a in attempts if a.executor == "slurm" for name in a.job_names(run)]
     queued = jobs_named(names) if names and has_slurm() else []
     busy = [str(job) for job in queued]
     for attempt in open_attempts:

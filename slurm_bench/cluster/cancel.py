@@ -13,8 +13,9 @@ from slurm_bench.run.layout import RunDir
 def cancel_run(run: RunDir) -> list[str]:
     """Lines that say what was stopped."""
     stopped = []
-    open_attempts = [attempt for attempt in read_attempts(run) if not attempt.closed]
-    names = [attempt.job_names(run) for attempt in open_attempts if attempt.executor == "slurm"]
+    attempts = read_attempts(run)
+    open_attempts = [attempt for attempt in attempts if not attempt.closed]
+    names = [attempt.job_names(run) for attempt in attempts if attempt.executor == "slurm"]
     if names and has_slurm():
         for which in (1, 0):
             stopped += [f"cancelled {job}" for job in cancel_named([pair[which] for pair in names])]

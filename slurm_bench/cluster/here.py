@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 from slurm_bench.cluster.job import leave
 from slurm_bench.cluster.slurm import Slurm, scores_itself
 from slurm_bench.config import Config
+from slurm_bench.errors import UserError
 from slurm_bench.run.attempts import Attempt
 from slurm_bench.run.layout import RunDir
 from slurm_bench.stages.engine import Tally
@@ -44,3 +46,8 @@ class InJob(Slurm):
         if self.stop.reason:
             leave(self.stop, tally)
         return True
+
+    def _submit(self, *job: Any) -> str:
+        if self.stop.reason:  # a cancelled run must not go on by itself
+            raise UserError(f"this job was told to stop ({self.stop.reason})")
+        return super()._submit(*job)

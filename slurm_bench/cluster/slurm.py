@@ -49,7 +49,7 @@ class Slurm:
             exclude=self._exclude(run, attempt, options),
         )
         warning = parameters["signal_delay_s"]
-        return _submit(
+        return self._submit(
             run,
             parameters,
             job.task,
@@ -71,13 +71,24 @@ class Slurm:
             exclude=self._exclude(run, attempt, options),
         )
         warning = parameters["signal_delay_s"]
-        return _submit(run, parameters, job.finish, [str(run.root)], [attempt.stage], [attempt.number], [warning])
+        return self._submit(run, parameters, job.finish, [str(run.root)], [attempt.stage], [attempt.number], [warning])
 
     def _exclude(self, run: RunDir, attempt: Attempt, options: dict[str, Any]) -> list[str]:
         if attempt.retry == 0:
             return []
         ends = read_journals(run, "edit") + read_journals(run, "score")
         return bad_nodes(ends, nodes_of(options.get("partition")))
+
+    def _submit(self, run: RunDir, parameters: dict[str, Any], function: Any, *columns: Any) -> str:
+        """One array (or job, where the columns have one row) of calls of an importable function; gives its id."""
+        from submitit.slurm.slurm import SlurmExecutor
+
+        run.submitit.mkdir(parents=True, exist_ok=True)
+        executor = SlurmExecutor(run.submitit)
+        executor.update_parameters(**parameters)
+        with outside_a_job():
+            jobs = executor.map_array(function, *(list(column) for column in columns))
+        return str(jobs[0].job_id).split("_")[0]
 
 
 def scores_itself(attempt: Attempt) -> bool:
@@ -86,18 +97,6 @@ def scores_itself(attempt: Attempt) -> bool:
 
 def slurm_options(config: Config, stage: str) -> dict[str, Any]:
     return dict(config.slurm) if stage == "edit" else {**config.slurm, **config.score_slurm}
-
-
-def _submit(run: RunDir, parameters: dict[str, Any], function: Any, *columns: Any) -> str:
-    """One array (or job, where the columns have one row) of calls of an importable function; gives its id."""
-    from submitit.slurm.slurm import SlurmExecutor
-
-    run.submitit.mkdir(parents=True, exist_ok=True)
-    executor = SlurmExecutor(run.submitit)
-    executor.update_parameters(**parameters)
-    with outside_a_job():
-        jobs = executor.map_array(function, *(list(column) for column in columns))
-    return str(jobs[0].job_id).split("_")[0]
 
 
 def _reason(error: Exception) -> str:
