@@ -118,10 +118,11 @@ def test_a_local_launcher_elsewhere_may_be_at_work(run: RunDir, queue: Queue) ->
 
 
 def test_the_queue_tells_what_its_launcher_could_not_note(run: RunDir, queue: Queue) -> None:
-    attempt = replace(claimed(run, "slurm"), host="another", time=time.time() - 600)
-    array, finish = attempt.job_names(run)
+    fresh = claimed(run, "slurm")
+    old = replace(fresh, host="another", time=time.time() - 600)
+    array, finish = fresh.job_names(run)
     queue.holds(f"41_[0-5]|{array}|PENDING", f"42|{finish}|PENDING", "43|other.edit-001|RUNNING")
-    assert alive(run, [attempt]) == ["job 41_[0-5] (PENDING)", "job 42 (PENDING)"]
+    assert alive(run, [old]) == alive(run, [fresh]) == ["job 41_[0-5] (PENDING)", "job 42 (PENDING)"]
 
 
 def test_a_queue_that_does_not_answer_is_no_empty_queue(run: RunDir, queue: Queue) -> None:

@@ -91,6 +91,16 @@ def test_a_scored_sample_without_this_score_is_no_zero(tmp_path: Path) -> None:
     assert summary["overall"]["failures_as_zero"]["micro"]["mean"] == 0.5
 
 
+def test_the_headline_is_the_first_scorers_score_that_most_samples_have(tmp_path: Path) -> None:
+    rows = [
+        ("a", "c", DONE, {"j": outcome(rare=9.0, q=1.0, z=1.0), "m": outcome(w=1.0)}),
+        ("b", "c", DONE, {"j": outcome(q=2.0, z=1.0), "m": outcome(w=1.0)}),
+    ]
+    summary, _, _ = made(tmp_path, *rows)
+    assert summary["headline"] == "j.q"
+    assert summary["categories"]["c"]["mean"] == 1.5
+
+
 def test_a_score_cannot_take_a_fixed_columns_place(tmp_path: Path) -> None:
     _, table, _ = made(tmp_path, ("a", "c", DONE, {"m": outcome(id=0.5, status=1.0)}))
     assert table[0]["id"] == "a"
@@ -107,7 +117,10 @@ def test_nothing_scored_at_all_still_makes_a_report(tmp_path: Path) -> None:
 
 def test_text_from_the_data_stays_text(tmp_path: Path) -> None:
     hostile = "<script>x</script>|[a](http://b)\n# no"
-    _, table, text = made(tmp_path, (hostile, hostile, failed(hostile), {"m": Outcome()}))
+    scores = outcome(**{hostile: 1.0, "q": 1.0})
+    _, table, text = made(
+        tmp_path, (hostile, hostile, failed(hostile), {"m": Outcome()}), ("a", hostile, DONE, {"m": scores})
+    )
     assert "<script>" not in text
     assert "\n# no" not in text
     assert "[a](" not in text
