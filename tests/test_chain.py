@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from tasks import edits, heal, prepare, work
 
 from slurm_bench.cluster.chain import start
 from slurm_bench.cluster.here import Debug
+from slurm_bench.cluster.launch import launch
 from slurm_bench.config import Config
 from slurm_bench.errors import UserError
 from slurm_bench.run.attempts import Attempt, close, read_attempts
@@ -93,6 +95,21 @@ def test_where_nothing_more_can_be_submitted_the_report_is_written(tmp_path: Pat
     assert summary(root)["counts"]["edited"] == 3
     assert all(attempt.closed for attempt in read_attempts(run_dir(root))), "it blocks nobody"
     assert heal(root) == 0
+
+
+def test_what_a_cluster_refused_blocks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(Debug):
+        def execute(self, run: RunDir, attempt: Attempt, config: Config) -> bool:
+            raise UserError("sbatch refused: no such partition")
+
+    root = prepare(tmp_path, "Tint", {})
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the suite keeps its own handlers
+    with pytest.raises(UserError, match="no such partition"):
+        launch(run_dir(root), Full(), force=False, wait=False)
+    assert [attempt.closed for attempt in read_attempts(run_dir(root))] == [True]
+    assert launch(run_dir(root), Debug(), force=False, wait=False) == 0
+    assert launch(run_dir(root), Debug(), force=False, wait=False) == 0, "nothing is missing"
+    assert len(attempts(root)) == 2
 
 
 def test_a_run_at_work_is_not_begun_again(tmp_path: Path) -> None:
