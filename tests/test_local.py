@@ -81,7 +81,7 @@ def tasks_of(root: Path) -> list[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_stops_its_tasks_and_says_how_to_go_on(tmp_path: Path, bench: Path, number: int) -> None:
-    config = make_config(tmp_path / "c.yaml", bench, "Tint", {"delay": 0.3})
+    config = make_config(tmp_path / "c.yaml", bench, "Tint", {"delay": 1})
     command = [sys.executable, "launch.py", "--config", config, "--run-dir", tmp_path / "run", "--executor", "local"]
     launcher = subprocess.Popen(
         list(map(str, command)),
