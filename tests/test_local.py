@@ -75,7 +75,7 @@ def wait_for_tasks(root: Path) -> None:
 
 
 def tasks_of(root: Path) -> list[str]:
-    listed = subprocess.check_output(["ps", "-eo", "args"], text=True).splitlines()
+    listed = subprocess.check_output(["ps", "-eww", "-o", "args"], text=True).splitlines()
     return [line for line in listed if "slurm_bench.cluster.job" in line and str(root) in line]
 
 
