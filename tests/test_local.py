@@ -66,6 +66,19 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(tmp_path: Path, bench: Pat
     assert rows(tmp_path / "run") == rows(undisturbed)
 
 
+def test_a_killed_launchers_tasks_stop_with_it(tmp_path: Path, bench: Path) -> None:
+    config = make_config(tmp_path / "c.yaml", bench, "Tint", {"delay": 0.5})
+    command = [sys.executable, "launch.py", "--config", config, "--run-dir", tmp_path / "run", "--executor", "local"]
+    launcher = subprocess.Popen(list(map(str, command)), cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list((tmp_path / "run").glob("edit/images/*/*.png")):
+        time.sleep(0.1)
+    assert len(tasks_of(tmp_path / "run")) == 2
+    launcher.kill()
+    launcher.wait()
+    wait_for_tasks(tmp_path / "run")
+    assert 0 < len(images(tmp_path / "run")) < 24, "they went on to the end"
+
+
 def wait_for_tasks(root: Path) -> None:
     """The launcher's death reaches its tasks by a signal; they finish what they have in hand."""
     deadline = time.monotonic() + 20
