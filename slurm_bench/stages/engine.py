@@ -16,7 +16,7 @@ from slurm_bench.logs import log
 from slurm_bench.run.durable import LineWriter
 from slurm_bench.run.plan import Sample
 from slurm_bench.stages.behind import WriteBehind
-from slurm_bench.stages.faults import describe, free_memory, is_out_of_memory, is_poisoned
+from slurm_bench.stages.faults import describe, free_memory, is_out_of_memory, is_poisoned, let_go
 from slurm_bench.stages.stop import Stopped, StopSignals
 
 # A failed sample gets one more try at the task's end: what failed it may have passed.
@@ -146,6 +146,7 @@ class Engine:
         for item, result in zip(items, results, strict=True):
             item.seconds, item.result, item.error = seconds, None, None
             if isinstance(result, Exception):
+                let_go(result)
                 item.error = result
             else:
                 item.result = result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import traceback
 
 _POISON = ("cuda error", "cublas_status_execution_failed", "device-side assert", "unspecified launch failure")
 
@@ -21,6 +22,13 @@ def is_poisoned(error: BaseException) -> bool:
     if not isinstance(error, RuntimeError) or is_out_of_memory(error):
         return False
     return any(sign in str(error).lower() for sign in _POISON)
+
+
+def let_go(error: BaseException | None) -> None:
+    """Drop what the frames of an error still hold (activations, say), but keep the lines for the log."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def free_memory() -> None:
