@@ -81,7 +81,7 @@ def attempts(root: Path, stage: str = "edit") -> list[dict[str, Any]]:
 
 
 def assert_whole(root: Path, undisturbed: Path) -> None:
-    """No sample lost, none twice, no temporary file left, every image and score as in an undisturbed run."""
+    """No sample lost, none twice, every image and score as in an undisturbed run."""
     expected = images(undisturbed)
     assert images(root) == expected
     assert rows(root) == rows(undisturbed)
