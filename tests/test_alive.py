@@ -1,4 +1,4 @@
-"""Who is at work on a run, and who can be stopped: from the queue, the claims, and this host's processes."""
+"""What Slurm's commands tell, and with the claims and this host's processes: who is at work, who can be stopped."""
 
 from __future__ import annotations
 
@@ -15,9 +15,15 @@ import pytest
 
 from slurm_bench.cluster.alive import alive
 from slurm_bench.cluster.cancel import cancel_run
+from slurm_bench.cluster.job import TaskIncomplete, leave
+from slurm_bench.cluster.launch import choose_executor
+from slurm_bench.cluster.slurm import Slurm
+from slurm_bench.config import Config
 from slurm_bench.errors import UserError
 from slurm_bench.run.attempts import Attempt, claim, close, note_jobs, process_start, read_attempts
 from slurm_bench.run.layout import RunDir
+from slurm_bench.stages.engine import Tally
+from slurm_bench.stages.stop import StopSignals
 
 SQUEUE = """#!/bin/sh
 for word; do case $word in --name=*) names=",${word#--name=}," ;; esac; done
@@ -138,6 +144,38 @@ def test_without_slurm_a_submitted_job_counts_as_alive(
     note_jobs(run, claimed(run, "slurm"), "7", "8")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "job 7 of edit-001" in alive(run, read_attempts(run))[0]
+
+
+def test_slurm_is_taken_where_it_is(queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [choose_executor(asked).name for asked in (None, "local", "slurm")] == ["slurm", "local", "slurm"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert choose_executor(None).name == "local"
+    with pytest.raises(UserError, match="no sbatch on the PATH"):
+        choose_executor("slurm")
+
+
+def test_an_array_is_no_larger_than_the_cluster_allows(queue: Queue) -> None:
+    queue.command("scontrol", "echo 'MaxArraySize            = 4'")
+    assert Slurm().slices("edit", Config(gpus=9, score_gpus=2)) == 4
+    assert Slurm().slices("score", Config(gpus=9, score_gpus=2)) == 2
+    queue.command("scontrol", "echo ClusterName=x")
+    assert Slurm().slices("edit", Config(gpus=2000)) == 1001
+
+
+@pytest.mark.parametrize(
+    ("reason", "ok", "again"), [("SIGUSR2", 3, True), ("SIGUSR2", 0, False), ("SIGTERM", 3, False)]
+)
+def test_a_task_asks_to_be_run_again_only_in_time_and_when_it_gets_further(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, reason: str, ok: int, again: bool
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "41")
+    queue.command("scontrol", f"echo $* >> {queue.folder}/asked; exit 1")
+    stop = StopSignals()
+    stop.reason = reason
+    with pytest.raises(TaskIncomplete, match=reason):
+        leave(stop, Tally(ok=ok, stopped=reason))
+    asked = queue.folder / "asked"
+    assert (asked.read_text() if asked.exists() else "") == ("requeue 41\n" if again else "")
 
 
 def test_cancel_stops_first_what_would_heal(run: RunDir, queue: Queue) -> None:

@@ -113,6 +113,15 @@ def test_what_failed_the_same_way_twice_is_left_alone() -> None:
     assert next_step(now, [attempt("edit", ["s-0", "s-1"])], [], Config()) is None
 
 
+def test_a_sample_is_scored_again_as_long_as_one_scorer_may_succeed() -> None:
+    hopeless, once = Outcome(errors=[{**ONCE, "final": True}]), Outcome(errors=[ONCE])
+    edits = {"s": Outcome(ok=OK)}
+    for scores, worth in (({"a": hopeless, "b": once}, True), ({"a": hopeless, "b": Outcome(ok=OK)}, False)):
+        now = State([Sample(0, "s", "c", "i", ("x",), 0)], edits, {"s": scores})
+        assert now.to_score() == ["s"]
+        assert bool(now.worth_scoring()) is worth
+
+
 def test_after_a_plug_in_refused_to_start_there_is_no_retry() -> None:
     assert next_step(state([Outcome()]), [attempt("edit", ["s-0"])], ["edit-001"], Config()) is None
 

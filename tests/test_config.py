@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from helpers import launch, make_benchmark, make_config
+from plugins import Tint
 
 from slurm_bench.config import Config, config_hash, differences, dump, load_config
 from slurm_bench.errors import UserError
 from slurm_bench.plugins import check_plugins
 from slurm_bench.run.create import make_run_dir, new_run_dir, settle_config
+from slurm_bench.scorers.base import ScoreRequest
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -159,6 +162,33 @@ def test_a_class_that_cannot_serve_is_refused(tmp_path: Path, class_path: str, w
         check_plugins(load_config(write(tmp_path, ""), [f"editor.class_path={class_path}"]))
     for word in words:
         assert word in str(caught.value)
+
+
+class Checked(Tint):
+    """An editor and a scorer that know whether they could work."""
+
+    def __init__(self, ready: bool = False) -> None:
+        super().__init__()
+        self.ready = ready
+
+    def check(self) -> None:
+        if not self.ready:
+            raise UserError("no weights here; download them first")
+
+    def provenance(self) -> dict[str, str]:
+        return {"revision": "abc"}
+
+    def score(self, batch: Sequence[ScoreRequest]) -> list[dict[str, float]]:
+        return [{} for _ in batch]
+
+
+@pytest.mark.parametrize("key", ["editor", "scorers.s"])
+def test_a_plug_in_that_could_not_work_is_refused_before_anything_starts(tmp_path: Path, key: str) -> None:
+    words = [f"{key}.class_path=test_config.Checked"]
+    with pytest.raises(UserError, match="no weights here"):
+        check_plugins(load_config(write(tmp_path, ""), words))
+    ready = load_config(write(tmp_path, ""), [*words, f"{key}.params.ready=true"])
+    assert check_plugins(ready) == {key: {"revision": "abc"}}
 
 
 def test_a_wrong_parameter_names_the_right_one(tmp_path: Path) -> None:

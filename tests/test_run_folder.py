@@ -7,6 +7,7 @@ import multiprocessing
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,7 @@ def test_an_attempt_is_read_back_with_its_end(tmp_path: Path) -> None:
     assert attempt.samples == ("a", "b", "c")
     assert next_number([attempt], "edit") == 2
     assert next_number([attempt], "score") == 1
+    assert next_number([replace(attempt, number=7)], "edit") == 8, "whatever became of the others"
 
 
 def test_a_dead_process_is_told_from_its_pids_next_owner() -> None:
@@ -236,7 +238,8 @@ def test_a_dead_process_is_told_from_its_pids_next_owner() -> None:
 
 def planned(folder: Path, *ids: str, seed: int) -> list[Sample]:
     run = RunDir(folder)
-    return settle_plan(run, Config(seed=seed), [Item(i, "c", "do", b"\x89PNG\r\n\x1a\n") for i in ids], {})
+    items = [Item(i, "c", "do", b"\x89PNG\r\n\x1a\n") for i in ids]
+    return settle_plan(run, Config(seed=seed), items, {"editor": {"revision": "abc"}})
 
 
 def unreadable() -> Iterator[Item]:
@@ -254,6 +257,7 @@ def test_a_plans_seeds_hang_on_id_and_base_seed_alone(tmp_path: Path) -> None:
 def test_a_plan_never_changes(tmp_path: Path) -> None:
     first = planned(tmp_path, "a", "b", seed=0)
     frozen = (tmp_path / "plan.jsonl").read_bytes()
+    assert json.loads((tmp_path / "provenance.json").read_text())["models"] == {"editor": {"revision": "abc"}}
     assert planned(tmp_path, "x", seed=1) == first
     assert settle_plan(RunDir(tmp_path), Config(), unreadable(), {}) == first, "its data may be gone"
     assert make_plan(RunDir(tmp_path), [Item("y", "c", "do", None)], 0) == first, "another planned at the same time"
