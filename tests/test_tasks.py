@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import images, run_dir
+from helpers import images, make_config, run_dir
+from PIL import Image
 from plugins import Brightness, Tint
 from tasks import edits, prepare, work
 
+from slurm_bench.config import load_config
+from slurm_bench.data.item import Item
 from slurm_bench.editors.base import Edited, EditRequest
 from slurm_bench.run.attempts import claim
+from slurm_bench.run.create import make_run_dir, settle_config, settle_plan
 from slurm_bench.run.records import read_records
 from slurm_bench.run.slices import seed_of
-from slurm_bench.scorers.base import ScoreRequest
+from slurm_bench.scorers.base import Scored, ScoreRequest
 from slurm_bench.stages.behind import StorageFailed
 from slurm_bench.stages.engine import Tally
 from slurm_bench.stages.journal import read_journals
@@ -77,6 +81,22 @@ class Chatty(Tint):
     def one(self, request: EditRequest) -> Edited:
         facts: dict[str, Any] = {"s-0": {"x": object()}, "s-1": ["no dict"], "s-2": {"y": float("inf")}}
         return Edited(request.image, facts.get(request.id, {"seed": request.seed}))
+
+
+class Tells(Brightness):
+    """An editor and a scorer that put into the record what they were told."""
+
+    def edit(self, batch: Sequence[EditRequest]) -> list[Edited]:
+        return [Edited(r.image, {"told": [r.instruction, [image.size for image in r.images]]}) for r in batch]
+
+    def score(self, batch: Sequence[ScoreRequest]) -> list[Scored]:  # type: ignore[override]
+        return [Scored({"q": 1.0}, info={"told": [*self.texts(r), self.sizes(r)]}) for r in batch]
+
+    def texts(self, r: ScoreRequest) -> list[str]:
+        return [r.category, r.instruction, r.description, r.rationale]
+
+    def sizes(self, r: ScoreRequest) -> list[tuple[int, int]]:
+        return [image.size for image in (*r.sources, r.edited, r.reference) if image is not None]
 
 
 class Stops(Brightness):
@@ -190,6 +210,34 @@ def test_told_to_stop_no_other_scorer_is_begun(tmp_path: Path) -> None:
     assert {(record["id"], record["scorer"]) for record in records} == {("s-0", "first"), ("s-1", "first")}
     with StopSignals() as stop:
         assert run_task(run_dir(root), "score", 1, 0, stop) == Tally(ok=4 + 6), "both scorers' work is counted"
+
+
+def test_the_judge_is_told_all_and_the_editor_only_what_to_do(tmp_path: Path) -> None:
+    first, second, reference = (tmp_path / f"{n}.png" for n in (1, 2, 3))
+    for width, file in enumerate((first, second, reference), 1):
+        Image.new("RGB", (width, 9)).save(file)
+    items = [
+        Item("one", "physical", "do it", first, "a cup", "it falls", reference),
+        Item("two", "causal", "do both", (first, second)),
+        Item("none", "causal", "do it", None),
+        Item("bad", "causal", "do it", first, problem="no such base64"),
+    ]
+    class_path = {"class_path": "test_tasks.Tells"}
+    config = load_config(make_config(tmp_path / "c.yaml", first, scorers={"t": class_path}))
+    config.editor.class_path = class_path["class_path"]
+    run = make_run_dir(tmp_path / "run")
+    settle_config(run, config, force=False)
+    settle_plan(run, config, items, {})
+    assert work(run.root) == [Tally(ok=2, failed=2)]
+    told = {i: record["info"]["told"] for i, record in edits(run.root).items() if record["status"] == "ok"}
+    assert told == {"one": ["do it", [[1, 9]]], "two": ["do both", [[1, 9], [2, 9]]]}
+    assert "no source image" in edits(run.root)["none"]["error"]["message"]
+    assert "no such base64" in edits(run.root)["bad"]["error"]["message"]
+    work(run.root, "score")
+    assert {record["id"]: record["info"]["told"] for record in read_records(run, "score")} == {
+        "one": ["physical", "do it", "a cup", "it falls", [[1, 9], [1, 9], [3, 9]]],
+        "two": ["causal", "do both", "", "", [[1, 9], [2, 9], [1, 9]]],
+    }
 
 
 def test_a_record_tells_the_seed_that_the_editor_got_and_whether_it_changed_anything(tmp_path: Path) -> None:
