@@ -15,6 +15,7 @@ import pytest
 
 from slurm_bench.cluster.alive import alive
 from slurm_bench.cluster.cancel import cancel_run
+from slurm_bench.cluster.here import InJob
 from slurm_bench.cluster.job import TaskIncomplete, leave
 from slurm_bench.cluster.launch import choose_executor
 from slurm_bench.cluster.slurm import Slurm
@@ -131,6 +132,18 @@ def test_the_queue_tells_what_its_launcher_could_not_note(run: RunDir, queue: Qu
     assert alive(run, [old]) == alive(run, [fresh]) == ["job 41_[0-5] (PENDING)", "job 42 (PENDING)"]
 
 
+def test_the_job_after_an_attempt_that_is_over_is_still_at_work(run: RunDir, queue: Queue) -> None:
+    """It scores by itself, or is about to submit the next attempt."""
+    over = note_jobs(run, claimed(run, "slurm"), "41", "42")
+    close(run, over)
+    claim(run, "score", ["a"], 1, "slurm", 0, 1)
+    queue.holds(f"42|{over.job_names(run)[1]}|RUNNING")
+    elsewhere = [replace(a, host="another", time=time.time() - 600) for a in read_attempts(run)]
+    assert alive(run, elsewhere) == ["job 42 (RUNNING)"]
+    assert cancel_run(run) == ["cancelled job 42 (RUNNING)"]
+    assert queue.cancelled() == ["42"]
+
+
 def test_a_queue_that_does_not_answer_is_no_empty_queue(run: RunDir, queue: Queue) -> None:
     claimed(run, "slurm")
     queue.command("squeue", "echo 'Unable to contact slurm controller' >&2; exit 1")
@@ -176,6 +189,15 @@ def test_a_task_asks_to_be_run_again_only_in_time_and_when_it_gets_further(
         leave(stop, Tally(ok=ok, stopped=reason))
     asked = queue.folder / "asked"
     assert (asked.read_text() if asked.exists() else "") == ("requeue 41\n" if again else "")
+
+
+def test_a_job_that_was_told_to_stop_submits_nothing_more(run: RunDir, queue: Queue) -> None:
+    stop = StopSignals()
+    stop.reason = "SIGTERM"
+    queue.command("sbatch", f"touch {queue.folder}/submitted")
+    with pytest.raises(UserError, match="told to stop"):
+        InJob(stop).execute(run, claimed(run, "slurm"), Config())
+    assert not (queue.folder / "submitted").exists()
 
 
 def test_cancel_stops_first_what_would_heal(run: RunDir, queue: Queue) -> None:

@@ -6,9 +6,10 @@ import os
 import signal
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from helpers import images, make_config, run_dir
@@ -72,6 +73,24 @@ class Crowded(Tint):
             file.write(f"{len(batch)}\n")
         if len(batch) > 2:
             raise MemoryError
+        return super().edit(batch)
+
+
+class Holds(Tint):
+    """Out of memory in every batch and at one sample, with something large in hand each time."""
+
+    held: ClassVar[list[weakref.ref[Any]]] = []
+    seen: ClassVar[list[int]] = []
+
+    def edit(self, batch: Sequence[EditRequest]) -> list[Edited | Exception]:
+        self.seen.append(sum(activations() is not None for activations in self.held))
+        activations = set(batch[0].id)
+        self.held.append(weakref.ref(activations))
+        if len(batch) > 1 or batch[0].id == "s-1":
+            try:
+                raise KeyError("inside")
+            except KeyError:
+                raise RuntimeError("CUDA out of memory") from None
         return super().edit(batch)
 
 
@@ -198,6 +217,15 @@ def test_out_of_memory_it_goes_on_with_half_the_batch_and_stays_there(tmp_path: 
     assert sizes[:3] == [8, 4, 2]
     assert set(sizes[-8:]) == {2}
     assert sum(size for size in sizes if size <= 2) == 24, "what came right isn't done again"
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_what_failed_holds_no_memory_while_others_are_at_work(tmp_path: Path, batch_size: int) -> None:
+    Holds.held, Holds.seen = [], []
+    root = prepare(tmp_path, "test_tasks.Holds", {}, batch_size=batch_size)
+    work(root)
+    assert len(Holds.held) > 1
+    assert set(Holds.seen) == {0}
 
 
 def test_told_to_stop_no_other_scorer_is_begun(tmp_path: Path) -> None:
