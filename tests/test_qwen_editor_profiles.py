@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_qwen_editor import latents_of
-from tiny_models import SMALL, request, shrink_megapixel, tiny_editor
+from test_qwen_editor import decoded, latents_of
+from tiny_models import SMALL, noise_image, request, shrink_megapixel, tiny_editor
 
 from slurm_bench.editors.qwen import QwenImageEditor
 from slurm_bench.editors.qwen.denoise import set_timesteps
@@ -18,7 +18,7 @@ from slurm_bench.editors.qwen.random_weights import random_pipeline
 from slurm_bench.editors.qwen.session import Session
 from slurm_bench.editors.qwen.transformer import ExactTransformer
 from slurm_bench.errors import UserError
-from slurm_bench.kernels.ops import Fp8Linear
+from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear
 from slurm_bench.models import Gpu
 
 torch.set_num_threads(2)
@@ -36,12 +36,11 @@ def test_fp8_keeps_what_steers_in_bf16():
     }
     safe = {name for name in linears if in_fp8(name)}
     kept = linears - safe
-    assert len(safe) == 2 * 11  # a block's eight around the attention and three of the MLPs' four
+    assert len(safe) == 2 * 12  # a block's eight around the attention and the MLPs' four
     assert {name.split(".")[0] for name in safe} == {"transformer_blocks"}
     for part in (
         "img_mod",
         "txt_mod",
-        "img_mlp.net.2",
         "img_in",
         "txt_in",
         "time_text_embed",
@@ -50,9 +49,10 @@ def test_fp8_keeps_what_steers_in_bf16():
     ):
         assert any(part in name for name in kept), part
         assert not any(part in name for name in safe), part
-    assert {name for name in linears if in_fp8(name, ())} - safe == {
+    assert safe - {name for name in linears if in_fp8(name, ["img_mlp.net.2"])} == {
         f"transformer_blocks.{block}.img_mlp.net.2" for block in (0, 1)
     }
+    assert not any(in_fp8(f"transformer_blocks.0.attn.to_{part}", ["attn.to_k"]) for part in "qkv")
 
 
 def test_profiles_ask_for_what_they_need(monkeypatch):
@@ -85,20 +85,35 @@ def test_fp8_is_near_exact_on_the_gpu():
     assert (exact - fp8).norm() / exact.norm() < 0.1
 
 
+def session_in_8_bits(**params):
+    """The profile fp8, by the formulas in which a CPU can compute it."""
+    made = QwenImageEditor("x", **{"num_inference_steps": 2, "max_pixels": SMALL, **params}).settings
+    return Session(random_pipeline(), False, PROFILES["fp8"], made, "cpu", None)
+
+
 def in_8_bits(lora=None, **params):
-    """The image in the profile fp8, by the formulas in which a CPU can compute it."""
-    made = QwenImageEditor("x", **{"num_inference_steps": 2, "max_pixels": SMALL, "lora": lora, **params}).settings
-    session = Session(random_pipeline(), False, PROFILES["fp8"], made, "cpu", None)
+    session = session_in_8_bits(lora=lora, **params)
     return session, np.asarray(session.edit(request()).image, dtype=float)
 
 
-@pytest.mark.parametrize("keep", [["img_mlp.net.2"], [], ["attn.to_k", "txt_mlp.net.0.proj"]])
-def test_8_bits_are_near_exact_whatever_stays_in_bf16(keep):
+@pytest.mark.parametrize(("keep", "kept"), [(["img_mlp.net.2"], 1), ([], 0), (["attn.to_k", "txt_mlp.net.0.proj"], 4)])
+def test_8_bits_are_near_exact_whatever_stays_in_bf16(keep, kept):
     exact = np.asarray(tiny_editor(profile="exact").edit([request()])[0].image, dtype=float)
     session, image = in_8_bits(keep_bf16=keep)
     linears = [module for module in session.pipeline.transformer.modules() if isinstance(module, Fp8Linear)]
-    assert len(linears) == 2 * (12 - len(keep))
+    assert len(linears) == 2 * (12 - kept)
     assert 0 < np.abs(image - exact).mean() < 2
+
+
+def test_an_image_in_8_bits_does_not_depend_on_the_one_before():
+    alone, after_another = session_in_8_bits(), session_in_8_bits()
+    assert any(isinstance(module, OutlierLinear) for module in alone.pipeline.transformer.modules())
+    with decoded(alone.pipeline) as expected:
+        alone.edit(request())
+    after_another.edit(request("something else", seed=9, images=(noise_image(seed=5),)))
+    with decoded(after_another.pipeline) as found:
+        after_another.edit(request())
+    assert torch.equal(found[0], expected[0])
 
 
 def test_a_few_step_lora_is_in_the_8_bit_weights(tmp_path):

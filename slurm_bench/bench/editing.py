@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from slurm_bench.bench.kernels import kernel_groups
-from slurm_bench.bench.machine import peak_gib, reset_peak
+from slurm_bench.bench.machine import Ceilings, peak_gib, reset_peak
 from slurm_bench.bench.pictures import INSTRUCTION, picture
 from slurm_bench.editors.base import EditRequest
 from slurm_bench.editors.qwen.denoise import encode_prompts
 from slurm_bench.editors.qwen.flops import floor_seconds, forward_work
 from slurm_bench.editors.qwen.images import MEGAPIXEL, Size, canvas
-from slurm_bench.editors.qwen.profiles import KEPT_IN_BF16, LIGHTNING_SCHEDULER, profile_named
+from slurm_bench.editors.qwen.profiles import LIGHTNING_SCHEDULER, profile_named
 from slurm_bench.editors.qwen.random_weights import random_pipeline
 from slurm_bench.editors.qwen.session import Session, free_memory
 from slurm_bench.editors.qwen.settings import Settings, settings
@@ -34,15 +34,6 @@ class Schedule:
     scheduler: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True)
-class Variant:
-    """A profile, and under another label with all its 8-bit linears, at whatever risk."""
-
-    label: str
-    profile: str
-    keep_bf16: tuple[str, ...] = KEPT_IN_BF16
-
-
 # By size. The last is what a few-step LoRA asks for: no guidance, and a schedule of its own.
 SCHEDULES = {
     "full": (Schedule(50, 4.0), Schedule(10, 4.0), Schedule(4, 1.0, LIGHTNING_SCHEDULER)),
@@ -53,17 +44,17 @@ REPEATS = {"full": 3, "tiny": 1}  # of what takes seconds; a long image is measu
 
 
 def measure_editing(
-    size: str, device: str, profiles: list[str], ceilings: dict[str, float], kernels: bool, say: Say
+    size: str, device: str, profiles: list[str], ceilings: Ceilings, kernels: bool, say: Say
 ) -> list[dict[str, Any]]:
     """A row for each profile and schedule."""
     rows: list[dict[str, Any]] = []
     inputs: dict[str, Any] | None = None
     reference: Tensor | None = None
-    for variant in _variants(profiles):
-        say(f"{variant.label}: building the model")
-        session = _session(size, device, variant)
+    for name in profiles:
+        say(f"{name}: building the model")
+        session = _session(size, device, name)
         request = EditRequest("bench", INSTRUCTION, (picture(0),), 0)
-        facts: dict[str, Any] = {"profile": variant.label, "first_image_seconds": _warm_up(session, request)}
+        facts: dict[str, Any] = {"profile": name, "first_image_seconds": _warm_up(session, request)}
         inputs = inputs or _inputs(session, request)
         if reference is None and not session.profile.fp8:
             reference = _float32_velocity(session, inputs)
@@ -73,10 +64,10 @@ def measure_editing(
             facts["kernels"] = kernel_groups(partial(_velocity, session, inputs), device)
         long, *short = SCHEDULES[size]
         for schedule in [long] if session.profile.cache else [long, *short]:
-            say(f"{variant.label}: {schedule.steps} steps")
+            say(f"{name}: {schedule.steps} steps")
             repeats = 1 if schedule is long else REPEATS[size]
             rows.append({**facts, **_measure(session, request, schedule, repeats, ceilings)})
-        if variant.label == "exact" and device == "cuda":
+        if name == "exact" and device == "cuda":
             say("exact: without the text encoder")
             rows[-len(SCHEDULES[size])]["peak_gib_text_first"] = _peak_without_text_encoder(session, request)
         del session
@@ -84,20 +75,12 @@ def measure_editing(
     return rows
 
 
-def _variants(profiles: list[str]) -> Iterator[Variant]:
-    for name in profiles:
-        yield Variant(name, name)
-        if name == "fp8":
-            yield Variant("fp8, keep_bf16=[]", name, ())
-
-
-def _session(size: str, device: str, variant: Variant) -> Session:
+def _session(size: str, device: str, profile: str) -> Session:
     pipeline = random_pipeline(size, device, DTYPES[device])
-    profile = profile_named(variant.profile, device == "cuda")
-    return Session(pipeline, False, profile, _settings(size, device, variant.keep_bf16), device, None)
+    return Session(pipeline, False, profile_named(profile, device == "cuda"), _settings(size, device), device, None)
 
 
-def _settings(size: str, device: str, keep_bf16: tuple[str, ...]) -> Settings:
+def _settings(size: str, device: str) -> Settings:
     return settings(
         dtype=DTYPES[device],
         num_inference_steps=SCHEDULES[size][0].steps,
@@ -110,7 +93,7 @@ def _settings(size: str, device: str, keep_bf16: tuple[str, ...]) -> Settings:
         text_first=False,
         offload_modulation=False,
         cache=None,
-        keep_bf16=keep_bf16,
+        keep_bf16=(),
     )
 
 
@@ -126,7 +109,7 @@ def _warm_up(session: Session, request: EditRequest) -> float:
 
 
 def _measure(
-    session: Session, request: EditRequest, schedule: Schedule, repeats: int, ceilings: dict[str, float]
+    session: Session, request: EditRequest, schedule: Schedule, repeats: int, ceilings: Ceilings
 ) -> dict[str, Any]:
     sampling = session.settings.sampling
     negative = " " if schedule.scale > 1 else None
@@ -140,7 +123,7 @@ def _measure(
         outcome = session.edit(request)
         taken.append((time.perf_counter() - begin, outcome))
     seconds, outcome = sorted(taken, key=lambda pair: pair[0])[len(taken) // 2]
-    floor = _floor(session, request, schedule, ceilings)
+    cool, sustained = (_floor(session, request, schedule, rates) for rates in (ceilings.cool, ceilings.sustained))
     begin = time.perf_counter()
     encode_png(outcome.image)
     encode = time.perf_counter() - begin
@@ -151,14 +134,15 @@ def _measure(
         "seconds": round(seconds, 3),
         "parts": {name: round(value, 3) for name, value in outcome.seconds.items()},
         "png_seconds": round(encode, 3),
-        "floor_seconds": round(floor, 3),
+        "floor_seconds": round(cool, 3),
+        "sustained_floor_seconds": round(sustained, 3),
         "peak_gib": peak_gib(),
         "cache_skips": outcome.cache,
     }
 
 
-def _floor(session: Session, request: EditRequest, schedule: Schedule, ceilings: dict[str, float]) -> float:
-    """All forwards at the matrix products' ceiling; skipped ones too, as they are what the cache saves."""
+def _floor(session: Session, request: EditRequest, schedule: Schedule, rates: dict[str, float]) -> float:
+    """All forwards at the matrix products' rates; skipped ones too, as they are what the cache saves."""
     sampling, side = session.settings.sampling, 2 * session.pipeline.vae_scale_factor
     texts = encode_prompts(session.pipeline, list(request.images), request.instruction, sampling, session.plus)
     image_tokens = sum(size.width * size.height // side**2 for size in _sizes(session, request))
@@ -167,8 +151,7 @@ def _floor(session: Session, request: EditRequest, schedule: Schedule, ceilings:
     for text in (texts.positive, texts.negative):
         if text is not None:
             work = forward_work(image_tokens, text.shape[1], config)
-            in_fp8 = (work.fp8_safe if session.settings.keep_bf16 else work.blocks) if session.profile.fp8 else 0.0
-            per_step += floor_seconds(work, ceilings, in_fp8)
+            per_step += floor_seconds(work, rates, session.profile.fp8)
     return schedule.steps * per_step
 
 
@@ -208,14 +191,17 @@ def _sizes(session: Session, request: EditRequest) -> list[Size]:
 def _float32_velocity(session: Session, inputs: dict[str, Any]) -> Tensor:
     """The same weights in float32, a module at a time: all of them at once would not fit 80 GB."""
     transformer = session.pipeline.transformer
-    narrow, hooks = transformer.dtype, []
+    narrow: dict[Any, Tensor] = {}
+    hooks: list[Any] = []
     children = [child for name, child in transformer.named_children() if name != "transformer_blocks"]
 
     def widen(module: Any, _: Any) -> None:
-        module.float()
+        for weight in module.parameters():
+            narrow[weight], weight.data = weight.data, weight.data.float()
 
     def restore(module: Any, _: Any, __: Any) -> None:
-        module.to(narrow)
+        for weight in module.parameters():
+            weight.data = narrow.pop(weight)
 
     for module in (*children, *transformer.transformer_blocks):
         hooks += [module.register_forward_pre_hook(widen), module.register_forward_hook(restore)]

@@ -7,13 +7,16 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 from torch import Tensor
 
-PACKAGES = ("torch", "diffusers", "transformers", "triton", "cache-dit")
+from slurm_bench.kernels.attention import kernel_at_hand
+
+PACKAGES = ("torch", "diffusers", "transformers", "triton", "cache-dit", "fa3-fwd")
 SUSTAINED_SECONDS = 3.0
 
 
@@ -22,6 +25,7 @@ def describe_machine(device: str) -> dict[str, Any]:
     if device == "cuda":
         properties = torch.cuda.get_device_properties(0)
         facts = {"device": properties.name, "memory_gib": round(properties.total_memory / 2**30, 1)}
+        facts["attention"] = kernel_at_hand(torch.device(device), torch.bfloat16)
     for package in PACKAGES:
         try:
             facts[package] = version(package)
@@ -30,32 +34,43 @@ def describe_machine(device: str) -> dict[str, Any]:
     return facts
 
 
-def matmul_ceilings(device: str, side: int) -> dict[str, float]:
-    """FLOP/s of a `side`³ product: bf16 (float32 on a CPU), and where there is the hardware fp8 with a scale a row.
+@dataclass(frozen=True)
+class Ceilings:
+    """FLOP/s of a matrix product by type: bf16 (float32 on a CPU), and fp8 where there is the hardware. `cool` is
+    what a GPU at rest reaches for some milliseconds, `sustained` what its power limit leaves after some seconds."""
 
-    `sustained` is the bf16 one after some seconds at it, when the GPU is held back by its power limit. Random
-    data: zeros are faster than the truth.
-    """
+    cool: dict[str, float]
+    sustained: dict[str, float]
+
+
+def matmul_ceilings(device: str, side: int) -> Ceilings:
+    """Of a `side`³ product of random data: zeros are faster than the truth."""
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    products: dict[str, Callable[[], Tensor]] = {"bf16": lambda: a @ b}
+    if device == "cuda" and torch.cuda.get_device_capability() >= (9, 0):
+        products["fp8"] = _fp8_product(a, b)
     flops = 2.0 * side**3
-    found = {"bf16": flops / seconds_of(lambda: a @ b, device)}
-    if device == "cuda":
-        if torch.cuda.get_device_capability() >= (9, 0):
-            found["fp8"] = flops / seconds_of(_fp8_product(a, b), device)
-        until = time.monotonic() + SUSTAINED_SECONDS
-        while time.monotonic() < until:
-            last = seconds_of(lambda: a @ b, device, repeat=50)
-        found["sustained"] = flops / last
-    return found
+    cool = {name: flops / seconds_of(product, device) for name, product in products.items()}
+    if device != "cuda":
+        return Ceilings(cool, cool)
+    return Ceilings(cool, {name: flops / _sustained(product, device) for name, product in products.items()})
+
+
+def _sustained(product: Callable[[], Tensor], device: str) -> float:
+    until = time.monotonic() + SUSTAINED_SECONDS
+    while True:
+        seconds = seconds_of(product, device, repeat=50)
+        if time.monotonic() > until:
+            return seconds
 
 
 def _fp8_product(a: Tensor, b: Tensor) -> Callable[[], Tensor]:
-    from slurm_bench.kernels.ops import Fp8Linear, quantize
+    from slurm_bench.kernels.fp8 import Fp8Linear, quantize
 
     layer = torch.nn.Linear(b.shape[1], b.shape[0], bias=False, device=b.device, dtype=b.dtype)
     layer.weight.data = b
-    fp8, rows = Fp8Linear(layer), quantize(a)
+    fp8, rows = Fp8Linear.of(layer), quantize(a)
     return lambda: fp8(rows)
 
 

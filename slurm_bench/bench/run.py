@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from slurm_bench.bench.table import forecast
@@ -35,7 +36,7 @@ def run_bench(size: str, profiles: list[str] | None, gpus: int, kernels: bool) -
         "size": size,
         "gpus": gpus,
         "machine": describe_machine(device),
-        "ceilings": ceilings,
+        "ceilings": asdict(ceilings),
         "editing": measure_editing(size, device, chosen, ceilings, kernels, _say),
         "scoring": measure_scoring(size, device, kernels, _say),
     }

@@ -36,7 +36,11 @@ def render(results: Mapping[str, Any], console: Console) -> None:
     machine = results["machine"]
     versions = ", ".join(f"{name} {machine[name]}" for name in machine if name not in ("device", "memory_gib"))
     console.print(f"{machine['device']}; {versions}; size {results['size']}, random weights")
-    rates = ", ".join(f"{name} {rate / 1e12:.0f}" for name, rate in results["ceilings"].items())
+    rates = ", ".join(
+        f"{kind} {state} {rate / 1e12:.0f}"
+        for state, by_kind in results["ceilings"].items()
+        for kind, rate in by_kind.items()
+    )
     console.print(f"matrix products, TFLOP/s: {rates}\n")
     _print(console, "Editing, one image", _editing(results["editing"]))
     _print(console, "Scoring, one sample of two images", _scoring(results["scoring"]))
@@ -46,7 +50,7 @@ def render(results: Mapping[str, Any], console: Console) -> None:
 
 
 def _editing(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    headings = "profile,steps,guidance,s,floor s,× floor,text,denoise,decode,PNG,GiB,first image s,error"
+    headings = "profile,steps,guidance,s,floor s,× floor,× sustained,text,denoise,decode,PNG,GiB,first image s,error"
     body = [
         [
             row["profile"],
@@ -55,6 +59,7 @@ def _editing(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
             f"{row['seconds']:.2f}",
             f"{row['floor_seconds']:.2f}",
             f"{row['seconds'] / row['floor_seconds']:.2f}",
+            f"{row['seconds'] / row['sustained_floor_seconds']:.2f}",
             *(f"{row['parts'][part]:.2f}" for part in ("text", "denoise", "decode")),
             f"{row['png_seconds']:.2f}",
             _gib(row),

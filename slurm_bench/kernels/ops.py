@@ -2,65 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-FP8 = torch.float8_e4m3fn
-FP8_MAX = 448.0
-
-
-@dataclass(frozen=True)
-class Fp8Rows:
-    """Tokens in 8 bits: `values` [tokens, channels] times `scale` [tokens, 1], float32."""
-
-    values: Tensor
-    scale: Tensor
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __getitem__(self, some: slice) -> Fp8Rows:
-        return Fp8Rows(self.values[some], self.scale[some])
-
+from slurm_bench.kernels.fp8 import Fp8Linear, Fp8Rows, OutlierLinear, quantize
 
 Rows = Tensor | Fp8Rows
-
-
-class Fp8Linear(nn.Module):
-    """A linear layer in 8 bits with a scale for each output row; what comes in has one for each token."""
-
-    weight: Tensor
-    scale: Tensor
-    bias: Tensor | None
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        rows = quantize(linear.weight.detach())
-        self.register_buffer("weight", rows.values)
-        self.register_buffer("scale", rows.scale.t().contiguous())
-        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
-
-    def forward(self, rows: Fp8Rows, out: Tensor | None = None) -> Tensor:
-        if not rows.values.is_cuda:
-            product = (rows.values.float() * rows.scale) @ (self.weight.float().t() * self.scale)
-            product = product if self.bias is None else product + self.bias
-            return product if out is None else out.copy_(product)
-        dtype = torch.bfloat16
-        out = rows.values.new_empty((len(rows.values), len(self.weight)), dtype=dtype) if out is None else out
-        return torch._scaled_mm(
-            rows.values,
-            self.weight.t(),
-            scale_a=rows.scale,
-            scale_b=self.scale,
-            bias=self.bias,
-            out_dtype=dtype,
-            use_fast_accum=True,
-            out=out,
-        )
 
 
 def linear(layer: Any, x: Rows, out: Tensor | None = None) -> Tensor:
@@ -75,23 +25,14 @@ def linear(layer: Any, x: Rows, out: Tensor | None = None) -> Tensor:
 
 def feed_forward(first: Any, last: Any, x: Rows) -> Tensor:
     """`last(gelu(first(x)))`, with the tangent's GELU. In bf16 on a GPU it is the matrix product's epilogue."""
+    if isinstance(last, OutlierLinear):
+        return last(linear(first, x))
     if isinstance(first, nn.Linear) and isinstance(x, Tensor) and x.is_cuda and first.bias is not None:
         return linear(last, torch._addmm_activation(first.bias, x, first.weight.t(), use_gelu=True))
     hidden = linear(first, x)
     if isinstance(last, Fp8Linear):
         return last(quantize(hidden, gelu=True))
     return linear(last, functional.gelu(hidden, approximate="tanh"))
-
-
-def quantize(x: Tensor, gelu: bool = False) -> Fp8Rows:
-    """To 8 bits, each row by its largest magnitude; `gelu` is applied before."""
-    if x.is_cuda:
-        from slurm_bench.kernels import triton_ops
-
-        return Fp8Rows(*triton_ops.quantize(x, gelu))
-    values = functional.gelu(x.float(), approximate="tanh") if gelu else x.float()
-    scale = values.abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / FP8_MAX
-    return Fp8Rows((values / scale).to(FP8), scale)
 
 
 def norm_modulate(
@@ -131,15 +72,15 @@ def rotate_(
     cos: Tensor,
     sin: Tensor,
     interleaved: bool,
-    weights: tuple[Tensor, Tensor] | None = None,
+    weights: Tensor | None = None,
     first: int = 0,
     eps: float = 1e-6,
 ) -> Tensor:
     """RoPE in place on [tokens, heads, channels], whose heads and channels are contiguous.
 
     `cos` and `sin` are [tokens, channels / 2]. A pair is neighbours where `interleaved`, else channel i and
-    i + channels / 2. With `weights` each head is RMS-normalized before; the first `first` tokens take
-    `weights[0]`, the others `weights[1]`.
+    i + channels / 2. With `weights` [kinds, groups, channels] each head is RMS-normalized before: neighbouring heads
+    form groups of one size; the first `first` tokens take the first kind, the others the last.
     """
     if x.is_cuda:
         from slurm_bench.kernels import triton_ops
@@ -149,7 +90,8 @@ def rotate_(
     value = x.float()
     if weights is not None:
         value = value * torch.rsqrt(value.pow(2).mean(-1, keepdim=True) + eps)
-        value = torch.cat([value[:first] * weights[0].float(), value[first:] * weights[1].float()])
+        by_head = weights.float().repeat_interleave(x.shape[1] // weights.shape[1], dim=1)
+        value = torch.cat([value[:first] * by_head[0], value[first:] * by_head[-1]])
     pairs = value.unflatten(-1, (-1, 2)) if interleaved else value.unflatten(-1, (2, -1)).transpose(-1, -2)
     a, b = pairs.unbind(-1)
     cos, sin = cos.float()[:, None], sin.float()[:, None]
@@ -162,10 +104,21 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, y: Tensor | None = None) -> 
     if x.is_cuda:
         from slurm_bench.kernels import triton_ops
 
-        return triton_ops.rms_norm(x, weight, eps, y)
+        return triton_ops.norm(x, weight, None, eps, y)
     x = x if y is None else x + y
     value = x.float()
     return x, (value * torch.rsqrt(value.pow(2).mean(-1, keepdim=True) + eps) * weight.float()).to(x.dtype)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(x + y, its LayerNorm times `weight` plus `bias`) for [tokens, channels]; without `y`, x as it is."""
+    if x.is_cuda:
+        from slurm_bench.kernels import triton_ops
+
+        return triton_ops.norm(x, weight, bias, eps, y)
+    x = x if y is None else x + y
+    normed = functional.layer_norm(x.float(), x.shape[-1:], weight.float(), bias.float(), eps)
+    return x, normed.to(x.dtype)
 
 
 def silu_mul(gate: Tensor, up: Tensor) -> Tensor:

@@ -46,33 +46,57 @@ def _norm_modulate(
         scale = tl.load(row + (at + 1) * WIDTH, mask=inside, other=0.0).to(tl.float32)
         result = centred * inverse * (1 + scale) + shift
         if FP8:
-            step = tl.maximum(tl.max(tl.where(inside, tl.abs(result), 0.0), axis=0), 1e-12) / 448.0
-            tl.store(scales + token, step)
-            result = result / step
+            largest = tl.maximum(tl.max(tl.where(inside, tl.abs(result), 0.0), axis=0), 1e-12)
+            tl.store(scales + token, largest / 448.0)
+            result = result * (448.0 / largest)
         tl.store(normed + token * WIDTH + channel, result.to(normed.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def _quantize(x, values, scales, WIDTH: tl.constexpr, BLOCK: tl.constexpr, GELU: tl.constexpr):
+def _gelu(value):
+    return value * tl.sigmoid(1.5957691216057308 * (value + 0.044715 * value * value * value))
+
+
+@triton.jit
+def _quantize(
+    x,
+    values,
+    scales,
+    apart,
+    channels,
+    outliers,
+    WIDTH: tl.constexpr,
+    BLOCK: tl.constexpr,
+    GELU: tl.constexpr,
+    OUTLIERS: tl.constexpr,
+    OUTLIERS_BLOCK: tl.constexpr,
+):
     token = tl.program_id(0).to(tl.int64)
     channel = tl.arange(0, BLOCK)
     inside = channel < WIDTH
     value = tl.load(x + token * WIDTH + channel, mask=inside, other=0.0).to(tl.float32)
     if GELU:
-        value = value * tl.sigmoid(1.5957691216057308 * (value + 0.044715 * value * value * value))
-    step = tl.maximum(tl.max(tl.abs(value), axis=0), 1e-12) / 448.0
-    tl.store(scales + token, step)
-    tl.store(values + token * WIDTH + channel, (value / step).to(values.dtype.element_ty), mask=inside)
+        value = _gelu(value)
+    if OUTLIERS:
+        value = tl.where(tl.load(apart + channel, mask=inside, other=0) == 0, value, 0.0)
+        place = tl.arange(0, OUTLIERS_BLOCK)
+        is_one = place < OUTLIERS
+        at = tl.load(channels + place, mask=is_one, other=0)
+        outlier = _gelu(tl.load(x + token * WIDTH + at, mask=is_one, other=0.0).to(tl.float32))
+        tl.store(outliers + token * OUTLIERS + place, outlier.to(outliers.dtype.element_ty), mask=is_one)
+    largest = tl.maximum(tl.max(tl.abs(value), axis=0), 1e-12)
+    tl.store(scales + token, largest / 448.0)
+    tl.store(values + token * WIDTH + channel, (value * (448.0 / largest)).to(values.dtype.element_ty), mask=inside)
 
 
-@triton.jit(do_not_specialize=["first"])
+@triton.jit(do_not_specialize=["first", "last_kind"])
 def _rotate(
     x,
     cos,
     sin,
-    first_weight,
-    rest_weight,
+    weights,
     first,
+    last_kind,
     stride,
     table_stride,
     eps,
@@ -80,7 +104,7 @@ def _rotate(
     HEADS_BLOCK: tl.constexpr,
     WIDTH: tl.constexpr,
     PAIRS_BLOCK: tl.constexpr,
-    NORM: tl.constexpr,
+    GROUPS: tl.constexpr,
     INTERLEAVED: tl.constexpr,
 ):
     token = tl.program_id(0).to(tl.int64)
@@ -98,11 +122,17 @@ def _rotate(
         a_at, b_at = pair, pair + WIDTH // 2
         a = tl.load(base + a_at, mask=inside, other=0.0).to(tl.float32)
         b = tl.load(base + b_at, mask=inside, other=0.0).to(tl.float32)
-    if NORM:
+    if GROUPS:
         inverse = tl.rsqrt((tl.sum(a * a, axis=1) + tl.sum(b * b, axis=1)) / WIDTH + eps)[:, None]
-        weight = first_weight if token < first else rest_weight
-        a = a * inverse * tl.load(weight + a_at, mask=here, other=0.0).to(tl.float32)
-        b = b * inverse * tl.load(weight + b_at, mask=here, other=0.0).to(tl.float32)
+        weight = weights + tl.where(token < first, 0, last_kind) * GROUPS * WIDTH
+        weight_a = tl.load(weight + a_at, mask=here, other=0.0)
+        weight_b = tl.load(weight + b_at, mask=here, other=0.0)
+        for group in tl.static_range(1, GROUPS):
+            mine = head >= group * (HEADS // GROUPS)
+            weight_a = tl.where(mine, tl.load(weight + group * WIDTH + a_at, mask=here, other=0.0), weight_a)
+            weight_b = tl.where(mine, tl.load(weight + group * WIDTH + b_at, mask=here, other=0.0), weight_b)
+        a = a * inverse * weight_a.to(tl.float32)
+        b = b * inverse * weight_b.to(tl.float32)
     c = tl.load(cos + token * table_stride + pair, mask=here, other=0.0).to(tl.float32)
     s = tl.load(sin + token * table_stride + pair, mask=here, other=0.0).to(tl.float32)
     turned_a = a * c - b * s
@@ -118,7 +148,19 @@ def _rotate(
 
 
 @triton.jit
-def _rms_norm(x, y, weight, summed, normed, eps, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ADD: tl.constexpr):
+def _norm(
+    x,
+    y,
+    weight,
+    bias,
+    summed,
+    normed,
+    eps,
+    WIDTH: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ADD: tl.constexpr,
+    LAYER: tl.constexpr,
+):
     token = tl.program_id(0).to(tl.int64)
     channel = tl.arange(0, BLOCK)
     inside = channel < WIDTH
@@ -129,8 +171,12 @@ def _rms_norm(x, y, weight, summed, normed, eps, WIDTH: tl.constexpr, BLOCK: tl.
         )
         tl.store(summed + token * WIDTH + channel, rounded, mask=inside)
         value = rounded.to(tl.float32)
+    if LAYER:
+        value = tl.where(inside, value - tl.sum(value, axis=0) / WIDTH, 0.0)
     inverse = tl.rsqrt(tl.sum(value * value, axis=0) / WIDTH + eps)
     result = value * inverse * tl.load(weight + channel, mask=inside, other=0.0).to(tl.float32)
+    if LAYER:
+        result += tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32)
     tl.store(normed + token * WIDTH + channel, result.to(normed.dtype.element_ty), mask=inside)
 
 
@@ -199,13 +245,38 @@ def _launch_norm_modulate(
 
 
 def quantize(x: Tensor, gelu: bool) -> tuple[Tensor, Tensor]:
+    values, scales, _ = _launch_quantize(x, None, None, gelu)
+    return values, scales
+
+
+def quantize_apart(x: Tensor, channels: Tensor, apart: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return _launch_quantize(x, channels, apart, gelu=True)
+
+
+def _launch_quantize(
+    x: Tensor, channels: Tensor | None, apart: Tensor | None, gelu: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     tokens, width = x.shape
     x = x.contiguous()
     values = torch.empty_like(x, dtype=torch.float8_e4m3fn)
     scales = x.new_empty((tokens, 1), dtype=torch.float32)
-    block = triton.next_power_of_2(width)
-    _quantize[(tokens,)](x, values, scales, WIDTH=width, BLOCK=block, GELU=gelu, num_warps=_warps(width))
-    return values, scales
+    count = 0 if channels is None else len(channels)
+    outliers = x.new_empty((tokens, count))
+    _quantize[(tokens,)](
+        x,
+        values,
+        scales,
+        x if apart is None else apart,
+        x if channels is None else channels,
+        outliers,
+        WIDTH=width,
+        BLOCK=triton.next_power_of_2(width),
+        GELU=gelu,
+        OUTLIERS=count,
+        OUTLIERS_BLOCK=triton.next_power_of_2(max(1, count)),
+        num_warps=_warps(width),
+    )
+    return values, scales, outliers
 
 
 def rotate_(
@@ -213,7 +284,7 @@ def rotate_(
     cos: Tensor,
     sin: Tensor,
     interleaved: bool,
-    weights: tuple[Tensor, Tensor] | None,
+    weights: Tensor | None,
     first: int,
     eps: float,
 ) -> None:
@@ -221,14 +292,13 @@ def rotate_(
     assert x.stride()[1:] == (width, 1)
     assert cos.stride() == sin.stride()
     assert cos.stride(1) == 1
-    first_weight, rest_weight = weights or (cos, cos)
     _rotate[(tokens,)](
         x,
         cos,
         sin,
-        first_weight,
-        rest_weight,
+        cos if weights is None else weights.contiguous(),
         first,
+        0 if weights is None else len(weights) - 1,
         x.stride(0),
         cos.stride(0),
         eps,
@@ -236,27 +306,30 @@ def rotate_(
         HEADS_BLOCK=triton.next_power_of_2(heads),
         WIDTH=width,
         PAIRS_BLOCK=triton.next_power_of_2(width // 2),
-        NORM=weights is not None,
+        GROUPS=0 if weights is None else weights.shape[1],
         INTERLEAVED=interleaved,
-        num_warps=4,
+        num_warps=4 if heads <= 32 else 8,
     )
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float, y: Tensor | None) -> tuple[Tensor, Tensor]:
+def norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, y: Tensor | None) -> tuple[Tensor, Tensor]:
+    """RMS norm, or with a bias LayerNorm."""
     tokens, width = x.shape
     x = x.contiguous()
     summed = x if y is None else torch.empty_like(x)
     normed = torch.empty_like(x)
-    _rms_norm[(tokens,)](
+    _norm[(tokens,)](
         x,
         x if y is None else y.contiguous(),
         weight,
+        weight if bias is None else bias,
         summed,
         normed,
         eps,
         WIDTH=width,
         BLOCK=triton.next_power_of_2(width),
         ADD=y is not None,
+        LAYER=bias is not None,
         num_warps=_warps(width),
     )
     return summed, normed

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from slurm_bench.kernels.ops import Fp8Linear, Rows, add_gated, feed_forward, linear, norm_modulate, rotate_
+from slurm_bench.kernels.attention import attention
+from slurm_bench.kernels.fp8 import Fp8Linear, stacked
+from slurm_bench.kernels.ops import Rows, add_gated, feed_forward, linear, norm_modulate, rotate_
 
 # Where a part stands in a row of modulation, of the attention's half and of the MLP's: a shift, with its scale
 # behind it, and a gate.
@@ -46,11 +48,19 @@ class ExactBlock(nn.Module):
     reads the others.
     """
 
+    norms: Tensor
+
     def __init__(self, block: Any, index: int, last: bool) -> None:
         super().__init__()
         self.block = block
         self.index = index
         self.last = last
+        attn = block.attn
+        self.text_qkv = stacked(attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
+        self.image_qkv = stacked(attn.to_q, attn.to_k, attn.to_v)
+        norms = [attn.norm_added_q, attn.norm_added_k, attn.norm_q, attn.norm_k]
+        weights = torch.stack([norm.weight.detach() for norm in norms]).unflatten(0, (2, 2))
+        self.register_buffer("norms", weights)  # [text or image, query or key, head_dim]
 
     def forward(
         self, hidden_states: Tensor, encoder_hidden_states: Tensor, modulation: Modulation, step: int, prompt: Prompt
@@ -58,9 +68,9 @@ class ExactBlock(nn.Module):
         block, attn, noise = self.block, self.block.attn, prompt.noise_tokens
         image, text = hidden_states[0], encoder_hidden_states[0]
         image_rows, text_rows = modulation.image[self.index][step], modulation.text[self.index][step]
-        fp8 = _all_fp8(attn.to_q, attn.to_k, attn.to_v)
+        fp8 = isinstance(self.image_qkv, Fp8Linear)
         _, image_in = norm_modulate(image, image_rows, ATTENTION, noise, block.img_norm1.eps, fp8)
-        fp8 = _all_fp8(attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
+        fp8 = isinstance(self.text_qkv, Fp8Linear)
         _, text_in = norm_modulate(text, text_rows, ATTENTION, 0, block.txt_norm1.eps, fp8)
         joined = self._attend(text_in, image_in, prompt)
         if self.last:
@@ -75,40 +85,22 @@ class ExactBlock(nn.Module):
 
     def _attend(self, text: Rows, image: Rows, prompt: Prompt) -> Tensor:
         """Of text and image together, [tokens, dim], text first; in the last block, of the noise alone."""
-        attn = self.block.attn
-        first, cos, sin = len(text), prompt.cos, prompt.sin
-        key = _joint(attn.add_k_proj, attn.to_k, text, image).unflatten(1, (attn.heads, -1))
-        value = _joint(attn.add_v_proj, attn.to_v, text, image).unflatten(1, (attn.heads, -1))
-        rotate_(key, cos, sin, True, (attn.norm_added_k.weight, attn.norm_k.weight), first, attn.norm_k.eps)
+        attn, length = self.block.attn, len(text)
+        bias = self.image_qkv.bias
+        joint = bias.new_empty((length + len(image), len(bias)))
+        linear(self.text_qkv, text, joint[:length])
+        linear(self.image_qkv, image, joint[length:])
+        heads = joint.unflatten(1, (3 * attn.heads, -1))
+        rotate_(heads[:, : 2 * attn.heads], prompt.cos, prompt.sin, True, self.norms, length, attn.norm_q.eps)
+        query, key, value = heads[None].chunk(3, dim=2)
         if self.last:
-            query = linear(attn.to_q, image[: prompt.noise_tokens])
-            cos, sin = (table[first:][: len(query)] for table in (cos, sin))
-            first = 0
-        else:
-            query = _joint(attn.add_q_proj, attn.to_q, text, image)
-        query = query.unflatten(1, (attn.heads, -1))
-        rotate_(query, cos, sin, True, (attn.norm_added_q.weight, attn.norm_q.weight), first, attn.norm_q.eps)
-        query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
-        return functional.scaled_dot_product_attention(query, key, value)[0].transpose(0, 1).flatten(1)
-
-
-def _joint(text_layer: Any, image_layer: Any, text: Rows, image: Rows) -> Tensor:
-    """Both layers' outputs, text first, each written where it belongs by its matrix product."""
-    length = len(text)
-    bias = text_layer.bias
-    joint = bias.new_empty((length + len(image), len(bias)))
-    linear(text_layer, text, joint[:length])
-    linear(image_layer, image, joint[length:])
-    return joint
+            query = query[:, length : length + prompt.noise_tokens]
+        return attention(query, key, value)[0].flatten(1)
 
 
 def _feed_forward(x: Tensor, attended: Tensor, rows: Tensor, boundary: int, norm: Any, mlp: Any) -> Tensor:
     """From the attention's output to the block's, for one of the two streams."""
     first, last = mlp.net[0].proj, mlp.net[2]
-    x, hidden = norm_modulate(x, rows, MLP, boundary, norm.eps, _all_fp8(first), attended, ATTENTION_GATE)
+    fp8 = isinstance(first, Fp8Linear)
+    x, hidden = norm_modulate(x, rows, MLP, boundary, norm.eps, fp8, attended, ATTENTION_GATE)
     return add_gated(x, feed_forward(first, last, hidden), rows, MLP_GATE, boundary)
-
-
-def _all_fp8(*layers: Any) -> bool:
-    """Whether what goes into them may be in 8 bits already."""
-    return all(isinstance(layer, Fp8Linear) for layer in layers)

@@ -103,6 +103,7 @@ class ExactRunner:
             for embeddings in (conditions.positive, conditions.negative)
         )
         assert positive is not None
+        transformer.begin()
         if self.cache:
             self.cache.begin()
         latents, forwards = noise, 0

@@ -9,7 +9,7 @@ from typing import Any
 from slurm_bench.editors.base import Edited, EditRequest
 from slurm_bench.editors.qwen.images import MEGAPIXEL
 from slurm_bench.editors.qwen.loading import Source, check_lora
-from slurm_bench.editors.qwen.profiles import KEPT_IN_BF16, check_capability, check_extras, profile_named
+from slurm_bench.editors.qwen.profiles import check_capability, check_extras, profile_named
 from slurm_bench.editors.qwen.settings import settings
 from slurm_bench.errors import SampleError, UserError
 from slurm_bench.models import ModelFolder, check_gpu_memory, check_pipeline_folder, locate, visible_gpu
@@ -55,7 +55,7 @@ class QwenImageEditor:
         profile: str | None = None,
         text_first: bool = False,
         offload_modulation: bool = False,
-        keep_bf16: Sequence[str] = KEPT_IN_BF16,
+        keep_bf16: Sequence[str] = (),
         cache: dict[str, Any] | None = None,
         device: str | None = None,
     ) -> None:

@@ -17,13 +17,12 @@ FULL_SIZE = {
 
 @dataclass(frozen=True)
 class Work:
-    """FLOP of one forward, a multiplication and an addition counted as two. Of the linear layers, `blocks` can be
-    computed in 8 bits, and of these `fp8_safe` are by default."""
+    """FLOP of one forward, a multiplication and an addition counted as two. Of the linear layers, those of the
+    `blocks` can be computed in 8 bits."""
 
     linears: float
     attention: float
     blocks: float
-    fp8_safe: float
 
     @property
     def total(self) -> float:
@@ -38,11 +37,11 @@ def forward_work(image_tokens: int, text_tokens: int, config: Mapping[str, Any] 
     # Query, key, value and output, and the two of the MLP, which is four times as wide.
     blocks = layers * 2 * tokens * 12 * dim**2
     ends = 2 * dim * (2 * image_tokens * config["in_channels"] + text_tokens * config["joint_attention_dim"])
-    unsafe = layers * 2 * image_tokens * 4 * dim**2  # the image MLP's second
-    return Work(float(blocks + ends), float(layers * 4 * tokens**2 * dim), float(blocks), float(blocks - unsafe))
+    return Work(float(blocks + ends), float(layers * 4 * tokens**2 * dim), float(blocks))
 
 
-def floor_seconds(work: Work, ceilings: Mapping[str, float], in_fp8: float = 0.0) -> float:
-    """No implementation is faster, where matrix products reach `ceilings` (FLOP/s, by type) and all else is free.
-    `in_fp8` is how much of the work is in 8 bits."""
-    return (work.total - in_fp8) / ceilings["bf16"] + (in_fp8 / ceilings["fp8"] if in_fp8 else 0.0)
+def floor_seconds(work: Work, ceilings: Mapping[str, float], fp8: bool) -> float:
+    """No implementation is faster, where matrix products reach `ceilings` (FLOP/s, by type) and all else is free;
+    with `fp8` the blocks' linear layers are in 8 bits."""
+    narrow = work.blocks if fp8 else 0.0
+    return (work.total - narrow) / ceilings["bf16"] + (narrow / ceilings["fp8"] if narrow else 0.0)

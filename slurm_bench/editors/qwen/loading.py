@@ -132,9 +132,11 @@ def check_schedule(scheduler: Any, steps: int) -> None:
 
 def to_fp8(transformer: Any, keep_bf16: Sequence[str]) -> None:
     """Linears to 8 bits, in place, one by one: the peak of memory is what it was before."""
-    from slurm_bench.editors.qwen.profiles import in_fp8
-    from slurm_bench.kernels.ops import Fp8Linear
+    from slurm_bench.editors.qwen.profiles import WITH_OUTLIERS, in_fp8
+    from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear
 
     for name in [name for name, _ in transformer.named_modules() if in_fp8(name, keep_bf16)]:
         parent, _, child = name.rpartition(".")
-        setattr(transformer.get_submodule(parent), child, Fp8Linear(transformer.get_submodule(name)))
+        linear = transformer.get_submodule(name)
+        narrow = OutlierLinear(linear) if name.endswith(WITH_OUTLIERS) else Fp8Linear.of(linear)
+        setattr(transformer.get_submodule(parent), child, narrow)

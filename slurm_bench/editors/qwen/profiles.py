@@ -60,15 +60,21 @@ _BLOCKS_LINEARS = re.compile(
     r"|(img|txt)_mlp\.net\.(0\.proj|2))"
 )
 
-# Its inputs have outliers, and an outlier's error, a sixteenth of it at worst, drowns what stands beside it.
-KEPT_IN_BF16 = ("img_mlp.net.2",)
+# Its inputs have outliers, which are computed in bf16 whatever the rest of it is computed in.
+WITH_OUTLIERS = "img_mlp.net.2"
+
+# One matrix product each, so of one kind.
+_TOGETHER = (("to_q", "to_k", "to_v"), ("add_q_proj", "add_k_proj", "add_v_proj"))
 
 
-def in_fp8(module_name: str, keep_bf16: Sequence[str] = KEPT_IN_BF16) -> bool:
+def in_fp8(module_name: str, keep_bf16: Sequence[str] = ()) -> bool:
     """Whether a linear of the transformer, by its name there, computes in fp8: those of the blocks' attention and
-    MLPs whose name doesn't end like one in `keep_bf16`. Modulation, embedders, `norm_out` and `proj_out` are small
-    and steer everything: never."""
-    return _BLOCKS_LINEARS.fullmatch(module_name) is not None and not module_name.endswith(tuple(keep_bf16))
+    MLPs whose name (for a query, key or value any of the three) doesn't end like one in `keep_bf16`. Modulation,
+    embedders, `norm_out` and `proj_out` are small and steer everything: never."""
+    parent, _, child = module_name.rpartition(".")
+    together = next((names for names in _TOGETHER if child in names), (child,))
+    kept = any(f"{parent}.{name}".endswith(tuple(keep_bf16)) for name in together)
+    return _BLOCKS_LINEARS.fullmatch(module_name) is not None and not kept
 
 
 def profile_named(name: str | None, cuda: bool) -> Profile:

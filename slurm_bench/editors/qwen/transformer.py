@@ -4,7 +4,7 @@ QwenImageTransformer2DModel and rearranges the work around them.
 - Modulation depends on the timestep alone: all steps of a schedule at once, then looked up.
 - What stands between two matrix products is one pass over the data (`kernels`): norm with modulation, the query's
   and the key's norm with RoPE in real numbers, gates with residuals; GELU is the matrix product's epilogue.
-- Query, key and value of text and image are written side by side by their matrix products, for the GPU's fastest
+- Query, key and value of text and image are written side by side by one matrix product each, for the GPU's fastest
   attention.
 - The text's projection once a prompt; the last block and the output layers for the noise's tokens alone.
 
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from slurm_bench.editors.qwen.blocks import ExactBlock, Modulation, Prompt
-from slurm_bench.kernels.attention import fastest_attention
+from slurm_bench.kernels.fp8 import OutlierLinear
 
 MAX_TABLES = 8  # 220 MB each at full size and 50 steps; one a picture size in use
 
@@ -45,6 +45,12 @@ class ExactTransformer(nn.Module):
             for block in transformer.transformer_blocks:
                 block.img_mod.to("cpu")
                 block.txt_mod.to("cpu")
+
+    def begin(self) -> None:
+        """A sample depends on none before it."""
+        for module in self.source.modules():
+            if isinstance(module, OutlierLinear):
+                module.forget()
 
     def prompt(self, embeddings: Tensor, grids: Sequence[tuple[int, int, int]]) -> Prompt:
         """`embeddings` of the text encoder, [1, tokens, its dim]; `grids`: frames, rows and columns of tokens, of
@@ -95,8 +101,7 @@ class ExactTransformer(nn.Module):
     def forward(self, latents: Tensor, prompt: Prompt, modulation: Modulation, step: int) -> Tensor:
         """`latents` [1, tokens, channels], noise first, then sources → the noise's velocity."""
         image, text = self.source.img_in(latents), prompt.hidden
-        with fastest_attention(latents.device):
-            for block in self.transformer_blocks:
-                text, image = block(image, text, modulation=modulation, step=step, prompt=prompt)
+        for block in self.transformer_blocks:
+            text, image = block(image, text, modulation=modulation, step=step, prompt=prompt)
         image = self.source.norm_out(image[:, : prompt.noise_tokens], modulation.temb[step : step + 1])
         return self.source.proj_out(image)
