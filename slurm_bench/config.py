@@ -57,7 +57,7 @@ class Config:
     gpus: int = 1
     score_gpus: int = 1
     batch_size: int = 1
-    score_batch_size: int = 16
+    score_batch_size: int = 32
     retries: int = 2
     strict: bool = False
     load_concurrency: int = 1

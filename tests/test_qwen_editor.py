@@ -126,6 +126,21 @@ def test_exact_agrees_with_stock(plus, zero_cond_t, scale):
     assert (first - second).abs().max() > 1e-3, "the prompt hardly matters: agreement would prove nothing"
 
 
+def test_the_picture_is_the_pipelines_own_to_the_last_shade():
+    editor = tiny_editor()
+    image_processor = editor._session.pipeline.image_processor
+    postprocess, pictures = image_processor.postprocess, []
+
+    def kept(decoded, **kwargs):
+        pictures.append(postprocess(decoded)[0])
+        return postprocess(decoded, **kwargs)
+
+    image_processor.postprocess = kept
+    (edited,) = editor.edit([request()])
+    assert np.array_equal(np.asarray(edited.image), np.asarray(pictures[0]))
+    assert np.unique(pictures[0]).size > 20
+
+
 def test_guidance_is_on_where_asked():
     guided, unguided = (tiny_editor(true_cfg_scale=scale).edit([request()])[0] for scale in (4.0, 1.0))
     assert (guided.info["guidance"], guided.info["forwards"]) == (True, 4)
@@ -227,6 +242,7 @@ def test_record_and_provenance(tmp_path):
     assert {"text", "denoise", "decode", "load"} == set(first["seconds"])
     assert "load" not in second["seconds"]
     assert first["profile"] == "stock"
+    assert first["attention"] == "diffusers"
     assert first["steps"] == 2
     assert editor.provenance()["class"] == "QwenImageEditPlusPipeline"
     editor.close()

@@ -21,8 +21,8 @@ from slurm_bench.stages.stop import Stopped, StopSignals
 
 # A failed sample gets one more try at the task's end: what failed it may have passed.
 TRIES = 2
-# Decoding a megapixel PNG takes about 20 ms of a core, and a judge wants two or three every 80 ms.
-READERS = 4
+# A megapixel PNG takes 20 to 60 ms of a core to decode, and a judge wants two or three every 80 ms.
+READERS = 8
 
 
 class Work(Protocol):

@@ -25,11 +25,9 @@ class Conditions:
 
     positive: Tensor
     negative: Tensor | None
-    seconds: float
 
     def on(self, device: str) -> Conditions:
-        negative = None if self.negative is None else self.negative.to(device)
-        return Conditions(self.positive.to(device), negative, self.seconds)
+        return Conditions(self.positive.to(device), None if self.negative is None else self.negative.to(device))
 
 
 class ExactRunner:
@@ -51,11 +49,14 @@ class ExactRunner:
         self.device = pipeline.vae.device
 
     def run(self, images: list[Image.Image], prompt: str, seed: int) -> Outcome:
-        return self.finish(images, seed, encode_prompts(self.pipeline, images, prompt, self.sampling, self.plus))
+        begin = time.perf_counter()
+        conditions = encode_prompts(self.pipeline, images, prompt, self.sampling, self.plus)
+        return self.finish(images, seed, conditions, begin)
 
     @torch.no_grad()
-    def finish(self, images: list[Image.Image], seed: int, conditions: Conditions) -> Outcome:
-        begin = time.perf_counter()
+    def finish(self, images: list[Image.Image], seed: int, conditions: Conditions, begin: float) -> Outcome:
+        """The edit of `images` whose text is encoded, or on its way; `begin` is when the sample's work began, on
+        time.perf_counter's clock."""
         size = canvas(self.sampling.pixels, images[-1])
         sources = [canvas(MEGAPIXEL, image) for image in images]
         noise, source = self._latents(images, sources, size, seed)
@@ -67,7 +68,7 @@ class ExactRunner:
         denoised = time.perf_counter()
         edited = self._decode(latents, size)
         seconds = {
-            "text": conditions.seconds + encoded - begin,
+            "text": encoded - begin,
             "denoise": denoised - encoded,
             "decode": time.perf_counter() - denoised,
         }
@@ -130,13 +131,14 @@ class ExactRunner:
         )
         inverse = 1.0 / deviation.to(latents)
         decoded = vae.decode(latents / inverse + mean.to(latents), return_dict=False)[0][:, :, 0]
-        return self.pipeline.image_processor.postprocess(decoded)[0]
+        shades = self.pipeline.image_processor.postprocess(decoded, output_type="pt")[0].float()
+        return Image.fromarray((shades * 255).round().byte().permute(1, 2, 0).cpu().numpy())
 
 
 @torch.no_grad()
 def encode_prompts(pipeline: Any, images: list[Image.Image], prompt: str, sampling: Sampling, plus: bool) -> Conditions:
-    """What the text encoder sees: Edit the source at a megapixel, Edit-Plus each at 384²."""
-    begin = time.perf_counter()
+    """What the text encoder sees: Edit the source at a megapixel, Edit-Plus each at 384². On a GPU the result may
+    still be computing."""
     resize = pipeline.image_processor.resize
     shown = [
         resize(image, s.height, s.width)
@@ -147,9 +149,8 @@ def encode_prompts(pipeline: Any, images: list[Image.Image], prompt: str, sampli
         None if text is None else pipeline.encode_prompt(text, image=shown if plus else shown[0])[0]
         for text in (prompt, sampling.negative_prompt)
     )
-    synchronize(pipeline.vae.device)
     assert positive is not None
-    return Conditions(positive, negative, time.perf_counter() - begin)
+    return Conditions(positive, negative)
 
 
 def set_timesteps(scheduler: Any, steps: int, tokens: int, device: torch.device) -> Tensor:

@@ -169,6 +169,7 @@ class QwenImageEditor:
             seconds["load"], self._load_seconds = round(self._load_seconds, 2), None
         info = {
             "profile": self._session.profile.name,
+            "attention": self._session.attention,
             "steps": self.settings.sampling.steps,
             "forwards": outcome.forwards,
             "guidance": self.settings.sampling.guidance,

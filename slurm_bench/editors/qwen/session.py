@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
@@ -17,6 +18,14 @@ from slurm_bench.editors.qwen.settings import Sampling, Settings
 from slurm_bench.editors.qwen.stock import Outcome, StockRunner
 from slurm_bench.editors.qwen.token_types import pass_token_types
 from slurm_bench.errors import SampleError
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A sample's conditions (see `denoise`) in the host's memory, and how long encoding them took."""
+
+    conditions: Any
+    seconds: float
 
 
 class Session:
@@ -37,11 +46,18 @@ class Session:
         self.settings = settings
         self.device = device
         self.source = source
+        self.attention = "diffusers"
         self.runner: Any = None
-        self._conditions: dict[str, Any] = {}
+        self._conditions: dict[str, Encoded] = {}
         self._parked: Any = None
         loading.override_scheduler(pipeline, settings.scheduler)
         loading.check_schedule(pipeline.scheduler, settings.sampling.steps)
+        if profile.own_loop:
+            from slurm_bench.editors.qwen.text import remember_images
+            from slurm_bench.kernels.attention import kernel_at_hand
+
+            remember_images(pipeline.processor.image_processor)
+            self.attention = kernel_at_hand(pipeline.vae.device, pipeline.vae.dtype)
         self._dress(pipeline.text_encoder)
         if pipeline.transformer is not None:
             self._start()
@@ -86,7 +102,7 @@ class Session:
             return
         for request in requests:
             try:
-                self._conditions[request.id] = self._encode(request).on("cpu")
+                self._conditions[request.id] = self._encode(request)
             except SampleError:
                 continue  # `edit` meets it again and puts it into the sample's record
         self._send_away()
@@ -95,8 +111,9 @@ class Session:
         images = self._sources(request)
         if not self.settings.text_first:
             return self.runner.run(images, request.instruction, request.seed)
-        conditions = self._conditions.get(request.id) or self._encode_late(request)
-        outcome = self.runner.finish(images, request.seed, conditions.on(self.device))
+        encoded = self._conditions.get(request.id) or self._encode_late(request)
+        begin = time.perf_counter() - encoded.seconds
+        outcome = self.runner.finish(images, request.seed, encoded.conditions.on(self.device), begin)
         self._conditions.pop(request.id, None)
         return outcome
 
@@ -107,19 +124,22 @@ class Session:
             )
         return [to_rgb(image) for image in request.images]
 
-    def _encode(self, request: EditRequest) -> Any:
+    def _encode(self, request: EditRequest) -> Encoded:
         from slurm_bench.editors.qwen.denoise import encode_prompts
 
-        sampling = self.settings.sampling
-        return encode_prompts(self.pipeline, self._sources(request), request.instruction, sampling, self.plus)
+        begin, sampling = time.perf_counter(), self.settings.sampling
+        conditions = encode_prompts(self.pipeline, self._sources(request), request.instruction, sampling, self.plus).on(
+            "cpu"
+        )
+        return Encoded(conditions, time.perf_counter() - begin)
 
-    def _encode_late(self, request: EditRequest) -> Any:
+    def _encode_late(self, request: EditRequest) -> Encoded:
         """A sample that `prepare` didn't see: the text encoder comes back for it."""
         if self.pipeline.text_encoder is None:
             self._fetch()
-        conditions = self._encode(request)
+        encoded = self._encode(request)
         self._send_away()
-        return conditions
+        return encoded
 
     def _fetch(self) -> None:
         if self.source is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from functools import lru_cache
 from itertools import pairwise
 from types import SimpleNamespace
@@ -26,6 +27,21 @@ def make_lean(text_encoder: Any) -> None:
     if model.visual.config._attn_implementation == "sdpa":
         for block in model.visual.blocks:
             block.attn.forward = _windows_side_by_side(block.attn)
+
+
+def remember_images(image_processor: Any) -> None:
+    """Pixels once for the prompt and its negative."""
+    preprocess = image_processor.preprocess
+    last: list[Any] = [[], None, None]  # images, how they were to be treated, their pixels
+
+    def remembered(images: Any, *args: Any, **kwargs: Any) -> Any:
+        shown, how = list(images) if isinstance(images, list | tuple) else [images], (args, kwargs)
+        same = how == last[1] and len(shown) == len(last[0]) and all(map(operator.is_, shown, last[0]))
+        if not same:
+            last[:] = shown, how, preprocess(images, *args, **kwargs)
+        return last[2]
+
+    image_processor.preprocess = remembered
 
 
 def _remember_last(get_image_features: Any) -> Any:
