@@ -20,7 +20,7 @@ GPU = torch.cuda.is_available()
 
 COMPARE = """
 import torch
-from slurm_bench.kernels import fp8, ops, triton_ops
+from slurm_bench.kernels import fp8, ops, triton_fp8, triton_ops
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 torch.manual_seed(0)
@@ -39,12 +39,13 @@ def there(*values):
 
 x, y, tables = torch.randn(7, 24), torch.randn(7, 24), torch.randn(2, 6, 24)
 for table in (tables[:1], tables):
-    for other in (None, y):
-        expected = ops.norm_modulate(x, table, 3, 4, 1e-6, False, other, 2)
-        found = triton_ops.norm_modulate(*there(x, table, 3, 4, 1e-6, False, other, 2))
+    for added in ((None, None), (y, table[:, 2])):
+        expected = ops.norm_modulate(x, table[:, 3:5], 4, 1e-6, False, *added)
+        found = triton_ops.norm_modulate(x.to(DEVICE), table.to(DEVICE)[:, 3:5], 4, 1e-6, False, *there(*added))
         same(found[0], expected[0])
         same(found[1], expected[1])
-    same(triton_ops.add_gated(*there(x, y, table, 5, 4)), ops.add_gated(x, y, table, 5, 4))
+    gates = table.to(DEVICE)[:, 5]
+    same(triton_ops.add_gated(*there(x, y), gates, 4), ops.add_gated(x, y, table[:, 5], 4))
 
 for interleaved in (True, False):
     for weights in (None, torch.randn(1, 1, 12), torch.randn(2, 1, 12), torch.randn(2, 3, 12)):
@@ -71,10 +72,10 @@ def same_in_8_bits(values, scale, expected):
 
 
 for gelu in (False, True):
-    same_in_8_bits(*triton_ops.quantize(*there(x, gelu)), fp8.quantize(x, gelu))
+    same_in_8_bits(*triton_fp8.quantize(*there(x, gelu)), fp8.quantize(x, gelu))
 channels, apart = torch.tensor([2, 3, 17]), torch.zeros(24, dtype=torch.int8)
 apart[channels] = 1
-*found, outliers = triton_ops.quantize_apart(*there(x, channels, apart))
+*found, outliers = triton_fp8.quantize_apart(*there(x, channels, apart))
 expected, wanted = fp8.quantize_apart(x, channels, apart)
 same_in_8_bits(*found, expected)
 same(outliers, wanted)

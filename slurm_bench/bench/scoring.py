@@ -24,7 +24,7 @@ from slurm_bench.stages.engine import Engine
 from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.work import ScoreWork, encode_png
 
-SAMPLES = {"full": {"expected": 160, "generate": 16}, "tiny": {"expected": 4, "generate": 2}}
+SAMPLES = {"full": {"expected": 160, "generate": 32}, "tiny": {"expected": 4, "generate": 2}}
 NEW_TOKENS = {"full": 128, "tiny": 4}
 SIDE = {"full": 1024, "tiny": 64}
 BATCH = Config().score_batch_size

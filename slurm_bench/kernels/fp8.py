@@ -99,9 +99,9 @@ class OutlierLinear(nn.Module):
 def quantize(x: Tensor, gelu: bool = False) -> Fp8Rows:
     """To 8 bits, each row by its largest magnitude; `gelu` is applied before."""
     if x.is_cuda:
-        from slurm_bench.kernels import triton_ops
+        from slurm_bench.kernels import triton_fp8
 
-        return Fp8Rows(*triton_ops.quantize(x, gelu))
+        return Fp8Rows(*triton_fp8.quantize(x, gelu))
     return _to_8_bits(functional.gelu(x.float(), approximate="tanh") if gelu else x.float())
 
 
@@ -109,9 +109,9 @@ def quantize_apart(x: Tensor, channels: Tensor, apart: Tensor) -> tuple[Fp8Rows,
     """gelu(x) without some channels in 8 bits, and these [tokens, channels] in x's own type. `channels` are their
     places in order, `apart` is 1 there and else 0."""
     if x.is_cuda:
-        from slurm_bench.kernels import triton_ops
+        from slurm_bench.kernels import triton_fp8
 
-        values, scale, outliers = triton_ops.quantize_apart(x, channels, apart)
+        values, scale, outliers = triton_fp8.quantize_apart(x, channels, apart)
         return Fp8Rows(values, scale), outliers
     value = functional.gelu(x.float(), approximate="tanh")
     return _to_8_bits(value * (apart == 0)), value[:, channels].to(x.dtype)

@@ -36,35 +36,38 @@ def feed_forward(first: Any, last: Any, x: Rows) -> Tensor:
 
 
 def norm_modulate(
-    x: Tensor, table: Tensor, at: int, boundary: int, eps: float, fp8: bool, y: Tensor | None = None, gate: int = 0
+    x: Tensor,
+    table: Tensor,
+    boundary: int,
+    eps: float,
+    fp8: bool,
+    y: Tensor | None = None,
+    gates: Tensor | None = None,
 ) -> tuple[Tensor, Rows]:
     """(x + gate·y, LayerNorm of that · (1 + scale) + shift); without `y`, x as it is.
 
-    `x` and `y` are [tokens, channels]. `table` is [rows, 6, channels]: tokens before `boundary` take its first row,
-    the others its last. `at` is where the shift stands in a row, the scale behind it; `gate` likewise.
+    `x` and `y` are [tokens, channels]. `table` is [kinds, 2, channels], a shift and a scale; `gates` are
+    [kinds, channels]. Tokens before `boundary` take the first kind, the others the last.
     """
     if x.is_cuda:
         from slurm_bench.kernels import triton_ops
 
-        x, *parts = triton_ops.norm_modulate(x, table, at, boundary, eps, fp8, y, gate)
+        x, *parts = triton_ops.norm_modulate(x, table, boundary, eps, fp8, y, gates)
         return x, Fp8Rows(*parts) if fp8 else parts[0]
-    if y is not None:
-        x = add_gated(x, y, table, gate, boundary)
-    shift, scale = (_by_token(table, index, boundary, len(x)) for index in (at, at + 1))
+    if y is not None and gates is not None:
+        x = add_gated(x, y, gates, boundary)
+    shift, scale = (_by_token(part, boundary, len(x)).float() for part in table.unbind(1))
     normed = functional.layer_norm(x.float(), x.shape[-1:], eps=eps) * (1 + scale) + shift
     return x, quantize(normed) if fp8 else normed.to(x.dtype)
 
 
-def add_gated(x: Tensor, y: Tensor, table: Tensor, gate: int, boundary: int) -> Tensor:
+def add_gated(x: Tensor, y: Tensor, gates: Tensor, boundary: int) -> Tensor:
     """x + gate·y; see `norm_modulate`."""
     if x.is_cuda:
         from slurm_bench.kernels import triton_ops
 
-        return triton_ops.add_gated(x, y, table, gate, boundary)
-    if len(table) == 1:
-        return torch.addcmul(x, table[0, gate], y)
-    first = torch.addcmul(x[:boundary], table[0, gate], y[:boundary])
-    return torch.cat([first, torch.addcmul(x[boundary:], table[-1, gate], y[boundary:])])
+        return triton_ops.add_gated(x, y, gates, boundary)
+    return torch.addcmul(x, _by_token(gates, boundary, len(x)), y)
 
 
 def rotate_(
@@ -129,9 +132,9 @@ def silu_mul(gate: Tensor, up: Tensor) -> Tensor:
     return (functional.silu(gate.float()) * up.float()).to(gate.dtype)
 
 
-def _by_token(table: Tensor, index: int, boundary: int, tokens: int) -> Tensor:
-    """[tokens or 1, channels], float32."""
-    if len(table) == 1:
-        return table[:, index].float()
+def _by_token(kinds: Tensor, boundary: int, tokens: int) -> Tensor:
+    """[kinds, channels] → [tokens or 1, channels]."""
+    if len(kinds) == 1:
+        return kinds
     boundary = min(boundary, tokens)
-    return torch.cat([table[0, index].expand(boundary, -1), table[-1, index].expand(tokens - boundary, -1)]).float()
+    return torch.cat([kinds[0].expand(boundary, -1), kinds[-1].expand(tokens - boundary, -1)])

@@ -8,19 +8,20 @@ import triton.language as tl
 from torch import Tensor
 
 
-@triton.jit(do_not_specialize=["last_row", "boundary", "at", "gate"])
+@triton.jit(do_not_specialize=["last_kind", "boundary"])
 def _norm_modulate(
     x,
     y,
     table,
+    gates,
     summed,
     normed,
     scales,
-    last_row,
+    last_kind,
     boundary,
+    table_stride,
+    gates_stride,
     eps,
-    at,
-    gate,
     WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,
     ADD: tl.constexpr,
@@ -30,11 +31,11 @@ def _norm_modulate(
     token = tl.program_id(0).to(tl.int64)
     channel = tl.arange(0, BLOCK)
     inside = channel < WIDTH
-    row = table + tl.where(token >= boundary, last_row, 0) * 6 * WIDTH + channel
+    kind = tl.where(token >= boundary, last_kind, 0)
     value = tl.load(x + token * WIDTH + channel, mask=inside, other=0.0).to(tl.float32)
     if ADD:
         other = tl.load(y + token * WIDTH + channel, mask=inside, other=0.0).to(tl.float32)
-        weight = tl.load(row + gate * WIDTH, mask=inside, other=0.0).to(tl.float32)
+        weight = tl.load(gates + kind * gates_stride + channel, mask=inside, other=0.0).to(tl.float32)
         rounded = (value + weight * other).to(summed.dtype.element_ty)
         tl.store(summed + token * WIDTH + channel, rounded, mask=inside)
         value = rounded.to(tl.float32)
@@ -42,51 +43,15 @@ def _norm_modulate(
         mean = tl.sum(value, axis=0) / WIDTH
         centred = tl.where(inside, value - mean, 0.0)
         inverse = tl.rsqrt(tl.sum(centred * centred, axis=0) / WIDTH + eps)
-        shift = tl.load(row + at * WIDTH, mask=inside, other=0.0).to(tl.float32)
-        scale = tl.load(row + (at + 1) * WIDTH, mask=inside, other=0.0).to(tl.float32)
+        shift_at = table + kind * table_stride + channel
+        shift = tl.load(shift_at, mask=inside, other=0.0).to(tl.float32)
+        scale = tl.load(shift_at + WIDTH, mask=inside, other=0.0).to(tl.float32)
         result = centred * inverse * (1 + scale) + shift
         if FP8:
             largest = tl.maximum(tl.max(tl.where(inside, tl.abs(result), 0.0), axis=0), 1e-12)
             tl.store(scales + token, largest / 448.0)
             result = result * (448.0 / largest)
         tl.store(normed + token * WIDTH + channel, result.to(normed.dtype.element_ty), mask=inside)
-
-
-@triton.jit
-def _gelu(value):
-    return value * tl.sigmoid(1.5957691216057308 * (value + 0.044715 * value * value * value))
-
-
-@triton.jit
-def _quantize(
-    x,
-    values,
-    scales,
-    apart,
-    channels,
-    outliers,
-    WIDTH: tl.constexpr,
-    BLOCK: tl.constexpr,
-    GELU: tl.constexpr,
-    OUTLIERS: tl.constexpr,
-    OUTLIERS_BLOCK: tl.constexpr,
-):
-    token = tl.program_id(0).to(tl.int64)
-    channel = tl.arange(0, BLOCK)
-    inside = channel < WIDTH
-    value = tl.load(x + token * WIDTH + channel, mask=inside, other=0.0).to(tl.float32)
-    if GELU:
-        value = _gelu(value)
-    if OUTLIERS:
-        value = tl.where(tl.load(apart + channel, mask=inside, other=0) == 0, value, 0.0)
-        place = tl.arange(0, OUTLIERS_BLOCK)
-        is_one = place < OUTLIERS
-        at = tl.load(channels + place, mask=is_one, other=0)
-        outlier = _gelu(tl.load(x + token * WIDTH + at, mask=is_one, other=0.0).to(tl.float32))
-        tl.store(outliers + token * OUTLIERS + place, outlier.to(outliers.dtype.element_ty), mask=is_one)
-    largest = tl.maximum(tl.max(tl.abs(value), axis=0), 1e-12)
-    tl.store(scales + token, largest / 448.0)
-    tl.store(values + token * WIDTH + channel, (value * (448.0 / largest)).to(values.dtype.element_ty), mask=inside)
 
 
 @triton.jit(do_not_specialize=["first", "last_kind"])
@@ -190,21 +155,21 @@ def _silu_mul(gate, up, out, size, BLOCK: tl.constexpr):
 
 
 def norm_modulate(
-    x: Tensor, table: Tensor, at: int, boundary: int, eps: float, fp8: bool, y: Tensor | None, gate: int
+    x: Tensor, table: Tensor, boundary: int, eps: float, fp8: bool, y: Tensor | None, gates: Tensor | None
 ) -> tuple[Tensor, ...]:
     """Gives the sum, the norm, and with `fp8` the norm's scales."""
     x = x.contiguous()
     summed = x if y is None else torch.empty_like(x)
     normed = torch.empty_like(x, dtype=torch.float8_e4m3fn if fp8 else x.dtype)
     scales = x.new_empty((len(x), 1), dtype=torch.float32) if fp8 else x
-    _launch_norm_modulate(x, y, table, summed, normed, scales, boundary, eps, at, gate, norm=True, fp8=fp8)
+    _launch_norm_modulate(x, y, table, gates, summed, normed, scales, boundary, eps, norm=True, fp8=fp8)
     return (summed, normed, scales) if fp8 else (summed, normed)
 
 
-def add_gated(x: Tensor, y: Tensor, table: Tensor, gate: int, boundary: int) -> Tensor:
+def add_gated(x: Tensor, y: Tensor, gates: Tensor, boundary: int) -> Tensor:
     x = x.contiguous()
     summed = torch.empty_like(x)
-    _launch_norm_modulate(x, y, table, summed, x, x, boundary, 0.0, 0, gate, norm=False, fp8=False)
+    _launch_norm_modulate(x, y, gates, gates, summed, x, x, boundary, 0.0, norm=False, fp8=False)
     return summed
 
 
@@ -212,71 +177,40 @@ def _launch_norm_modulate(
     x: Tensor,
     y: Tensor | None,
     table: Tensor,
+    gates: Tensor | None,
     summed: Tensor,
     normed: Tensor,
     scales: Tensor,
     boundary: int,
     eps: float,
-    at: int,
-    gate: int,
     norm: bool,
     fp8: bool,
 ) -> None:
     tokens, width = x.shape
+    gates = table if gates is None else gates
+    assert table.stride(-1) == gates.stride(-1) == 1
+    assert len(table) == len(gates)
+    assert not norm or table.stride(1) == width
     _norm_modulate[(tokens,)](
         x,
         x if y is None else y.contiguous(),
-        table.contiguous(),
+        table,
+        gates,
         summed,
         normed,
         scales,
         len(table) - 1,
         boundary,
+        table.stride(0),
+        gates.stride(0),
         eps,
-        at,
-        gate,
         WIDTH=width,
         BLOCK=triton.next_power_of_2(width),
         ADD=y is not None,
         NORM=norm,
         FP8=fp8,
-        num_warps=_warps(width),
+        num_warps=warps(width),
     )
-
-
-def quantize(x: Tensor, gelu: bool) -> tuple[Tensor, Tensor]:
-    values, scales, _ = _launch_quantize(x, None, None, gelu)
-    return values, scales
-
-
-def quantize_apart(x: Tensor, channels: Tensor, apart: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return _launch_quantize(x, channels, apart, gelu=True)
-
-
-def _launch_quantize(
-    x: Tensor, channels: Tensor | None, apart: Tensor | None, gelu: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    tokens, width = x.shape
-    x = x.contiguous()
-    values = torch.empty_like(x, dtype=torch.float8_e4m3fn)
-    scales = x.new_empty((tokens, 1), dtype=torch.float32)
-    count = 0 if channels is None else len(channels)
-    outliers = x.new_empty((tokens, count))
-    _quantize[(tokens,)](
-        x,
-        values,
-        scales,
-        x if apart is None else apart,
-        x if channels is None else channels,
-        outliers,
-        WIDTH=width,
-        BLOCK=triton.next_power_of_2(width),
-        GELU=gelu,
-        OUTLIERS=count,
-        OUTLIERS_BLOCK=triton.next_power_of_2(max(1, count)),
-        num_warps=_warps(width),
-    )
-    return values, scales, outliers
 
 
 def rotate_(
@@ -330,7 +264,7 @@ def norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, y: Tensor |
         BLOCK=triton.next_power_of_2(width),
         ADD=y is not None,
         LAYER=bias is not None,
-        num_warps=_warps(width),
+        num_warps=warps(width),
     )
     return summed, normed
 
@@ -342,6 +276,6 @@ def silu_mul(gate: Tensor, up: Tensor) -> Tensor:
     return out
 
 
-def _warps(width: int) -> int:
+def warps(width: int) -> int:
     """About 16 elements a thread."""
     return max(1, min(16, triton.next_power_of_2(width) // 512))

@@ -21,6 +21,7 @@ PROCESSOR_FILES = (
     ("tokenizer.json", "vocab.json"),
     ("preprocessor_config.json", "processor_config.json"),
 )
+MICRO_BATCH = {"expected": 8, "generate": 16}
 DTYPES = {"bfloat16": 2, "float16": 2, "float32": 4}
 _KEY = "params.model_name"
 
@@ -47,8 +48,8 @@ class Qwen3VLScorer:
     judge write, greedily, up to `max_new_tokens`; what can't be parsed is asked again up to `retries` times,
     sampled at `temperature` with another seed each, and is a failure after that.
 
-    `max_pixels` bounds each image. `micro_batch` is how many prompts the model takes at once; while it works on
-    some, the next are prepared.
+    `max_pixels` bounds each image. `micro_batch` is how many prompts the model takes at once: 8, or 16 where the
+    judge writes, as a token takes as long for one as for all. While it works on some, the next are prepared.
 
     Scores don't depend on the batch beyond rounding. Measured with random weights on a CPU, five samples of mixed
     sizes and lengths together against each alone: at most 1e-6 in float32 and nothing in bfloat16. What bfloat16
@@ -65,7 +66,7 @@ class Qwen3VLScorer:
     rubrics: str | None = None
     max_pixels: int = 1024 * 1024
     min_mass: float = 0.5
-    micro_batch: int = 8
+    micro_batch: int | None = None
     max_new_tokens: int = 256
     retries: int = 2
     temperature: float = 0.7
@@ -76,6 +77,8 @@ class Qwen3VLScorer:
         one_of(self, "mode", parse.MODES)
         number(self, "max_pixels", 32 * 32, 1 << 26)
         number(self, "min_mass", 0.0, 1.0)
+        if self.micro_batch is None:
+            self.micro_batch = MICRO_BATCH[self.mode]
         number(self, "micro_batch", 1, 1024)
         number(self, "max_new_tokens", 8, 1 << 16)
         number(self, "retries", 0, 100)
@@ -186,10 +189,11 @@ class Qwen3VLScorer:
     def _prepared(self, questions: Sequence[_Question]) -> Iterator[tuple[Sequence[_Question], Inputs]]:
         """Micro-batches of like length, each prepared while the caller works on the one before. A prefill's first is
         small, so that there soon is work; a reply takes as long for two as for all."""
-        judge = self._loaded()
+        judge, size = self._loaded(), self.micro_batch
+        assert size is not None
         by_length = sorted(questions, key=self._length)
-        first = min(2, self.micro_batch) if self.mode == "expected" else self.micro_batch
-        starts = [0, *range(first, len(by_length), self.micro_batch)]
+        first = min(2, size) if self.mode == "expected" else size
+        starts = [0, *range(first, len(by_length), size)]
         parts = [by_length[begin:end] for begin, end in zip(starts, [*starts[1:], None], strict=True) if by_length]
         if not parts:
             return

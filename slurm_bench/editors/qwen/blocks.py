@@ -14,9 +14,9 @@ from slurm_bench.kernels.attention import attention
 from slurm_bench.kernels.fp8 import Fp8Linear, stacked
 from slurm_bench.kernels.ops import Rows, add_gated, feed_forward, linear, norm_modulate, rotate_
 
-# Where a part stands in a row of modulation, of the attention's half and of the MLP's: a shift, with its scale
-# behind it, and a gate.
-ATTENTION, ATTENTION_GATE, MLP, MLP_GATE = 0, 2, 3, 5
+# Where a part stands in a row of modulation, of the attention's half and of the MLP's: a shift with its scale, and
+# a gate.
+ATTENTION, ATTENTION_GATE, MLP, MLP_GATE = slice(0, 2), 2, slice(3, 5), 5
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,30 @@ class Prompt:
     noise_tokens: int
 
 
+@dataclass(frozen=True)
+class Stream:
+    """Tokens between two blocks, [tokens, dim]: x + gates·y, which the next norm adds up on its way. Tokens before
+    `boundary` take the first of the gates, [kinds, dim], the others the last."""
+
+    x: Tensor
+    boundary: int = 0
+    y: Tensor | None = None
+    gates: Tensor | None = None
+
+    def sum(self) -> Tensor:
+        if self.y is None or self.gates is None:
+            return self.x
+        return add_gated(self.x, self.y, self.gates, self.boundary)
+
+    def normed(self, rows: Tensor, part: slice, eps: float, fp8: bool) -> tuple[Tensor, Rows]:
+        """The sum, and its norm under that part of the modulation."""
+        return norm_modulate(self.x, rows[:, part], self.boundary, eps, fp8, self.y, self.gates)
+
+
 class ExactBlock(nn.Module):
     """One block. Its call is (hidden_states, encoder_hidden_states, …) → (text, image), the order that diffusers'
-    own block has, so that a caching library takes it for one. Tensors are [1, tokens, dim].
+    own block has, so that a caching library takes it for one, on tensors [1, tokens, dim]; `work` does the same on
+    streams.
 
     In a block that is the `last`, all tokens are still looked at, but only the noise's look, and go on: nobody
     reads the others.
@@ -65,23 +86,29 @@ class ExactBlock(nn.Module):
     def forward(
         self, hidden_states: Tensor, encoder_hidden_states: Tensor, modulation: Modulation, step: int, prompt: Prompt
     ) -> tuple[Tensor, Tensor]:
-        block, attn, noise = self.block, self.block.attn, prompt.noise_tokens
-        image, text = hidden_states[0], encoder_hidden_states[0]
+        image, text = Stream(hidden_states[0], prompt.noise_tokens), Stream(encoder_hidden_states[0])
+        text, image = self.work(text, image, modulation, step, prompt)
+        return text.sum()[None], image.sum()[None]
+
+    def work(
+        self, text: Stream, image: Stream, modulation: Modulation, step: int, prompt: Prompt
+    ) -> tuple[Stream, Stream]:
+        block, attn = self.block, self.block.attn
         image_rows, text_rows = modulation.image[self.index][step], modulation.text[self.index][step]
         fp8 = isinstance(self.image_qkv, Fp8Linear)
-        _, image_in = norm_modulate(image, image_rows, ATTENTION, noise, block.img_norm1.eps, fp8)
+        image_x, image_in = image.normed(image_rows, ATTENTION, block.img_norm1.eps, fp8)
         fp8 = isinstance(self.text_qkv, Fp8Linear)
-        _, text_in = norm_modulate(text, text_rows, ATTENTION, 0, block.txt_norm1.eps, fp8)
-        joined = self._attend(text_in, image_in, prompt)
+        text_x, text_in = text.normed(text_rows, ATTENTION, block.txt_norm1.eps, fp8)
+        attended = self._attend(text_in, image_in, prompt)
         if self.last:
-            image, attended = image[:noise], joined
+            image_x = image_x[: prompt.noise_tokens]
         else:
-            attended = joined[len(text) :]
-            y = linear(attn.to_add_out, joined[: len(text)])
-            text = _feed_forward(text, y, text_rows, 0, block.txt_norm2, block.txt_mlp)
+            to_text, attended = attended[: len(text_x)], attended[len(text_x) :]
+            text = Stream(text_x, 0, linear(attn.to_add_out, to_text), text_rows[:, ATTENTION_GATE])
+            text = _feed_forward(text, text_rows, block.txt_norm2, block.txt_mlp)
         y = linear(attn.to_out[0], attended)
-        image = _feed_forward(image, y, image_rows, noise, block.img_norm2, block.img_mlp)
-        return text[None], image[None]
+        image = Stream(image_x, image.boundary, y, image_rows[:, ATTENTION_GATE])
+        return text, _feed_forward(image, image_rows, block.img_norm2, block.img_mlp)
 
     def _attend(self, text: Rows, image: Rows, prompt: Prompt) -> Tensor:
         """Of text and image together, [tokens, dim], text first; in the last block, of the noise alone."""
@@ -98,9 +125,8 @@ class ExactBlock(nn.Module):
         return attention(query, key, value)[0].flatten(1)
 
 
-def _feed_forward(x: Tensor, attended: Tensor, rows: Tensor, boundary: int, norm: Any, mlp: Any) -> Tensor:
+def _feed_forward(stream: Stream, rows: Tensor, norm: Any, mlp: Any) -> Stream:
     """From the attention's output to the block's, for one of the two streams."""
     first, last = mlp.net[0].proj, mlp.net[2]
-    fp8 = isinstance(first, Fp8Linear)
-    x, hidden = norm_modulate(x, rows, MLP, boundary, norm.eps, fp8, attended, ATTENTION_GATE)
-    return add_gated(x, feed_forward(first, last, hidden), rows, MLP_GATE, boundary)
+    x, hidden = stream.normed(rows, MLP, norm.eps, isinstance(first, Fp8Linear))
+    return Stream(x, stream.boundary, feed_forward(first, last, hidden), rows[:, MLP_GATE])

@@ -53,10 +53,10 @@ class Session:
         loading.override_scheduler(pipeline, settings.scheduler)
         loading.check_schedule(pipeline.scheduler, settings.sampling.steps)
         if profile.own_loop:
-            from slurm_bench.editors.qwen.text import remember_images
+            from slurm_bench.editors.qwen.text import make_lean_images
             from slurm_bench.kernels.attention import kernel_at_hand
 
-            remember_images(pipeline.processor.image_processor)
+            make_lean_images(pipeline.processor.image_processor, pipeline.vae.device)
             self.attention = kernel_at_hand(pipeline.vae.device, pipeline.vae.dtype)
         self._dress(pipeline.text_encoder)
         if pipeline.transformer is not None:

@@ -29,8 +29,8 @@ def make_lean(text_encoder: Any) -> None:
             block.attn.forward = _windows_side_by_side(block.attn)
 
 
-def remember_images(image_processor: Any) -> None:
-    """Pixels once for the prompt and its negative."""
+def make_lean_images(image_processor: Any, device: torch.device) -> None:
+    """Pixels once for the prompt and its negative, resized and cut into patches on the device."""
     preprocess = image_processor.preprocess
     last: list[Any] = [[], None, None]  # images, how they were to be treated, their pixels
 
@@ -38,7 +38,7 @@ def remember_images(image_processor: Any) -> None:
         shown, how = list(images) if isinstance(images, list | tuple) else [images], (args, kwargs)
         same = how == last[1] and len(shown) == len(last[0]) and all(map(operator.is_, shown, last[0]))
         if not same:
-            last[:] = shown, how, preprocess(images, *args, **kwargs)
+            last[:] = shown, how, preprocess(images, *args, **kwargs, device=device)
         return last[2]
 
     image_processor.preprocess = remembered

@@ -21,19 +21,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slurm_bench.editors.qwen.blocks import ExactBlock, Modulation, Prompt
+from slurm_bench.editors.qwen.blocks import ExactBlock, Modulation, Prompt, Stream
 from slurm_bench.kernels.fp8 import OutlierLinear
 
 MAX_TABLES = 8  # 220 MB each at full size and 50 steps; one a picture size in use
 
 
 class ExactTransformer(nn.Module):
-    """`transformer` is diffusers' module, which stays usable. A caching library wants `uniform` blocks: the last
-    one then treats its tokens as the others do."""
+    """`transformer` is diffusers' module, which stays usable. A caching library wants `uniform` blocks, called
+    one after the other on whole tensors: the last one then treats its tokens as the others do."""
 
     def __init__(self, transformer: Any, offload_modulation: bool = False, uniform: bool = False) -> None:
         super().__init__()
         self.source = transformer
+        self.uniform = uniform
         last = len(transformer.transformer_blocks) - 1
         self.transformer_blocks = nn.ModuleList(
             ExactBlock(block, index, last=index == last and not uniform)
@@ -101,7 +102,13 @@ class ExactTransformer(nn.Module):
     def forward(self, latents: Tensor, prompt: Prompt, modulation: Modulation, step: int) -> Tensor:
         """`latents` [1, tokens, channels], noise first, then sources → the noise's velocity."""
         image, text = self.source.img_in(latents), prompt.hidden
-        for block in self.transformer_blocks:
-            text, image = block(image, text, modulation=modulation, step=step, prompt=prompt)
+        if self.uniform:
+            for block in self.transformer_blocks:
+                text, image = block(image, text, modulation=modulation, step=step, prompt=prompt)
+        else:
+            streams = Stream(text[0]), Stream(image[0], prompt.noise_tokens)
+            for block in self.transformer_blocks:
+                streams = block.work(*streams, modulation, step, prompt)
+            image = streams[1].sum()[None]
         image = self.source.norm_out(image[:, : prompt.noise_tokens], modulation.temb[step : step + 1])
         return self.source.proj_out(image)
