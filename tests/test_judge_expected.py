@@ -173,6 +173,20 @@ def test_the_next_micro_batch_is_prepared_while_the_model_works():
     assert [result.scores["overall"] for result in results] == pytest.approx([5.0] * 6)
 
 
+def test_what_comes_next_is_prepared_ahead_and_scored_the_same():
+    judge, now, then = tiny_judge.scorer(), tiny_judge.request(0), [tiny_judge.request(n) for n in (1, 2)]
+    unusable = tiny_judge.request(3, instruction=" ")
+    alone = tiny_judge.scorer().score([*then, unusable])
+    prepare, prepared = judge.judge.prepare, []
+    judge.judge.prepare = lambda prompts: prepared.append(len(prompts)) or prepare(prompts)
+    judge.expect(lambda: [*then, unusable])
+    judge.score([now])
+    again = judge.score([*then, unusable])
+    assert prepared == [1, 2]
+    assert [result.scores for result in again[:2]] == [result.scores for result in alone[:2]]
+    assert isinstance(again[2], SampleError)
+
+
 def test_a_tokenizer_without_single_digit_tokens_is_refused():
     from slurm_bench.scorers.random_judge import random_judge
 

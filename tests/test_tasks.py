@@ -7,7 +7,7 @@ import signal
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -118,6 +118,20 @@ class Tells(Brightness):
         return [image.size for image in (*r.sources, r.edited, r.reference) if image is not None]
 
 
+class Foresees(Brightness):
+    """Notes what it is told will come, and what comes."""
+
+    foreseen: ClassVar[list[list[str]]] = []
+    came: ClassVar[list[list[str]]] = []
+
+    def expect(self, coming: Callable[[], Sequence[ScoreRequest]]) -> None:
+        self.foreseen.append([request.id for request in coming()])
+
+    def score(self, batch: Sequence[ScoreRequest]) -> list[dict[str, float]]:
+        self.came.append([request.id for request in batch])
+        return super().score(batch)
+
+
 class Stops(Brightness):
     """Is told to stop while it scores the first sample."""
 
@@ -226,6 +240,17 @@ def test_what_failed_holds_no_memory_while_others_are_at_work(tmp_path: Path, ba
     work(root)
     assert len(Holds.held) > 1
     assert set(Holds.seen) == {0}
+
+
+def test_a_scorer_is_told_what_comes_next(tmp_path: Path) -> None:
+    Foresees.foreseen, Foresees.came = [], []
+    judge = {"judge": {"class_path": "test_tasks.Foresees"}}
+    root = prepare(tmp_path, "Tint", {}, count=8, scorers=judge, score_batch_size=3)
+    work(root)
+    (root / edits(root)["s-4"]["image"]).write_bytes(b"")
+    work(root, "score")
+    assert Foresees.came[:3] == [["s-0", "s-1", "s-2"], ["s-3", "s-5"], ["s-6", "s-7"]]
+    assert Foresees.foreseen[:3] == [["s-3", "s-5"], ["s-6", "s-7"], []]
 
 
 def test_told_to_stop_no_other_scorer_is_begun(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from slurm_bench.editors.qwen.session import free_memory
 from slurm_bench.run.durable import LineWriter, write_atomic
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample
-from slurm_bench.scorers.qwen3vl import Qwen3VLScorer
+from slurm_bench.scorers.qwen3vl import MICRO_BATCH, Qwen3VLScorer
 from slurm_bench.scorers.random_judge import random_judge
 from slurm_bench.stages.engine import Engine
 from slurm_bench.stages.stop import StopSignals
@@ -64,7 +64,7 @@ def _measure(scorer: Any, folder: Path, count: int, side: int, device: str, kern
         "ms_model_alone": None,
         "peak_gib": peak_gib(),
     }
-    few = requests[: min(scorer.micro_batch, count)]
+    few = requests[: min(MICRO_BATCH[scorer.mode], count)]
     prompts = [question.prompt for place, request in enumerate(few) for question in scorer.questions(place, request)]
     inputs = scorer.judge.prepare(prompts)
     row["tokens"] = max(inputs.lengths)

@@ -6,6 +6,8 @@ class MyScorer:
     def check(self): ...                       # optional, login node: raise UserError if it can't work
     def load(self): ...                        # optional
     def score(self, batch): return [{"quality": 7.5}, …]   # each a dict, a Scored, or an exception
+    def expect(self, coming): ...              # optional, before each `score`: coming(), which may wait and may be
+                                               # called in a thread, gives the batch after that one; a head start
     def close(self): ...                       # optional
 """
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from typing import Any, ClassVar
 
 from slurm_bench.errors import SampleError, UserError
 from slurm_bench.models import ModelFolder, check_gpu_memory, check_transformers_folder, locate, visible_gpu
 from slurm_bench.scorers import parse, prompt
+from slurm_bench.scorers.ahead import MicroBatches
 from slurm_bench.scorers.base import Scored, ScoreRequest
 from slurm_bench.scorers.judge import MAX_ASPECT_RATIO, Inputs, Judge, load_model, load_processor
 from slurm_bench.scorers.options import as_names, number, one_of
@@ -31,11 +30,17 @@ _WORKING_MEMORY = 6 * 2**30
 
 @dataclass(frozen=True)
 class _Question:
-    """One prompt to the judge; `place` is its sample's in the batch, `aspects` what its answer gives."""
+    """One prompt to the judge; `place` is its request's in the batch, `aspects` what its answer gives."""
 
     place: int
+    request: ScoreRequest
     aspects: tuple[str, ...]
     prompt: prompt.Prompt
+    length: int
+
+    @property
+    def key(self) -> tuple[int, int, tuple[str, ...]]:
+        return self.place, id(self.request), self.aspects
 
 
 @dataclass
@@ -77,9 +82,8 @@ class Qwen3VLScorer:
         one_of(self, "mode", parse.MODES)
         number(self, "max_pixels", 32 * 32, 1 << 26)
         number(self, "min_mass", 0.0, 1.0)
-        if self.micro_batch is None:
-            self.micro_batch = MICRO_BATCH[self.mode]
-        number(self, "micro_batch", 1, 1024)
+        if self.micro_batch is not None:
+            number(self, "micro_batch", 1, 1024)
         number(self, "max_new_tokens", 8, 1 << 16)
         number(self, "retries", 0, 100)
         number(self, "temperature", 0.01, 10.0)
@@ -88,6 +92,7 @@ class Qwen3VLScorer:
         self._rubrics.require(self.aspects)
         self._found: ModelFolder | None = None
         self.judge: Judge | None = None
+        self._batches: MicroBatches[_Question] | None = None
 
     def check(self) -> None:
         """The checkpoint is there and complete, of a known class, and fits the GPU if one is to be seen."""
@@ -115,6 +120,9 @@ class Qwen3VLScorer:
     def use(self, model: Any, processor: Any) -> None:
         """Judge with this model and processor, already on their device (see `random_judge`)."""
         self.judge = Judge(model, processor, self.max_pixels, prefill_only=self.mode == "expected")
+        size = self.micro_batch or MICRO_BATCH[self.mode]
+        # A prefill's first few are soon at work; a reply takes as long for two as for all.
+        self._batches = MicroBatches(self._prepare, size, first=min(2, size) if self.mode == "expected" else size)
 
     def provenance(self) -> dict[str, Any]:
         """Class and commit are known once the checkpoint was seen: by `check`, if it is on this machine."""
@@ -128,37 +136,45 @@ class Qwen3VLScorer:
         }
 
     def close(self) -> None:
-        self.judge = None
+        if self._batches is not None:
+            self._batches.close()
+        self.judge = self._batches = None
 
     def score(self, batch: Sequence[ScoreRequest]) -> list[Scored | Exception]:
-        results: list[Scored | Exception | None] = [None] * len(batch)
+        questions, refused = self._questions(batch)
+        answered = self._expected(questions) if self.mode == "expected" else self._generated(questions)
+        results = {**answered, **refused}
+        return [results[place] for place in range(len(batch))]
+
+    def expect(self, coming: Callable[[], Sequence[ScoreRequest]]) -> None:
+        self._loaded()[1].expect(lambda: self._questions(coming())[0])
+
+    def _questions(self, batch: Sequence[ScoreRequest]) -> tuple[list[_Question], dict[int, SampleError]]:
+        """What to ask, and by its place what can't be asked about."""
         questions: list[_Question] = []
+        refused: dict[int, SampleError] = {}
         for place, request in enumerate(batch):
             try:
                 questions += self.questions(place, request)
             except SampleError as error:
-                results[place] = error
-        answered = self._expected(questions) if self.mode == "expected" else self._generated(questions, batch)
-        return [result or answered[place] for place, result in enumerate(results)]
+                refused[place] = error
+        return questions, refused
 
     def questions(self, place: int, request: ScoreRequest) -> list[_Question]:
         if self.mode == "generate":
             asked = {tuple(self.aspects): prompt.in_json(self._rubrics, self.aspects)}
         else:
             asked = {(aspect,): prompt.one_digit(self._rubrics, aspect) for aspect in self.aspects}
-        questions = [
-            _Question(place, aspects, prompt.build(request, self._rubrics, question))
-            for aspects, question in asked.items()
-        ]
-        for image in questions[0].prompt.images:
+        prompts = {aspects: prompt.build(request, self._rubrics, question) for aspects, question in asked.items()}
+        for image in next(iter(prompts.values())).images:
             if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
                 raise SampleError(f"an image of {image.width}×{image.height} is too narrow for the judge")
-        return questions
+        return [_Question(place, request, aspects, built, self._length(built)) for aspects, built in prompts.items()]
 
     def _expected(self, questions: Sequence[_Question]) -> dict[int, Scored]:
         """Every batch is launched before the first answer is fetched, so that the GPU doesn't wait for it."""
-        judge = self._loaded()
-        launched = [(part, judge.next_digits(inputs)) for part, inputs in self._prepared(questions)]
+        judge, batches = self._loaded()
+        launched = [(part, judge.next_digits(inputs)) for part, inputs in batches.of(questions)]
         answers: dict[int, list[parse.Digits]] = {}
         for part, digits in launched:
             rows = zip(part, digits.digits.tolist(), digits.best.tolist(), strict=True)
@@ -168,10 +184,10 @@ class Qwen3VLScorer:
                 answers.setdefault(question.place, []).append(answer)
         return {place: parse.expected(given, self.min_mass) for place, given in answers.items()}
 
-    def _generated(self, questions: Sequence[_Question], batch: Sequence[ScoreRequest]) -> dict[int, Scored]:
-        judge = self._loaded()
+    def _generated(self, questions: Sequence[_Question]) -> dict[int, Scored]:
+        judge, batches = self._loaded()
         results: dict[int, Scored] = {}
-        for part, inputs in self._prepared(questions):
+        for part, inputs in batches.of(questions):
             replies = judge.reply(inputs, self.max_new_tokens)
             for question, reply in zip(part, replies, strict=True):
                 results[question.place] = parse.scored(reply, self.aspects)
@@ -179,42 +195,21 @@ class Qwen3VLScorer:
             for retry in range(1, self.retries + 1):
                 if results[question.place].parse == "ok":
                     break
-                inputs = judge.prepare([question.prompt])
-                seed = batch[question.place].seed + retry
+                inputs, seed = judge.prepare([question.prompt]), question.request.seed + retry
                 (reply,) = judge.reply(inputs, self.max_new_tokens, self.temperature, seed)
                 again = parse.scored(reply, self.aspects)
                 results[question.place] = replace(again, info={"judge_retries": retry})
         return results
 
-    def _prepared(self, questions: Sequence[_Question]) -> Iterator[tuple[Sequence[_Question], Inputs]]:
-        """Micro-batches of like length, each prepared while the caller works on the one before. A prefill's first is
-        small, so that there soon is work; a reply takes as long for two as for all."""
-        judge, size = self._loaded(), self.micro_batch
-        assert size is not None
-        by_length = sorted(questions, key=self._length)
-        first = min(2, size) if self.mode == "expected" else size
-        starts = [0, *range(first, len(by_length), size)]
-        parts = [by_length[begin:end] for begin, end in zip(starts, [*starts[1:], None], strict=True) if by_length]
-        if not parts:
-            return
-        with ThreadPoolExecutor(1, "prepare") as thread:
-            ahead = thread.submit(_prepare, judge, parts[0])
-            for part, following in zip_longest(parts, parts[1:]):
-                inputs = ahead.result()
-                if following is not None:
-                    ahead = thread.submit(_prepare, judge, following)
-                yield part, inputs
+    def _prepare(self, part: Sequence[_Question]) -> Inputs:
+        return self._loaded()[0].prepare([question.prompt for question in part])
 
-    def _length(self, question: _Question) -> int:
+    def _length(self, built: prompt.Prompt) -> int:
         """About how many pixels, and letters of text, the model will see."""
-        pixels = sum(min(image.width * image.height, self.max_pixels) for image in question.prompt.images)
-        return pixels + sum(len(part) for part in question.prompt.parts if isinstance(part, str))
+        pixels = sum(min(image.width * image.height, self.max_pixels) for image in built.images)
+        return pixels + sum(len(part) for part in built.parts if isinstance(part, str))
 
-    def _loaded(self) -> Judge:
-        if self.judge is None:
+    def _loaded(self) -> tuple[Judge, MicroBatches[_Question]]:
+        if self.judge is None or self._batches is None:
             raise RuntimeError("the judge is not loaded")
-        return self.judge
-
-
-def _prepare(judge: Judge, part: Sequence[_Question]) -> Inputs:
-    return judge.prepare([question.prompt for question in part])
+        return self.judge, self._batches

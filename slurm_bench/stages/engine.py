@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from slurm_bench.logs import log
 from slurm_bench.run.durable import LineWriter
@@ -22,7 +22,11 @@ from slurm_bench.stages.stop import Stopped, StopSignals
 # A failed sample gets one more try at the task's end: what failed it may have passed.
 TRIES = 2
 # A megapixel PNG takes 20 to 60 ms of a core to decode, and a judge wants two or three every 80 ms.
-READERS = 8
+READERS = 4
+
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Work(Protocol):
@@ -34,6 +38,9 @@ class Work(Protocol):
 
     def read(self, sample: Sample) -> Any:
         """The plug-in's input; runs ahead, in a thread."""
+
+    def expect(self, coming: Callable[[], Sequence[Any]]) -> None:
+        """Before each `call`: the inputs of the one after it, once they are read; a head start, no promise."""
 
     def call(self, batch: Sequence[Any]) -> Sequence[Any]:
         """The plug-in: for each input a result or an exception."""
@@ -109,6 +116,7 @@ class Engine:
                     batch, ahead = ahead[: self.batch_size], ahead[self.batch_size :]
                     with self.stop.interruptible():
                         items = [_item(sample, future) for sample, future in batch]
+                    self.work.expect(_bound(_read_well, [future for _, future in ahead[: self.batch_size]]))
                     yield items
             finally:
                 reader.shutdown(wait=False, cancel_futures=True)
@@ -203,8 +211,12 @@ def _item(sample: Sample, future: Future[Any]) -> _Item:
     raise error
 
 
-def _bound(function: Callable[[_Item], None], item: _Item) -> Callable[[], None]:
-    return lambda: function(item)
+def _read_well(futures: Sequence[Future[Any]]) -> list[Any]:
+    return [future.result() for future in futures if future.exception() is None]
+
+
+def _bound(function: Callable[[T], R], argument: T) -> Callable[[], R]:
+    return lambda: function(argument)
 
 
 def _line(error: BaseException) -> str:

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,9 @@ class EditWork:
 
     def read(self, sample: Sample) -> EditRequest:
         return EditRequest(sample.id, sample.instruction, read_sources(self.run, sample), sample.seed)
+
+    def expect(self, coming: Callable[[], Sequence[EditRequest]]) -> None:
+        """An editor is told of the whole task, by its `prepare`."""
 
     def call(self, batch: Sequence[EditRequest]) -> Sequence[Any]:
         return self.editor.edit(batch)
@@ -98,6 +101,10 @@ class ScoreWork:
             rationale=sample.rationale,
             seed=sample.seed,
         )
+
+    def expect(self, coming: Callable[[], Sequence[ScoreRequest]]) -> None:
+        if hasattr(self.scorer, "expect"):
+            self.scorer.expect(coming)
 
     def call(self, batch: Sequence[ScoreRequest]) -> Sequence[Any]:
         return self.scorer.score(batch)
