@@ -42,7 +42,11 @@ def render(results: Mapping[str, Any], console: Console) -> None:
         for kind, rate in by_kind.items()
     )
     console.print(f"matrix products, TFLOP/s: {rates}\n")
-    _print(console, "Editing, one image", _editing(results["editing"]))
+    _print(
+        console,
+        "Editing, one image (floor: its products at the cool ceiling; hot: at the sustained)",
+        _editing(results["editing"]),
+    )
     _print(console, "Scoring, one sample of two images", _scoring(results["scoring"]))
     if any(row.get("kernels") for row in (*results["editing"], *results["scoring"])):
         _print(console, "One forward, milliseconds", _kernels(results))
@@ -50,7 +54,7 @@ def render(results: Mapping[str, Any], console: Console) -> None:
 
 
 def _editing(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    headings = "profile,steps,guidance,s,floor s,× floor,× sustained,text,denoise,decode,PNG,GiB,first image s,error"
+    headings = "profile,steps,guided,s,floor s,×,× hot,text,denoise,decode,PNG,GiB,text first,first s,error,skipped"
     body = [
         [
             row["profile"],
@@ -62,24 +66,19 @@ def _editing(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
             f"{row['seconds'] / row['sustained_floor_seconds']:.2f}",
             *(f"{row['parts'][part]:.2f}" for part in ("text", "denoise", "decode")),
             f"{row['png_seconds']:.2f}",
-            _gib(row),
+            _number(row["peak_gib"], 1),
+            _number(row.get("peak_gib_text_first"), 1),
             f"{row['first_image_seconds']:.1f}",
-            f"{row['error']:.4f}" if "error" in row else _skips(row),
+            _number(row.get("error"), 4),
+            str(sum(row["cache_skips"].values())) if row["cache_skips"] else BLANK,
         ]
         for row in rows
     ]
     return [headings.split(","), *body]
 
 
-def _gib(row: Mapping[str, Any]) -> str:
-    if row["peak_gib"] is None:
-        return BLANK
-    without = row.get("peak_gib_text_first")
-    return f"{row['peak_gib']:.1f}" + (f" ({without:.1f} text first)" if without else "")
-
-
-def _skips(row: Mapping[str, Any]) -> str:
-    return f"{sum(row['cache_skips'].values())} skipped" if row["cache_skips"] else BLANK
+def _number(value: float | None, digits: int) -> str:
+    return BLANK if value is None else f"{value:.{digits}f}"
 
 
 def _scoring(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
@@ -88,7 +87,7 @@ def _scoring(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
             row["mode"],
             str(row["tokens"]),
             *(f"{row[name]:.1f}" for name in ("ms_model_alone", "ms_with_preprocessing", "ms_from_files")),
-            _gib(row),
+            _number(row["peak_gib"], 1),
         ]
         for row in rows
     ]
@@ -97,7 +96,7 @@ def _scoring(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 def _kernels(results: Mapping[str, Any]) -> list[list[str]]:
     found = {row["profile"]: row["kernels"] for row in results["editing"] if row.get("kernels")}
-    found |= {f"judge, a {row['mode']} score": row["kernels"] for row in results["scoring"] if row.get("kernels")}
+    found |= {f"judge, {row['mode']}": row["kernels"] for row in results["scoring"] if row.get("kernels")}
     names = list(next(iter(found.values())))
     return [["", *names], *([label, *(f"{ms[name]:.1f}" for name in names)] for label, ms in found.items())]
 

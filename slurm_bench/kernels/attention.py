@@ -75,4 +75,6 @@ def _flash_attention_3() -> Callable[..., Any] | None:
                 return import_module(module).flash_attn_func
             except Exception as error:
                 log.warning("FlashAttention 3 (%s) is installed but not usable: %s", module, error)
+                return None
+    log.info("attention by cuDNN; FlashAttention 3 is a seventh faster: pip install fa3-fwd")
     return None

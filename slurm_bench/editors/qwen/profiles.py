@@ -88,7 +88,7 @@ def profile_named(name: str | None, cuda: bool) -> Profile:
 def check_extras(profile: Profile) -> None:
     """Raises UserError if the profile needs a library that isn't installed."""
     if profile.cache and find_spec("cache_dit") is None:
-        raise UserError(f"'editor.params.profile': {profile.name} needs cache-dit; pip install slurm_bench[fast]")
+        raise UserError(f"'editor.params.profile': {profile.name} needs cache-dit: pip install cache-dit")
 
 
 def check_capability(profile: Profile, gpu: Gpu | None) -> None:
