@@ -126,6 +126,7 @@ class Foresees(Brightness):
 
     def expect(self, coming: Callable[[], Sequence[ScoreRequest]]) -> None:
         self.foreseen.append([request.id for request in coming()])
+        raise KeyError("a head start that fails is no failure")
 
     def score(self, batch: Sequence[ScoreRequest]) -> list[dict[str, float]]:
         self.came.append([request.id for request in batch])
@@ -248,7 +249,7 @@ def test_a_scorer_is_told_what_comes_next(tmp_path: Path) -> None:
     root = prepare(tmp_path, "Tint", {}, count=8, scorers=judge, score_batch_size=3)
     work(root)
     (root / edits(root)["s-4"]["image"]).write_bytes(b"")
-    work(root, "score")
+    assert work(root, "score") == [Tally(ok=7, failed=1)]
     assert Foresees.came[:3] == [["s-0", "s-1", "s-2"], ["s-3", "s-5"], ["s-6", "s-7"]]
     assert Foresees.foreseen[:3] == [["s-3", "s-5"], ["s-6", "s-7"], []]
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from slurm_bench.logs import log
 from slurm_bench.run.durable import LineWriter
@@ -23,10 +23,6 @@ from slurm_bench.stages.stop import Stopped, StopSignals
 TRIES = 2
 # A megapixel PNG takes 20 to 60 ms of a core to decode, and a judge wants two or three every 80 ms.
 READERS = 4
-
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class Work(Protocol):
@@ -116,10 +112,16 @@ class Engine:
                     batch, ahead = ahead[: self.batch_size], ahead[self.batch_size :]
                     with self.stop.interruptible():
                         items = [_item(sample, future) for sample, future in batch]
-                    self.work.expect(_bound(_read_well, [future for _, future in ahead[: self.batch_size]]))
+                        self._expect([future for _, future in ahead[: self.batch_size]])
                     yield items
             finally:
                 reader.shutdown(wait=False, cancel_futures=True)
+
+    def _expect(self, coming: list[Future[Any]]) -> None:
+        try:
+            self.work.expect(lambda: [future.result() for future in coming if future.exception() is None])
+        except Exception as error:
+            log.warning("the plug-in's expect failed, going on: %s", _line(error), exc_info=error)
 
     def _told_to_stop(self) -> bool:
         self.tally.stopped = self.stop.reason
@@ -211,12 +213,8 @@ def _item(sample: Sample, future: Future[Any]) -> _Item:
     raise error
 
 
-def _read_well(futures: Sequence[Future[Any]]) -> list[Any]:
-    return [future.result() for future in futures if future.exception() is None]
-
-
-def _bound(function: Callable[[T], R], argument: T) -> Callable[[], R]:
-    return lambda: function(argument)
+def _bound(function: Callable[[_Item], None], item: _Item) -> Callable[[], None]:
+    return lambda: function(item)
 
 
 def _line(error: BaseException) -> str:
