@@ -55,6 +55,13 @@ def test_fp8_keeps_what_steers_in_bf16():
     assert not any(in_fp8(f"transformer_blocks.0.attn.to_{part}", ["attn.to_k"]) for part in "qkv")
 
 
+@pytest.mark.parametrize("keep", ["img_mlp.net.2", None, ["img_mlp.net2"], [""], ["proj_out"]])
+def test_what_would_keep_nothing_in_bf16_is_refused(keep):
+    with pytest.raises(UserError, match="img_mlp"):
+        QwenImageEditor("x", keep_bf16=keep)
+    QwenImageEditor("x", keep_bf16=["net.2", "transformer_blocks.59.attn.to_out.0", "7.attn.to_q"])
+
+
 def test_profiles_ask_for_what_they_need(monkeypatch):
     assert profile_named(None, cuda=True).name == "exact"
     assert profile_named(None, cuda=False).name == "stock"

@@ -54,11 +54,13 @@ CACHE_DEFAULTS: dict[str, Any] = {
 }
 MASK_POLICIES = ("slow", "medium", "fast", "ultra", None)
 
-_BLOCKS_LINEARS = re.compile(
-    r"transformer_blocks\.\d+\."
-    r"(attn\.(to_q|to_k|to_v|to_out\.0|add_q_proj|add_k_proj|add_v_proj|to_add_out)"
-    r"|(img|txt)_mlp\.net\.(0\.proj|2))"
+# A block's linears, which may be in 8 bits.
+LINEARS = (
+    *(f"attn.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0")),
+    *(f"attn.{name}" for name in ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")),
+    *(f"{stream}_mlp.net.{name}" for stream in ("img", "txt") for name in ("0.proj", "2")),
 )
+_OF_A_BLOCK = re.compile(r"transformer_blocks\.\d+\.(.*)")
 
 # Its inputs have outliers, which are computed in bf16 whatever the rest of it is computed in.
 WITH_OUTLIERS = "img_mlp.net.2"
@@ -74,7 +76,21 @@ def in_fp8(module_name: str, keep_bf16: Sequence[str] = ()) -> bool:
     parent, _, child = module_name.rpartition(".")
     together = next((names for names in _TOGETHER if child in names), (child,))
     kept = any(f"{parent}.{name}".endswith(tuple(keep_bf16)) for name in together)
-    return _BLOCKS_LINEARS.fullmatch(module_name) is not None and not kept
+    of_a_block = _OF_A_BLOCK.fullmatch(module_name)
+    return of_a_block is not None and of_a_block[1] in LINEARS and not kept
+
+
+def check_keep_bf16(names: Any) -> tuple[str, ...]:
+    """Raises UserError where a name is the end of no linear's: it would keep nothing, without a word."""
+    if not isinstance(names, list | tuple):
+        raise UserError(f"'editor.params.keep_bf16': {names!r} is no list; write one, like [img_mlp.net.2]")
+    for name in names:
+        end = re.sub(r"^(transformer_blocks\.)?\d+\.", "", str(name))
+        if not end or not any(linear.endswith(end) for linear in LINEARS):
+            raise UserError(
+                f"'editor.params.keep_bf16': no linear of a block ends in '{name}'; there are {', '.join(LINEARS)}"
+            )
+    return tuple(map(str, names))
 
 
 def profile_named(name: str | None, cuda: bool) -> Profile:

@@ -8,7 +8,13 @@ from typing import Any
 
 from slurm_bench.editors.qwen.images import MEGAPIXEL
 from slurm_bench.editors.qwen.loading import Lora, loras
-from slurm_bench.editors.qwen.profiles import CACHE_DEFAULTS, MASK_POLICIES, profile_named, scheduler_overrides
+from slurm_bench.editors.qwen.profiles import (
+    CACHE_DEFAULTS,
+    MASK_POLICIES,
+    check_keep_bf16,
+    profile_named,
+    scheduler_overrides,
+)
 from slurm_bench.errors import UserError
 from slurm_bench.models import GIB
 
@@ -90,7 +96,6 @@ def settings(
     _require(not fp8 or dtype == "bfloat16", "dtype", f"profile={profile} computes in bfloat16 beside its fp8")
     for option in set(cache or {}) - set(CACHE_DEFAULTS):
         _require(False, "cache", f"no option '{option}'; there are {', '.join(CACHE_DEFAULTS)}")
-    _require(not isinstance(keep_bf16, str), "keep_bf16", f"'{keep_bf16}' is a text, and not a list of them")
     policy = {**CACHE_DEFAULTS, **(cache or {})}["mask_policy"]
     _require(
         policy in MASK_POLICIES, "cache", f"mask_policy '{policy}' is none of {', '.join(map(str, MASK_POLICIES))}"
@@ -109,7 +114,7 @@ def settings(
         text_first=text_first,
         offload_modulation=offload_modulation,
         cache={**CACHE_DEFAULTS, **(cache or {})},
-        keep_bf16=tuple(keep_bf16),
+        keep_bf16=check_keep_bf16(keep_bf16),
     )
     made.require_own_loop_for_savings(profile != "stock")
     return made
