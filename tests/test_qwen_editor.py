@@ -14,6 +14,7 @@ from tiny_models import SMALL, noise_image, request, save_tiny_qwen_edit, shrink
 from slurm_bench.editors.base import Edited
 from slurm_bench.editors.qwen import QwenImageEditor
 from slurm_bench.editors.qwen.random_weights import random_pipeline
+from slurm_bench.editors.qwen.text import make_lean_images
 from slurm_bench.errors import SampleError, UserError
 
 torch.set_num_threads(2)
@@ -160,6 +161,20 @@ def test_an_image_does_not_depend_on_its_batch():
     alone = [latents_of(tiny_editor(), each)[0] for each in requests]
     for one, other in zip(together, alone, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize(("width", "height"), [(60, 44), (200, 330), (29, 500)])
+def test_the_text_encoder_sees_the_pipelines_own_pixels(device, width, height):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("a GPU's pixels against the CPU's")
+    image, plain, lean = noise_image(width, height), *(random_pipeline().processor.image_processor for _ in range(2))
+    expected = plain([image], return_tensors="pt")
+    make_lean_images(lean, torch.device(device))
+    for _ in range(2):
+        found = lean([image], return_tensors="pt")
+        assert torch.equal(found["image_grid_thw"].cpu(), expected["image_grid_thw"])
+        assert (found["pixel_values"].cpu() - expected["pixel_values"]).abs().max() < 1e-5
 
 
 def test_the_seed_decides():

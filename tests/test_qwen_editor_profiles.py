@@ -132,6 +132,16 @@ def test_a_few_step_lora_is_in_the_8_bit_weights(tmp_path):
     assert 3 * np.abs(image - exact).mean() < np.abs(without - exact).mean()
 
 
+def test_a_few_step_lora_is_computed_whole_in_fast(tmp_path):
+    pytest.importorskip("cache_dit", reason="the extra 'fast' is not installed")
+    lora = str(tiny_lora(tmp_path / "four_steps.safetensors", scale=2.0))
+    few_steps = {"true_cfg_scale": 1, "num_inference_steps": 4, "scheduler": "lightning", "lora": lora}
+    made = QwenImageEditor("x", max_pixels=SMALL, **few_steps).settings
+    outcome = Session(random_pipeline(), False, PROFILES["fast"], made, "cpu", None).edit(request())
+    assert outcome.cache == {"prompt": 0, "negative": 0}
+    assert np.array_equal(np.asarray(outcome.image, dtype=float), in_8_bits(**few_steps)[1])
+
+
 def tiny_lora(path, scale=0.5):
     """A LoRA on attention and MLP of both blocks, as diffusers names its weights."""
     generator = torch.Generator().manual_seed(1)

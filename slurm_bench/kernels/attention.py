@@ -33,8 +33,9 @@ _CUDNN_FIRST = [
 def attention(query: Tensor, key: Tensor, value: Tensor, scale: float | None = None, causal: bool = False) -> Tensor:
     """Tensors are [rows, tokens, heads, channels]; `key` and `value` may have fewer heads. The tokens of a `causal`
     one are aligned at their ends: the last query sees every key."""
-    if kernel_at_hand(query.device, query.dtype) == "FlashAttention 3":
-        return _flash_attention_3()(query, key, value, softmax_scale=scale, causal=causal)  # type: ignore[misc]
+    flash = _flash_for(query.device, query.dtype)
+    if flash is not None:
+        return flash(query, key, value, softmax_scale=scale, causal=causal)
     query, key, value = (part.transpose(1, 2) for part in (query, key, value))
     earlier = key.shape[2] - query.shape[2] if causal else 0
     grouped = key.shape[1] != query.shape[1]
@@ -53,13 +54,17 @@ def attention(query: Tensor, key: Tensor, value: Tensor, scale: float | None = N
 def kernel_at_hand(device: torch.device, dtype: torch.dtype) -> str:
     """What `attention` runs by there, for a record. What cuDNN's kernel can't do goes to torch's others.
 
-    On an H100 at 9592 tokens, heads of 128: FlashAttention 3 takes 1.73 ms, cuDNN 2.02 (1.85 where the keys are a
-    multiple of 64), torch's FlashAttention 2 half as much again. On Ampere and Blackwell cuDNN was seen to be slower
-    than that one (transformers pull request 48163).
+    On an H100, hot, at 9592 tokens and 24 heads of 128: FlashAttention 3 takes 1.73 ms, cuDNN 2.02 (1.85 where the
+    keys are a multiple of 128); torch's FlashAttention 2 had 358 TFLOP/s where cuDNN had 620. On Ampere and Blackwell
+    cuDNN was seen to be slower than that one (transformers pull request 48163).
     """
     if not _is_hopper(device):
         return "torch"
-    return "FlashAttention 3" if dtype == torch.bfloat16 and _flash_attention_3() else "cuDNN"
+    return "FlashAttention 3" if _flash_for(device, dtype) else "cuDNN"
+
+
+def _flash_for(device: torch.device, dtype: torch.dtype) -> Callable[..., Any] | None:
+    return _flash_attention_3() if _is_hopper(device) and dtype == torch.bfloat16 else None
 
 
 def _is_hopper(device: torch.device) -> bool:

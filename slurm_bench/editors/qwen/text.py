@@ -30,8 +30,9 @@ def make_lean(text_encoder: Any) -> None:
 
 
 def make_lean_images(image_processor: Any, device: torch.device) -> None:
-    """Pixels once for the prompt and its negative, resized and cut into patches on the device."""
-    preprocess = image_processor.preprocess
+    """Pixels once for the prompt and its negative, normalized and cut into patches on the device. They are resized on
+    the CPU, as the pipeline does it: a GPU rounds a fifth of them to the next shade."""
+    preprocess, resize = image_processor.preprocess, image_processor.resize
     last: list[Any] = [[], None, None]  # images, how they were to be treated, their pixels
 
     def remembered(images: Any, *args: Any, **kwargs: Any) -> Any:
@@ -41,7 +42,11 @@ def make_lean_images(image_processor: Any, device: torch.device) -> None:
             last[:] = shown, how, preprocess(images, *args, **kwargs, device=device)
         return last[2]
 
-    image_processor.preprocess = remembered
+    def resized(**given: Any) -> Tensor:
+        on_cpu = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in given.items()}
+        return resize(**on_cpu).to(device)
+
+    image_processor.preprocess, image_processor.resize = remembered, resized
 
 
 def _remember_last(get_image_features: Any) -> Any:
