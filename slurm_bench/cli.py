@@ -94,9 +94,9 @@ def resubmit(options: argparse.Namespace) -> int:
 
 def status(options: argparse.Namespace) -> int:
     from slurm_bench.config import load_config
-    from slurm_bench.report.status import render_status, status_of
     from slurm_bench.run.create import open_run
     from slurm_bench.run.plan import read_plan
+    from slurm_bench.watch.status import render_status, status_of
 
     run_dir = open_run(options.run)
     config, samples = load_config(run_dir.config), read_plan(run_dir)

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from PIL import Image
 
 from slurm_bench.scorers.base import ScoreRequest
-from slurm_bench.scorers.openai_api import OpenAIScorer
+from slurm_bench.scorers.server.scorer import OpenAIScorer
 
 
 def says(content, refusal=None, logprobs=None) -> bytes:

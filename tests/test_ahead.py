@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from slurm_bench.scorers.ahead import MicroBatches
+from slurm_bench.scorers.qwen3vl.ahead import MicroBatches
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from slurm_bench.cluster.queue import outside_a_job
 from slurm_bench.cluster.sbatch import sbatch_parameters
 from slurm_bench.config import Config
 from slurm_bench.run.attempts import Attempt
+from slurm_bench.run.journal import DONE, FAILED, STOPPED, TaskEnd
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Outcome, State
-from slurm_bench.stages.journal import DONE, FAILED, STOPPED, TaskEnd
 
 
 def ask(options: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from slurm_bench.data import read_items
 from slurm_bench.data.images import open_image
 from slurm_bench.data.item import Item
 from slurm_bench.editors.base import EditRequest
-from slurm_bench.editors.pillow import PillowEditor
+from slurm_bench.editors.pillow.editor import PillowEditor
 from slurm_bench.scorers.base import ScoreRequest
 from slurm_bench.scorers.metrics import ReferenceMetrics
 

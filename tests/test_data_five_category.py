@@ -137,7 +137,7 @@ def test_a_bad_sample_is_named_and_hurts_no_other(bad: dict[str, Any], says: str
 
 
 def test_base64_beyond_the_limit_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slurm_bench.data.five_category.MAX_BYTES", 30)
+    monkeypatch.setattr("slurm_bench.data.readers.five_category.MAX_BYTES", 30)
     small = record(1, src_img_b64=None, original_image_path="1.png")
     (tmp_path / "1.png").write_bytes(PNG)
     assert "at most 40 are read" in read(tmp_path, [small, record(2)])[1].problem
@@ -151,7 +151,7 @@ def test_bytes_that_are_not_utf8_spoil_their_own_item_alone(tmp_path: Path) -> N
 
 
 def test_characters_cut_by_the_reading_buffer_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slurm_bench.data.five_category._CHUNK", 1)
+    monkeypatch.setattr("slurm_bench.data.readers.five_category._CHUNK", 1)
     content = json.dumps([record(1, edit_instruction="把冰变成水😀" * 9)], ensure_ascii=False).encode()
     assert read(tmp_path, content)[0].instruction == "把冰变成水😀" * 9
 

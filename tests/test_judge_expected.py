@@ -6,11 +6,11 @@ import torch
 from PIL import Image
 
 from slurm_bench.errors import SampleError, UserError
-from slurm_bench.scorers import prompt
 from slurm_bench.scorers.base import Scored
-from slurm_bench.scorers.judge import Inputs, Judge, NextDigits
-from slurm_bench.scorers.qwen3vl import Qwen3VLScorer
-from slurm_bench.scorers.rubric import load_rubrics
+from slurm_bench.scorers.judge import prompt
+from slurm_bench.scorers.judge.rubric import load_rubrics
+from slurm_bench.scorers.qwen3vl.model import Inputs, Judge, NextDigits
+from slurm_bench.scorers.qwen3vl.scorer import Qwen3VLScorer
 
 
 @pytest.mark.parametrize("moe", [False, True], ids=["dense", "moe"])
@@ -188,7 +188,7 @@ def test_what_comes_next_is_prepared_ahead_and_scored_the_same():
 
 
 def test_a_tokenizer_without_single_digit_tokens_is_refused():
-    from slurm_bench.scorers.random_judge import random_judge
+    from slurm_bench.scorers.qwen3vl.random_weights import random_judge
 
     model, processor = random_judge("tiny", dtype="float32")
     processor.tokenizer.add_tokens(["\n7"])

@@ -2,9 +2,9 @@ import pytest
 import tiny_judge
 import torch
 
-from slurm_bench.scorers import prompt
-from slurm_bench.scorers.judge import Inputs
-from slurm_bench.scorers.rubric import load_rubrics
+from slurm_bench.scorers.judge import prompt
+from slurm_bench.scorers.judge.rubric import load_rubrics
+from slurm_bench.scorers.qwen3vl.model import Inputs
 
 
 def test_the_first_reply_is_greedy_whatever_the_checkpoint_says():

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from slurm_bench.scorers.parse import Unreadable, expectation, read_scores, scored
+from slurm_bench.scorers.judge.parse import Unreadable, expectation, read_scores, scored
 
 TWO = ["overall", "quality"]
 

@@ -1,8 +1,8 @@
 import pytest
 import tiny_judge
 
-from slurm_bench.scorers.qwen3vl import Qwen3VLScorer
-from slurm_bench.scorers.random_judge import random_judge
+from slurm_bench.scorers.qwen3vl.random_weights import random_judge
+from slurm_bench.scorers.qwen3vl.scorer import Qwen3VLScorer
 
 
 @pytest.mark.parametrize(("moe", "billions"), [(False, 8.77), (True, 31.07)], ids=["8B", "30B-A3B"])
@@ -15,8 +15,8 @@ def test_the_full_sizes_are_the_published_ones(moe, billions):
 
 
 def test_a_full_size_prompt_is_about_as_long_as_with_the_published_vocabulary():
-    from slurm_bench.scorers import prompt
-    from slurm_bench.scorers.rubric import load_rubrics
+    from slurm_bench.scorers.judge import prompt
+    from slurm_bench.scorers.judge.rubric import load_rubrics
 
     _, processor = random_judge("full", device="meta")
     rubrics = load_rubrics()

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from slurm_bench.checkpoints.folder import check_pipeline_folder, check_transformers_folder
 from slurm_bench.errors import UserError
-from slurm_bench.models import check_pipeline_folder, check_transformers_folder
 
 TENSOR = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
 

@@ -8,8 +8,8 @@ from PIL import Image
 
 from slurm_bench.errors import SampleError, UserError
 from slurm_bench.scorers.base import Scored
-from slurm_bench.scorers.chat_api import ApiError
-from slurm_bench.scorers.openai_api import OpenAIScorer, bounded
+from slurm_bench.scorers.server.chat import ApiError
+from slurm_bench.scorers.server.scorer import OpenAIScorer, bounded
 
 
 @pytest.fixture(autouse=True)

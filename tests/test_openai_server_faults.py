@@ -6,7 +6,7 @@ import pytest
 from chat_server import KEY, Reply, judge, key_set, request, says, scorer, serve
 
 from slurm_bench.errors import SampleError
-from slurm_bench.scorers.chat_api import ApiError, ApiRefused, Pace, retry_after
+from slurm_bench.scorers.server.chat import ApiError, ApiRefused, Pace, retry_after
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from slurm_bench.editors.base import EditRequest
-from slurm_bench.editors.pillow import PillowEditor
+from slurm_bench.editors.pillow.editor import PillowEditor
 from slurm_bench.errors import SampleError, UserError
 
 

@@ -12,10 +12,10 @@ import huggingface_hub
 import pytest
 from tiny_models import save_tiny_qwen_edit
 
+from slurm_bench.checkpoints.folder import check_transformers_folder, count_parameters
 from slurm_bench.editors.qwen import QwenImageEditor
 from slurm_bench.editors.qwen.flops import floor_seconds, forward_work
 from slurm_bench.errors import UserError
-from slurm_bench.models import check_transformers_folder, count_parameters
 
 PARAMS = {"dtype": "bfloat16", "profile": "exact"}
 

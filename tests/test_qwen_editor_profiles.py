@@ -19,7 +19,7 @@ from slurm_bench.editors.qwen.session import Session
 from slurm_bench.editors.qwen.transformer import ExactTransformer
 from slurm_bench.errors import UserError
 from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear
-from slurm_bench.models import Gpu
+from slurm_bench.machine import Gpu
 
 torch.set_num_threads(2)
 HOPPER = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0)

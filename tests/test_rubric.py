@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 from slurm_bench.errors import SampleError, UserError
-from slurm_bench.scorers import prompt, rubric
 from slurm_bench.scorers.base import ScoreRequest
+from slurm_bench.scorers.judge import prompt, rubric
 
 RED, BLUE = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
 

@@ -15,9 +15,9 @@ import pytest
 from cluster import SlurmCluster
 from helpers import REPO, assert_whole, attempts, images, launch, make_config, rows, run_dir, summary
 
+from slurm_bench.run.journal import read_journals
 from slurm_bench.run.plan import read_plan
 from slurm_bench.run.records import manifests, read_records
-from slurm_bench.stages.journal import read_journals
 
 
 class Bed:

@@ -24,12 +24,12 @@ from slurm_bench.editors.base import EditRequest
 from slurm_bench.errors import SampleError
 from slurm_bench.run.attempts import claim
 from slurm_bench.run.create import make_run_dir, settle_config, settle_plan
+from slurm_bench.run.journal import read_journals
 from slurm_bench.run.plan import read_plan
 from slurm_bench.run.records import read_records, read_state
 from slurm_bench.stages.behind import StorageFailed, WriteBehind
 from slurm_bench.stages.engine import Tally
 from slurm_bench.stages.faults import is_out_of_memory, is_poisoned
-from slurm_bench.stages.journal import read_journals
 from slurm_bench.stages.stop import Stopped, StopSignals
 from slurm_bench.stages.task import run_task
 from slurm_bench.stages.work import checked_scores, encode_png

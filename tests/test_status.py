@@ -9,12 +9,12 @@ from helpers import run_dir
 from tasks import prepare, work
 
 from slurm_bench.config import load_config
-from slurm_bench.report.status import render_status, status_of
 from slurm_bench.run.attempts import claim, close
 from slurm_bench.run.plan import read_plan
 from slurm_bench.run.records import manifests
 from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.task import run_task
+from slurm_bench.watch.status import render_status, status_of
 
 TWO = {
     "judge": {"class_path": "tests.plugins.Judge", "params": {"answers": {"s-2": "no idea"}}},

@@ -22,12 +22,12 @@ from slurm_bench.data.item import Item
 from slurm_bench.editors.base import Edited, EditRequest
 from slurm_bench.run.attempts import claim
 from slurm_bench.run.create import make_run_dir, settle_config, settle_plan
+from slurm_bench.run.journal import read_journals
 from slurm_bench.run.records import read_records
 from slurm_bench.run.slices import seed_of
 from slurm_bench.scorers.base import Scored, ScoreRequest
 from slurm_bench.stages.behind import StorageFailed
 from slurm_bench.stages.engine import Tally
-from slurm_bench.stages.journal import read_journals
 from slurm_bench.stages.loading import load_slot
 from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.task import run_task

@@ -25,7 +25,7 @@ def checkpoint(moe: bool = False) -> Path:
     import torch
     from transformers import GenerationConfig
 
-    from slurm_bench.scorers.random_judge import random_judge
+    from slurm_bench.scorers.qwen3vl.random_weights import random_judge
 
     folder = Path(mkdtemp(prefix="tiny-judge-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -64,7 +64,7 @@ def request(number: int = 0, **changes) -> ScoreRequest:
 
 def scorer(moe: bool = False, **params):
     """The judge of that checkpoint, loaded."""
-    from slurm_bench.scorers.qwen3vl import Qwen3VLScorer
+    from slurm_bench.scorers.qwen3vl.scorer import Qwen3VLScorer
 
     params = {"dtype": "float32", "min_mass": 0.0, "device": "cpu"} | params
     made = Qwen3VLScorer(str(checkpoint(moe)), **params)
@@ -77,8 +77,8 @@ def inputs_by_hand(request, question):
     """The prompt's tensors for one sample, by the processor's own chat template and defaults."""
     from transformers import AutoProcessor
 
-    from slurm_bench.scorers import prompt
-    from slurm_bench.scorers.rubric import load_rubrics
+    from slurm_bench.scorers.judge import prompt
+    from slurm_bench.scorers.judge.rubric import load_rubrics
 
     processor = AutoProcessor.from_pretrained(checkpoint())
     built = prompt.build(request, load_rubrics(), question)

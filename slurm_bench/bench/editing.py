@@ -20,8 +20,9 @@ from slurm_bench.editors.qwen.flops import floor_seconds, forward_work
 from slurm_bench.editors.qwen.images import MEGAPIXEL, Size, canvas
 from slurm_bench.editors.qwen.profiles import LIGHTNING_SCHEDULER, profile_named
 from slurm_bench.editors.qwen.random_weights import random_pipeline
-from slurm_bench.editors.qwen.session import Session, free_memory
+from slurm_bench.editors.qwen.session import Session
 from slurm_bench.editors.qwen.settings import Settings, settings
+from slurm_bench.machine import free_memory
 from slurm_bench.stages.work import encode_png
 
 Say = Callable[[str], None]

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import gc
 import platform
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from slurm_bench.kernels.attention import kernel_at_hand
+from slurm_bench.machine import GIB, free_memory, package_versions
 
-PACKAGES = ("torch", "diffusers", "transformers", "triton", "cache-dit", "fa3-fwd")
 SUSTAINED_SECONDS = 3.0
 
 
@@ -24,14 +22,9 @@ def describe_machine(device: str) -> dict[str, Any]:
     facts: dict[str, Any] = {"device": platform.processor() or platform.machine(), "memory_gib": None}
     if device == "cuda":
         properties = torch.cuda.get_device_properties(0)
-        facts = {"device": properties.name, "memory_gib": round(properties.total_memory / 2**30, 1)}
+        facts = {"device": properties.name, "memory_gib": round(properties.total_memory / GIB, 1)}
         facts["attention"] = kernel_at_hand(torch.device(device), torch.bfloat16)
-    for package in PACKAGES:
-        try:
-            facts[package] = version(package)
-        except PackageNotFoundError:
-            facts[package] = None
-    return facts
+    return {**facts, **package_versions()}
 
 
 @dataclass(frozen=True)
@@ -75,14 +68,14 @@ def _fp8_product(a: Tensor, b: Tensor) -> Callable[[], Tensor]:
 
 
 def reset_peak() -> None:
-    gc.collect()
+    free_memory()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
 
 
 def peak_gib() -> float | None:
     """The most that tensors took on the GPU since `reset_peak`."""
-    return round(torch.cuda.max_memory_allocated() / 2**30, 1) if torch.cuda.is_available() else None
+    return round(torch.cuda.max_memory_allocated() / GIB, 1) if torch.cuda.is_available() else None
 
 
 def seconds_of(work: Callable[[], Any], device: str, repeat: int = 20) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 from slurm_bench.bench.table import forecast
 from slurm_bench.editors.qwen.profiles import PROFILES, Profile, check_capability, check_extras, profile_named
 from slurm_bench.errors import UserError
-from slurm_bench.models import GIB, Gpu, check_gpu_memory
+from slurm_bench.machine import GIB, Gpu, check_gpu_memory
 
 NEEDED = 64 * GIB  # the pipeline at full size in bf16, and room to work
 SIDES = {"full": 8192, "tiny": 256}

@@ -14,12 +14,12 @@ from slurm_bench.bench.kernels import kernel_groups
 from slurm_bench.bench.machine import peak_gib, reset_peak, seconds_of
 from slurm_bench.bench.pictures import INSTRUCTION, picture
 from slurm_bench.config import Config
-from slurm_bench.editors.qwen.session import free_memory
+from slurm_bench.machine import free_memory
 from slurm_bench.run.durable import LineWriter, write_atomic
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample
-from slurm_bench.scorers.qwen3vl import MICRO_BATCH, Qwen3VLScorer
-from slurm_bench.scorers.random_judge import random_judge
+from slurm_bench.scorers.qwen3vl.random_weights import random_judge
+from slurm_bench.scorers.qwen3vl.scorer import MICRO_BATCH, Qwen3VLScorer
 from slurm_bench.stages.engine import Engine
 from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.work import ScoreWork, encode_png

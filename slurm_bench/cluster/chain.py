@@ -16,10 +16,10 @@ from slurm_bench.errors import UserError
 from slurm_bench.logs import log
 from slurm_bench.report.write import write_report
 from slurm_bench.run.attempts import Attempt, claim, close, next_number, read_attempts
+from slurm_bench.run.journal import FAILED, REFUSED, read_journals
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import read_plan
 from slurm_bench.run.records import State, read_state
-from slurm_bench.stages.journal import FAILED, REFUSED, read_journals
 
 COMPLETE, INCOMPLETE = 0, 3
 

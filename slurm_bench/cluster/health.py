@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from slurm_bench.stages.journal import DONE, STOPPED, TaskEnd
+from slurm_bench.run.journal import DONE, STOPPED, TaskEnd
 
 # So many tasks have to die on a node before it is held against the node.
 REPEATEDLY = 2

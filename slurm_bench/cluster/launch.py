@@ -16,12 +16,12 @@ from slurm_bench.cluster.queue import has_slurm
 from slurm_bench.cluster.slurm import Slurm, scores_itself
 from slurm_bench.config import Config, load_config
 from slurm_bench.errors import UserError
-from slurm_bench.report.progress import Bars
 from slurm_bench.report.write import print_summary
 from slurm_bench.run.attempts import Attempt, close, read_attempt, read_attempts
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample, read_plan
 from slurm_bench.run.slices import describe_slices
+from slurm_bench.watch.progress import Bars
 
 # Seconds between two looks at the queue while `--wait` waits.
 QUEUE_POLL = 3.0

@@ -11,9 +11,9 @@ from contextlib import suppress
 
 from slurm_bench.cluster.slurm import PACKAGE_ROOT
 from slurm_bench.config import Config
+from slurm_bench.machine import visible_gpus
 from slurm_bench.run.attempts import Attempt
 from slurm_bench.run.layout import RunDir
-from slurm_bench.run.provenance import gpus
 
 POLL = 0.2
 # Seconds that a task gets to finish what it has in hand when the launcher is told to stop.
@@ -27,7 +27,7 @@ class Local:
 
     def __init__(self, poll: Callable[[], None] = lambda: None) -> None:
         self.poll = poll
-        self._gpus = visible_gpus()
+        self._gpus = gpu_slots()
 
     def slices(self, stage: str, config: Config) -> int:
         asked = config.gpus if stage == "edit" else config.score_gpus
@@ -66,12 +66,12 @@ class Local:
             )
 
 
-def visible_gpus() -> list[str]:
+def gpu_slots() -> list[str]:
     """What CUDA_VISIBLE_DEVICES may be set to, one entry a GPU of this machine."""
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if listed is not None:
-        return [name for name in listed.split(",") if name.strip()] if gpus() else []
-    return [gpu["uuid"] for gpu in gpus()]
+    if listed is None:
+        return [gpu.uuid for gpu in visible_gpus()]
+    return [name for name in listed.split(",") if name.strip()] if visible_gpus() else []
 
 
 def _stop(tasks: list[subprocess.Popen[bytes]]) -> None:

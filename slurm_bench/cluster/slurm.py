@@ -12,8 +12,8 @@ from slurm_bench.cluster.sbatch import sbatch_parameters
 from slurm_bench.config import Config
 from slurm_bench.errors import UserError
 from slurm_bench.run.attempts import Attempt, note_jobs
+from slurm_bench.run.journal import read_journals
 from slurm_bench.run.layout import RunDir
-from slurm_bench.stages.journal import read_journals
 
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 

@@ -15,10 +15,10 @@ from slurm_bench.errors import UserError
 from slurm_bench.plugins import import_name
 
 READERS = {
-    "five_category": "slurm_bench.data.five_category.read_five_category",
-    "jsonl": "slurm_bench.data.table.read_jsonl",
-    "csv": "slurm_bench.data.table.read_csv",
-    "demo": "slurm_bench.data.demo.read_demo",
+    "five_category": "slurm_bench.data.readers.five_category.read_five_category",
+    "jsonl": "slurm_bench.data.readers.table.read_jsonl",
+    "csv": "slurm_bench.data.readers.table.read_csv",
+    "demo": "slurm_bench.data.demo.samples.read_demo",
 }
 
 

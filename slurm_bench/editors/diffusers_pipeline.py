@@ -8,14 +8,15 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from slurm_bench.checkpoints.folder import ModelFolder, check_pipeline_folder, locate
 from slurm_bench.editors.base import Edited, EditRequest
 from slurm_bench.editors.qwen.images import to_rgb
 from slurm_bench.errors import SampleError, UserError
-from slurm_bench.models import ModelFolder, check_gpu_memory, check_pipeline_folder, locate, visible_gpu
+from slurm_bench.machine import GIB, check_gpu_memory, visible_gpu
 
 KEY = "editor.params"
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
-WORKSPACE = 4 * 2**30
+WORKSPACE = 4 * GIB
 
 
 class DiffusersEditor:

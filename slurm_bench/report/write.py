@@ -10,9 +10,9 @@ from slurm_bench.report.markdown import interval, number, render
 from slurm_bench.report.summary import summarize
 from slurm_bench.report.table import score_table
 from slurm_bench.run.durable import write_atomic
+from slurm_bench.run.journal import read_journals
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.records import State
-from slurm_bench.stages.journal import read_journals
 
 
 def write_report(run: RunDir, config: Config, state: State) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
 import platform
 import socket
 import subprocess
@@ -12,22 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-PACKAGES = [
-    "slurm_bench",
-    "submitit",
-    "torch",
-    "torchvision",
-    "diffusers",
-    "transformers",
-    "accelerate",
-    "peft",
-    "pillow",
-    "omegaconf",
-    "pandas",
-    "numpy",
-    "httpx",
-    "cache-dit",
-]
+from slurm_bench.machine import package_versions, visible_gpus
 
 
 def provenance(config_hash: str, models: dict[str, Any]) -> dict[str, Any]:
@@ -41,18 +24,8 @@ def provenance(config_hash: str, models: dict[str, Any]) -> dict[str, Any]:
         "models": models,
         "host": socket.gethostname(),
         "platform": platform.platform(),
-        "gpus": gpus(),
+        "gpus": [gpu.facts() for gpu in visible_gpus()],
     }
-
-
-def package_versions() -> dict[str, str]:
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
@@ -62,18 +35,6 @@ def git_state(folder: Path) -> dict[str, Any] | None:
         return None
     changes = _output(["git", "-C", str(folder), "status", "--porcelain"])
     return {"revision": revision, "dirty": bool(changes)}
-
-
-def gpus() -> list[dict[str, str]]:
-    """The GPUs that this process may see: name, memory, driver. Empty where there is none."""
-    query = ["nvidia-smi", "--query-gpu=uuid,name,memory.total,driver_version", "--format=csv,noheader"]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible == "":
-        return []
-    if visible:
-        query.append(f"--id={visible}")
-    rows = [line.split(", ") for line in (_output(query) or "").splitlines()]
-    return [dict(zip(("uuid", "name", "memory", "driver"), row, strict=True)) for row in rows if len(row) == 4]
 
 
 def _output(command: list[str]) -> str | None:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from slurm_bench.logs import log
+from slurm_bench.machine import free_memory
 from slurm_bench.run.durable import LineWriter
 from slurm_bench.run.plan import Sample
 from slurm_bench.stages.behind import WriteBehind
-from slurm_bench.stages.faults import describe, free_memory, is_out_of_memory, is_poisoned, let_go
+from slurm_bench.stages.faults import describe, is_out_of_memory, is_poisoned, let_go
 from slurm_bench.stages.stop import Stopped, StopSignals
 
 # A failed sample gets one more try at the task's end: what failed it may have passed.

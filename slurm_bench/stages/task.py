@@ -13,11 +13,11 @@ from slurm_bench.errors import UserError
 from slurm_bench.logs import log, log_to_file
 from slurm_bench.plugins import make_editor, make_scorer
 from slurm_bench.run.attempts import Attempt, read_attempt
+from slurm_bench.run.journal import DONE, FAILED, REFUSED, STOPPED, Journal
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample, read_plan
 from slurm_bench.run.records import manifests, open_manifest, read_manifest, read_state
 from slurm_bench.stages.engine import Engine, Tally, Work
-from slurm_bench.stages.journal import DONE, FAILED, REFUSED, STOPPED, Journal
 from slurm_bench.stages.loading import load_slot
 from slurm_bench.stages.stop import Stopped, StopSignals
 from slurm_bench.stages.work import EditWork, ScoreWork

@@ -6,13 +6,14 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from slurm_bench.checkpoints.folder import ModelFolder, check_pipeline_folder, locate
 from slurm_bench.editors.base import Edited, EditRequest
 from slurm_bench.editors.qwen.images import MEGAPIXEL
 from slurm_bench.editors.qwen.loading import Source, check_lora
 from slurm_bench.editors.qwen.profiles import check_capability, check_extras, profile_named
 from slurm_bench.editors.qwen.settings import settings
 from slurm_bench.errors import SampleError, UserError
-from slurm_bench.models import ModelFolder, check_gpu_memory, check_pipeline_folder, locate, visible_gpu
+from slurm_bench.machine import check_gpu_memory, free_memory, visible_gpu
 
 PIPELINES = {
     "QwenImageEditPipeline": False,
@@ -191,7 +192,5 @@ class QwenImageEditor:
         }
 
     def close(self) -> None:
-        from slurm_bench.editors.qwen.session import free_memory
-
         self._session = None
         free_memory()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slurm_bench.checkpoints.folder import read_safetensors_header
 from slurm_bench.errors import UserError
-from slurm_bench.models import read_safetensors_header
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from slurm_bench.errors import UserError
-from slurm_bench.models import Gpu
+from slurm_bench.machine import Gpu
 
 
 @dataclass(frozen=True)

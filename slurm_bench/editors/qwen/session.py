@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from slurm_bench.editors.qwen.settings import Sampling, Settings
 from slurm_bench.editors.qwen.stock import Outcome, StockRunner
 from slurm_bench.editors.qwen.token_types import pass_token_types
 from slurm_bench.errors import SampleError
+from slurm_bench.machine import free_memory
 
 
 @dataclass(frozen=True)
@@ -158,11 +158,3 @@ class Session:
             assert self.source is not None
             self.pipeline.transformer = loading.load_transformer(self.source)
             self._start()
-
-
-def free_memory() -> None:
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

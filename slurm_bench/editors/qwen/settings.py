@@ -16,9 +16,9 @@ from slurm_bench.editors.qwen.profiles import (
     scheduler_overrides,
 )
 from slurm_bench.errors import UserError
-from slurm_bench.models import GIB
+from slurm_bench.machine import DTYPE_BYTES, GIB
 
-BYTES = {"bfloat16": 2, "float32": 4}
+DTYPES = ("bfloat16", "float32")
 WORKSPACE = 6 * GIB  # activations at a megapixel, the CUDA context, the allocator's slack
 
 
@@ -61,7 +61,7 @@ class Settings:
 
     def memory_needed(self, parameters: dict[str, int]) -> int:
         """Bytes of GPU memory at the peak, given the parameters of the pipeline's components."""
-        size = {name: count * BYTES[self.dtype] for name, count in parameters.items()}
+        size = {name: count * DTYPE_BYTES[self.dtype] for name, count in parameters.items()}
         transformer, text = size.pop("transformer", 0), size.pop("text_encoder", 0)
         together = max(transformer, text) if self.text_first else transformer + text
         return sum(size.values()) + together + WORKSPACE
@@ -82,7 +82,7 @@ def settings(
     keep_bf16: Sequence[str],
 ) -> Settings:
     """Raises UserError that names the parameter."""
-    _require(dtype in BYTES, "dtype", f"'{dtype}' is none of {', '.join(BYTES)}")
+    _require(dtype in DTYPES, "dtype", f"'{dtype}' is none of {', '.join(DTYPES)}")
     _require(num_inference_steps >= 1, "num_inference_steps", f"{num_inference_steps} is less than 1")
     _require(max_pixels >= 64 * 64, "max_pixels", f"{max_pixels} is less than {64 * 64}")
     _require(true_cfg_scale >= 1, "true_cfg_scale", f"{true_cfg_scale} is less than 1; 1 is no guidance")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slurm_bench.data.demo_canvas import HEIGHT, INK, SKIN, WHITE, WIDTH, Canvas, Colour, shade
+from slurm_bench.data.demo.canvas import HEIGHT, INK, SKIN, WHITE, WIDTH, Canvas, Colour, shade
 
 BARK: Colour = (96, 72, 56)
 

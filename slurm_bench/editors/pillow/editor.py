@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image
 
-from slurm_bench.editors import pillow_effects as effects
 from slurm_bench.editors.base import EditRequest
+from slurm_bench.editors.pillow import effects as effects
 from slurm_bench.errors import SampleError, UserError
 
 VOCABULARY = (

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slurm_bench.machine import visible_gpus
 from slurm_bench.run.durable import LineWriter, read_lines
 from slurm_bench.run.layout import RunDir
-from slurm_bench.run.provenance import gpus
 
 # How a task may end. One without an end was killed, or is still at work.
 DONE, STOPPED, REFUSED, FAILED = "done", "stopped", "refused", "failed"
@@ -30,8 +30,8 @@ class Journal:
             self._lines.write({"event": event, "time": time.time(), **facts})
 
     def start(self) -> None:
-        job = os.environ.get("SLURM_JOB_ID")
-        self.note("start", host=socket.gethostname(), node=node_name(), pid=os.getpid(), job=job, gpus=gpus())
+        job, gpus = os.environ.get("SLURM_JOB_ID"), [gpu.facts() for gpu in visible_gpus()]
+        self.note("start", host=socket.gethostname(), node=node_name(), pid=os.getpid(), job=job, gpus=gpus)
 
 
 @dataclass(frozen=True)

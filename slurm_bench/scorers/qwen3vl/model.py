@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from slurm_bench.errors import UserError
-from slurm_bench.scorers.prompt import DIGITS, Prompt
+from slurm_bench.scorers.judge.prompt import DIGITS, Prompt
 
 # The model's own processor refuses longer strips.
 MAX_ASPECT_RATIO = 200
@@ -86,7 +86,7 @@ class Judge:
         self.padding: dict[str, Any] = {"padding_side": "left"}
         self.prefill: Any = None
         if prefill_only:
-            from slurm_bench.scorers.lean import Prefill
+            from slurm_bench.scorers.qwen3vl.prefill import Prefill
 
             self.prefill = Prefill(model)
             self.padding = {"padding_side": "right", "pad_to_multiple_of": LENGTH_STEP}
@@ -124,7 +124,7 @@ class Judge:
         """One prefill: no cache is kept, and only a prompt's last token meets the vocabulary."""
         import torch
 
-        from slurm_bench.scorers.lean import Batch
+        from slurm_bench.scorers.qwen3vl.prefill import Batch
 
         self._await(inputs)
         with torch.inference_mode():
@@ -153,7 +153,7 @@ class Judge:
 
     def _plan(self, batch: Any, lengths: Sequence[int]) -> int:
         """What the model would work out with the GPU waiting: positions, and how many tokens all rows share."""
-        from slurm_bench.scorers.lean import shared_length
+        from slurm_bench.scorers.qwen3vl.prefill import shared_length
 
         parts = {
             name: batch[name].cpu() for name in ("input_ids", "mm_token_type_ids", "image_grid_thw", "attention_mask")

@@ -17,9 +17,9 @@ from typing import Any, BinaryIO
 
 from slurm_bench.data.categories import ALIASES, CATEGORIES, canonical
 from slurm_bench.data.checks import identifier
-from slurm_bench.data.fields import data_file, image_folder, mapped_names, refuse_absent, value_of
 from slurm_bench.data.images import MAX_BYTES
 from slurm_bench.data.item import Item
+from slurm_bench.data.readers.fields import data_file, image_folder, mapped_names, refuse_absent, value_of
 from slurm_bench.data.text import as_text, listed, shown
 from slurm_bench.errors import UserError
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from slurm_bench.data.checks import identifier
-from slurm_bench.data.fields import data_file, image_folder, mapped_names, refuse_absent, value_of
 from slurm_bench.data.item import Item
+from slurm_bench.data.readers.fields import data_file, image_folder, mapped_names, refuse_absent, value_of
 from slurm_bench.data.text import as_text, listed
 from slurm_bench.errors import UserError
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from slurm_bench.data.demo_canvas import (
+from slurm_bench.data.demo.canvas import (
     BLUE,
     INK,
     ORANGE,
@@ -20,7 +20,7 @@ from slurm_bench.data.demo_canvas import (
     Colour,
     shade,
 )
-from slurm_bench.data.demo_figures import draw_car, draw_person, draw_table, draw_tree, draw_weather, draw_window
+from slurm_bench.data.demo.figures import draw_car, draw_person, draw_table, draw_tree, draw_weather, draw_window
 
 _WARM: Colour = (255, 214, 130)
 _LEAVES: Colour = (72, 140, 66)

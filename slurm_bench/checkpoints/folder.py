@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ from typing import Any
 from slurm_bench.errors import UserError
 from slurm_bench.logs import log
 
-GIB = 2**30
 LFS_POINTER = b"version https://git-lfs"
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 LIBRARIES = {"diffusers", "transformers"}
@@ -188,33 +185,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a JSON object")
     return content
-
-
-@dataclass(frozen=True)
-class Gpu:
-    name: str
-    memory: int  # bytes
-    capability: tuple[int, int]
-
-
-def visible_gpu() -> Gpu | None:
-    """The first GPU of this machine, as nvidia-smi tells it: no CUDA context, no torch. None without one."""
-    if not shutil.which("nvidia-smi"):
-        return None
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
-        name, mebibytes, capability = (part.strip() for part in answer.splitlines()[0].rsplit(",", 2))
-        major, minor = capability.split(".")
-        return Gpu(name, int(mebibytes) * 2**20, (int(major), int(minor)))
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return None
-
-
-def check_gpu_memory(needed: int, gpu: Gpu | None, what: str, mend: str) -> None:
-    """Raises UserError if a GPU can be seen here and is too small: `needed` bytes for `what`."""
-    if gpu is not None and gpu.memory < needed:
-        raise UserError(
-            f"{what} needs about {needed / GIB:.0f} GiB of GPU memory, {gpu.name} has "
-            f"{gpu.memory / GIB:.0f} GiB; {mend}"
-        )

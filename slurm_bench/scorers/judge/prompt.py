@@ -10,7 +10,7 @@ from PIL import Image
 
 from slurm_bench.errors import SampleError
 from slurm_bench.scorers.base import ScoreRequest
-from slurm_bench.scorers.rubric import Rubrics
+from slurm_bench.scorers.judge.rubric import Rubrics
 
 # Digits are one token each for the judges at hand and 10 is two, so an expectation is read over 0 to 9.
 DIGITS = tuple("0123456789")

@@ -12,8 +12,8 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from slurm_bench.data import demo_scenes as scenes
-from slurm_bench.data.demo_canvas import BLUE, GREEN, ORANGE, PURPLE, RED, WHITE, YELLOW, png
+from slurm_bench.data.demo import scenes
+from slurm_bench.data.demo.canvas import BLUE, GREEN, ORANGE, PURPLE, RED, WHITE, YELLOW, png
 from slurm_bench.data.item import Item
 
 Draw = Callable[[], Image.Image]

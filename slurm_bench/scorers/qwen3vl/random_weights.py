@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from slurm_bench.scorers.rubric import BUNDLED
+from slurm_bench.scorers.judge.rubric import BUNDLED
 
 _SPECIAL = [
     "<|endoftext|>",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slurm_bench.scorers.base import Scored
-from slurm_bench.scorers.prompt import SCORE_RANGE
+from slurm_bench.scorers.judge.prompt import SCORE_RANGE
 
 _FLAT_OBJECT = re.compile(r"\{[^{}]*\}")
 _AFTER = re.compile(r"\s*(```\s*)?")

@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from slurm_bench.checkpoints.folder import ModelFolder, check_transformers_folder, locate
 from slurm_bench.errors import SampleError, UserError
-from slurm_bench.models import ModelFolder, check_gpu_memory, check_transformers_folder, locate, visible_gpu
-from slurm_bench.scorers import parse, prompt
-from slurm_bench.scorers.ahead import MicroBatches
+from slurm_bench.machine import DTYPE_BYTES, GIB, check_gpu_memory, visible_gpu
 from slurm_bench.scorers.base import Scored, ScoreRequest
-from slurm_bench.scorers.judge import MAX_ASPECT_RATIO, Inputs, Judge, load_model, load_processor
-from slurm_bench.scorers.options import as_names, number, one_of
-from slurm_bench.scorers.rubric import Rubrics, load_rubrics
+from slurm_bench.scorers.judge import parse, prompt
+from slurm_bench.scorers.judge.options import as_names, number, one_of
+from slurm_bench.scorers.judge.rubric import Rubrics, load_rubrics
+from slurm_bench.scorers.qwen3vl.ahead import MicroBatches
+from slurm_bench.scorers.qwen3vl.model import MAX_ASPECT_RATIO, Inputs, Judge, load_model, load_processor
 
 CLASSES = ("Qwen3VLForConditionalGeneration", "Qwen3VLMoeForConditionalGeneration")
 PROCESSOR_FILES = (
@@ -21,11 +22,10 @@ PROCESSOR_FILES = (
     ("preprocessor_config.json", "processor_config.json"),
 )
 MICRO_BATCH = {"expected": 8, "generate": 16}
-DTYPES = {"bfloat16": 2, "float16": 2, "float32": 4}
 _KEY = "params.model_name"
 
 # Beside the weights: activations of a few samples of two images of 1 MP, and the CUDA context.
-_WORKING_MEMORY = 6 * 2**30
+_WORKING_MEMORY = 6 * GIB
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Qwen3VLScorer:
     device: str | None = None
 
     def __post_init__(self) -> None:
-        one_of(self, "dtype", tuple(DTYPES))
+        one_of(self, "dtype", tuple(DTYPE_BYTES))
         one_of(self, "mode", parse.MODES)
         number(self, "max_pixels", 32 * 32, 1 << 26)
         number(self, "min_mass", 0.0, 1.0)
@@ -108,7 +108,7 @@ class Qwen3VLScorer:
                 raise UserError(f"'{_KEY}': {folder} has no {' or '.join(files)}: the download is incomplete")
         self._found = model
         if self.device != "cpu":
-            needed = sum(model.parameters.values()) * DTYPES[self.dtype] + _WORKING_MEMORY
+            needed = sum(model.parameters.values()) * DTYPE_BYTES[self.dtype] + _WORKING_MEMORY
             check_gpu_memory(needed, visible_gpu(), self.model_name, "take a smaller judge")
 
     def load(self) -> None:

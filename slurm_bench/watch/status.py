@@ -9,10 +9,10 @@ from typing import Any
 
 from slurm_bench.config import Config
 from slurm_bench.run.attempts import Attempt, read_attempts
+from slurm_bench.run.journal import read_journals
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import State, manifests, read_manifest, read_state
-from slurm_bench.stages.journal import read_journals
 
 
 def status_of(run: RunDir, config: Config, samples: list[Sample]) -> dict[str, Any]:

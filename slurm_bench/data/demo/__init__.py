@@ -1,0 +1,1 @@
+"""The drawn samples that need no download."""

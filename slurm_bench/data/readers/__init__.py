@@ -1,0 +1,1 @@
+"""Where samples come from, one reader a file."""

@@ -1,0 +1,5 @@
+"""A judge behind an OpenAI-compatible server."""
+
+from slurm_bench.scorers.server.scorer import OpenAIScorer
+
+__all__ = ["OpenAIScorer"]
