@@ -38,4 +38,5 @@ fi
 
 "$python" -m ruff check .
 "$python" -m ruff format --check -q .
+"$python" -m mypy slurm_bench launch.py
 "$python" -m pytest "$@"

@@ -108,6 +108,7 @@ class ExactTransformer(nn.Module):
         else:
             streams = Stream(text[0]), Stream(image[0], prompt.noise_tokens)
             for block in self.transformer_blocks:
+                assert isinstance(block, ExactBlock)
                 streams = block.work(*streams, modulation, step, prompt)
             image = streams[1].sum()[None]
         image = self.source.norm_out(image[:, : prompt.noise_tokens], modulation.temb[step : step + 1])

@@ -97,7 +97,7 @@ class Prefill:
             x, y = self._layer(layer, x, y, cos, sin, batch, last=index == len(text.layers) - 1)
             if index < len(deepstack_visual_embeds):
                 y[seen] += deepstack_visual_embeds[index]
-        _, hidden = rms_norm(x, text.norm.weight, text.norm.variance_epsilon, y)
+        hidden = rms_norm(x, text.norm.weight, text.norm.variance_epsilon, y)[1]
         return BaseModelOutputWithPast(last_hidden_state=hidden)
 
     def _layer(
@@ -128,7 +128,7 @@ def _attend(project: Any, query: Tensor, key: Tensor, value: Tensor, batch: Batc
     shared = batch.shared
     out = query.new_empty((len(query), project.out_features))
     if shared:
-        attended = attention(*(part[None, :shared] for part in (query, key, value)), scale, causal=True)
+        attended = attention(query[None, :shared], key[None, :shared], value[None, :shared], scale, causal=True)
         linear(project, attended[0].flatten(1), out[:shared])
     attended = attention(batch.rest(query), batch.unpack(key), batch.unpack(value), scale, causal=True)
     linear(project, attended.flatten(0, 1).flatten(1), out[shared:])
@@ -160,14 +160,14 @@ def _vision_block(block: Any, images: _Images, tanh_gelu: bool) -> Any:
     def forward(
         hidden_states: Tensor, cu_seqlens: Tensor, position_embeddings: tuple[Tensor, Tensor], **_: Any
     ) -> Tensor:
-        _, h = layer_norm(hidden_states, norm1.weight, norm1.bias, norm1.eps)
+        h = layer_norm(hidden_states, norm1.weight, norm1.bias, norm1.eps)[1]
         packed = attn.qkv(h).unflatten(-1, (3, attn.num_heads, -1))
         cos, sin = (table[:, : packed.shape[-1] // 2] for table in position_embeddings)
         rotate_(packed[:, :2].flatten(1, 2), cos, sin, interleaved=False)
-        attended = [
-            attention(*packed[start:stop].unflatten(0, (count, -1)).unbind(2), attn.scaling).flatten(0, 1).flatten(1)
-            for start, stop, count in images.runs(cu_seqlens)
-        ]
+        attended = []
+        for start, stop, count in images.runs(cu_seqlens):
+            query, key, value = packed[start:stop].unflatten(0, (count, -1)).unbind(2)
+            attended.append(attention(query, key, value, attn.scaling).flatten(0, 1).flatten(1))
         y = attn.proj(attended[0] if len(attended) == 1 else torch.cat(attended))
         x, h = layer_norm(hidden_states, norm2.weight, norm2.bias, norm2.eps, y)
         return x + (feed_forward(mlp.linear_fc1, mlp.linear_fc2, h) if tanh_gelu else mlp(h))

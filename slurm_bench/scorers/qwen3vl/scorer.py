@@ -144,7 +144,7 @@ class Qwen3VLScorer:
     def score(self, batch: Sequence[ScoreRequest]) -> list[Scored | Exception]:
         questions, refused = self._questions(batch)
         answered = self._expected(questions) if self.mode == "expected" else self._generated(questions)
-        results = {**answered, **refused}
+        results: dict[int, Scored | Exception] = {**answered, **refused}
         return [results[place] for place in range(len(batch))]
 
     def expect(self, coming: Callable[[], Sequence[ScoreRequest]]) -> None:
