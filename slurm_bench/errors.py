@@ -1,4 +1,4 @@
-"""The two failures that a person meets as one line instead of a traceback."""
+"""The failures that a person meets as one line instead of a traceback."""
 
 from __future__ import annotations
 
@@ -9,3 +9,7 @@ class UserError(Exception):
 
 class SampleError(Exception):
     """This sample can't be edited or scored (a broken image, an empty instruction); no other is touched."""
+
+
+class LostGpu(Exception):
+    """This process was given a GPU and can't use it. No sample's fault: the process ends, others take its samples."""

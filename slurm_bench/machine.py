@@ -5,11 +5,14 @@ from __future__ import annotations
 import gc
 import importlib.metadata
 import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import Any
 
-from slurm_bench.errors import UserError
+from slurm_bench.errors import LostGpu, UserError
 
 GIB = 2**30
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
@@ -67,6 +70,60 @@ def visible_gpus() -> list[Gpu]:
 def visible_gpu() -> Gpu | None:
     """The first GPU that this process may use. None without one."""
     return next(iter(visible_gpus()), None)
+
+
+def check_device(asked: Any, key: str) -> None:
+    """Before anything starts, and without torch: is `asked` a device (null, cpu, cuda, cuda:N), and if a GPU, is
+    there one here or a cluster that may have one? Raises UserError that names `key`, as `editor.params.device`."""
+    _check_device_name(asked, key)
+    if asked not in (None, "cpu") and not visible_gpus() and not shutil.which("sbatch"):
+        raise UserError(f"'{key}': {asked}, but no GPU can be seen here, and no sbatch to ask a cluster for one")
+
+
+def choose_device(asked: str | None, key: str) -> str:
+    """The device to load a model on, as torch calls it: the one that was `asked` for, or without a wish a GPU if
+    there is one. For `load`; the login node calls `check_device`. Imports torch.
+
+    A process that was given a GPU never goes on without it: its work would take days on the CPU, and other
+    processes can do it. Raises LostGpu then, and UserError that names `key` (as `editor.params.device`) for a
+    device that nobody could have here.
+    """
+    import torch
+
+    _check_device_name(asked, key)
+    if asked == "cpu":
+        return "cpu"
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
+        if given := given_gpus():
+            raise LostGpu(f"this process's GPU can't be used: it was given {given}, but torch sees none")
+        if asked:
+            raise UserError(f"'{key}': {asked}, but torch sees no GPU; ask for one (--gpus), or take cpu")
+        return "cpu"
+    device = asked or "cuda"
+    if int(device.partition(":")[2] or 0) >= count:
+        raise UserError(f"'{key}': {asked}, but this process sees {count} GPU(s), counted from 0")
+    try:
+        torch.ones(1, device=device).item()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # seen but not usable: Error 802, a mode that lets one process in, a dead device
+        raise LostGpu(f"this process's GPU can't be used: {str(error).strip().splitlines()[0]}") from error
+    return device
+
+
+def _check_device_name(asked: Any, key: str) -> None:
+    if asked is not None and not (isinstance(asked, str) and re.fullmatch(r"cpu|cuda(:\d+)?", asked)):
+        raise UserError(f"'{key}': {asked!r} is no device; it is cuda, cuda:N or cpu (null: a GPU if there is one)")
+
+
+def given_gpus() -> str:
+    """What says that this process was given a GPU, by Slurm or by a slot of ours, as NAME=value. "" if nothing does."""
+    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS"):
+        value = os.environ.get(name, "").strip()
+        if value not in ("", "-1", "NoDevFiles"):  # how Slurm and users write "none"
+            return f"{name}={value}"
+    return ""
 
 
 def check_gpu_memory(needed: int, gpu: Gpu | None, what: str, mend: str) -> None:

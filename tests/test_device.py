@@ -1,0 +1,56 @@
+"""Which device a model is loaded on: never the CPU in a process that was given a GPU."""
+
+from __future__ import annotations
+
+import pytest
+
+from slurm_bench.errors import LostGpu, UserError
+from slurm_bench.machine import check_device, choose_device
+
+KEY = "editor.params.device"
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch):
+    for name in ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+@pytest.mark.parametrize("asked", ["cdua", "gpu", "cuda:", "cuda:x", 0, True, "CPU", "mps"])
+@pytest.mark.parametrize("decide", [check_device, choose_device])
+def test_what_is_no_device_is_refused(asked, decide):
+    with pytest.raises(UserError, match=r"editor\.params\.device.*is no device"):
+        decide(asked, KEY)
+
+
+def test_cuda_without_a_gpu_is_refused(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UserError, match=r"editor\.params\.device"):
+        check_device("cuda", KEY)
+    with pytest.raises(UserError, match=r"editor\.params\.device"):
+        choose_device("cuda", KEY)
+    check_device("cpu", KEY)
+    check_device(None, KEY)
+    assert choose_device(None, KEY) == choose_device("cpu", KEY) == "cpu"
+
+
+def test_a_login_node_without_gpus_may_ask_the_cluster_for_one(monkeypatch, tmp_path):
+    (tmp_path / "sbatch").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    check_device("cuda:1", KEY)
+
+
+@pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS"])
+@pytest.mark.parametrize("asked", [None, "cuda"])
+def test_no_fall_from_a_gpu_to_the_cpu(monkeypatch, name, asked):
+    monkeypatch.setenv(name, "99")  # no machine has so many
+    with pytest.raises(LostGpu, match=f"{name}=99"):
+        choose_device(asked, KEY)
+    assert choose_device("cpu", KEY) == "cpu", "who asks for the CPU gets it"
+
+
+@pytest.mark.parametrize("none", ["-1", "NoDevFiles", " "])
+def test_values_that_say_no_gpu(monkeypatch, none):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
+    assert choose_device(None, KEY) == "cpu"
