@@ -13,3 +13,7 @@ class SampleError(Exception):
 
 class LostGpu(Exception):
     """This process was given a GPU and can't use it. No sample's fault: the process ends, others take its samples."""
+
+
+class ServiceDown(Exception):
+    """A service that a plug-in depends on can't be reached: no sample's fault, and worth another task later."""

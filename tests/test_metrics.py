@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from slurm_bench.errors import SampleError, UserError
-from slurm_bench.scorers.base import ScoreRequest
+from slurm_bench.scorers.base import Score, ScoreRequest, declared_score, declared_scores
 from slurm_bench.scorers.metrics import ReferenceMetrics
 
 
@@ -113,3 +113,39 @@ def test_a_threshold_out_of_range_is_refused() -> None:
     for threshold in (-1, 255):
         with pytest.raises(UserError, match="threshold"):
             ReferenceMetrics(threshold)
+
+
+def test_each_score_has_its_own_range_and_direction() -> None:
+    declared = declared_scores(ReferenceMetrics())
+    assert declared is not None
+    image = picture(1)
+    assert set(declared) == set(score(image, image, image))
+    assert {name: one.worst for name, one in declared.items()} == {
+        "similarity": 0,
+        "psnr": 0,
+        "l1": 1,
+        "changed": None,
+    }
+    assert declared["similarity"].excludes(1.1)
+    assert not declared["psnr"].excludes(99)
+
+
+def test_a_scorer_of_one_s_own_may_say_less() -> None:
+    class Own:
+        pass
+
+    own = Own()
+    assert declared_scores(own) is None
+    assert declared_score(declared_scores(own), "any") is None
+    own.score_range = (1, 5)
+    assert declared_score(declared_scores(own), "any") == Score(1, 5)
+    own.scores = {"distance": Score(0, None, higher_is_better=False)}
+    assert declared_score(declared_scores(own), "any") is None
+    assert declared_scores(own)["distance"].worst is None
+    assert not declared_scores(own)["distance"].excludes(1e9)
+
+
+@pytest.mark.parametrize("said", [{"scores": {"q": (0, 10)}}, {"scores": ["q"]}, {"score_range": 10}])
+def test_a_declaration_of_another_shape_is_refused(said: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=next(iter(said))):
+        declared_scores(type("Own", (), said)())

@@ -27,6 +27,7 @@ from slurm_bench.run.create import make_run_dir, settle_config, settle_plan
 from slurm_bench.run.journal import read_journals
 from slurm_bench.run.plan import read_plan
 from slurm_bench.run.records import read_records, read_state
+from slurm_bench.scorers.base import Score
 from slurm_bench.stages.behind import StorageFailed, WriteBehind
 from slurm_bench.stages.engine import Tally
 from slurm_bench.stages.faults import is_out_of_memory, is_poisoned
@@ -240,7 +241,7 @@ def test_only_finite_numbers_are_scores_where_there_is_no_range(number: float) -
 @pytest.mark.parametrize("bad", [{}, [], {"q": None}, {"q": True}, {"q": "9"}, {"q": float("inf")}, {"q": 10.1}])
 def test_only_finite_numbers_in_range_are_scores(bad: Any) -> None:
     with pytest.raises(SampleError):
-        checked_scores(bad, (0, 10))
+        checked_scores(bad, {"q": Score(0, 10)})
 
 
 def test_the_log_and_the_records_survive_strange_ids(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The contract of a scorer: any class with `score`. Nothing need be inherited.
 
 class MyScorer:
-    score_range = (0, 10)                      # optional: a score outside is an error, as NaN always is
+    scores = {"quality": Score(0, 10)}         # optional: a score outside its range is an error, as NaN always is
     def __init__(self, threshold=0.5): ...     # `scorers.<name>.params`; light, as for editors
     def check(self): ...                       # optional, login node: raise UserError if it can't work
     def load(self): ...                        # optional
@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from PIL import Image
+
+from slurm_bench.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,26 @@ class ScoreRequest:
 
 
 @dataclass(frozen=True)
+class Score:
+    """The range of a score and its direction: None in `low` or `high` is no bound, None in `higher_is_better` says
+    that neither way is better."""
+
+    low: float | None
+    high: float | None
+    higher_is_better: bool | None = True
+
+    @property
+    def worst(self) -> float | None:
+        """What a failure counts as where failures are counted; None where the scale has no worst value."""
+        if self.higher_is_better is None:
+            return None
+        return self.low if self.higher_is_better else self.high
+
+    def excludes(self, value: float) -> bool:
+        return (self.low is not None and value < self.low) or (self.high is not None and value > self.high)
+
+
+@dataclass(frozen=True)
 class Scored:
     """Scores by name. `raw` is what the judge said; `parse` is "ok" or why no score could be read from it:
     then `scores` is empty, and the sample is a failure, not a number."""
@@ -52,3 +74,32 @@ class Scored:
 
 class Scorer(Protocol):
     def score(self, batch: Sequence[ScoreRequest]) -> Sequence[Mapping[str, float] | Scored | Exception]: ...
+
+
+# The name in `declared_scores` that stands for every score of a scorer whose names are unknown.
+ANY = "*"
+
+
+def declared_scores(scorer: Any) -> Mapping[str, Score] | None:
+    """The scores that a scorer says it gives, once it is made; None where it doesn't say.
+
+    `scores` names each. `score_range = (low, high)` names none, so its range stands under `ANY`.
+    """
+    declared = getattr(scorer, "scores", None)
+    if declared is not None:
+        if not isinstance(declared, Mapping) or not all(isinstance(score, Score) for score in declared.values()):
+            raise UserError(f"'scores' of {type(scorer).__name__} is {declared!r}, not {{name: Score(low, high)}}")
+        return declared
+    allowed = getattr(scorer, "score_range", None)
+    if allowed is None:
+        return None
+    try:
+        low, high = allowed
+    except (TypeError, ValueError):
+        raise UserError(f"'score_range' of {type(scorer).__name__} is {allowed!r}, not (low, high)") from None
+    return {ANY: Score(low, high)}
+
+
+def declared_score(declared: Mapping[str, Score] | None, name: str) -> Score | None:
+    """What `declared_scores` says of the score called `name`; None where that is unknown."""
+    return None if declared is None else declared.get(name, declared.get(ANY))

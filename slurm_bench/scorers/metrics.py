@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from PIL import Image
 
 from slurm_bench.errors import SampleError, UserError
-from slurm_bench.scorers.base import ScoreRequest
+from slurm_bench.scorers.base import Score, ScoreRequest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,14 +28,19 @@ class ReferenceMetrics:
     - `l1`: mean absolute difference of the RGB values, 0 (equal) … 1
 
     And always `changed`: the share of the first source's pixels, 0 … 1, of which a channel changed by more than
-    `threshold` of 255. Transparent images are judged on white.
+    `threshold` of 255, of which neither more nor less is better. Transparent images are judged on white.
     """
 
-    score_range = (0, PSNR_OF_EQUAL_IMAGES)
+    scores: ClassVar[Mapping[str, Score]] = {
+        "similarity": Score(0, 1),
+        "psnr": Score(0, PSNR_OF_EQUAL_IMAGES),
+        "l1": Score(0, 1, higher_is_better=False),
+        "changed": Score(0, 1, higher_is_better=None),
+    }
 
     def __init__(self, threshold: int = 16) -> None:
-        if not 0 <= threshold <= 254:
-            raise UserError(f"'threshold' of ReferenceMetrics is {threshold}; it must be 0 to 254")
+        if isinstance(threshold, bool) or not isinstance(threshold, int) or not 0 <= threshold <= 254:
+            raise UserError(f"'params.threshold' is {threshold!r}; it is a whole number from 0 to 254")
         self.threshold = threshold
 
     def score(self, batch: Sequence[ScoreRequest]) -> list[dict[str, float] | Exception]:

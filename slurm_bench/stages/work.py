@@ -20,7 +20,7 @@ from slurm_bench.run.durable import write_atomic
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Record
-from slurm_bench.scorers.base import Scored, ScoreRequest
+from slurm_bench.scorers.base import Score, Scored, ScoreRequest, declared_score, declared_scores
 
 # zlib's level 1: half the time of the default for a photograph, a tenth more bytes.
 PNG_LEVEL = 1
@@ -114,7 +114,7 @@ class ScoreWork:
         if scored.parse != "ok":
             raise ParseFailure(scored)
         return {
-            "scores": checked_scores(scored.scores, getattr(self.scorer, "score_range", None)),
+            "scores": checked_scores(scored.scores, declared_scores(self.scorer)),
             "raw": scored.raw,
             "parse": scored.parse,
             "info": checked_info(scored.info),
@@ -141,16 +141,17 @@ def encode_png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def checked_scores(scores: Any, allowed: tuple[float, float] | None) -> dict[str, float]:
-    """Finite numbers within the scorer's range, or SampleError: a wrong number is worse than none."""
+def checked_scores(scores: Any, declared: Mapping[str, Score] | None) -> dict[str, float]:
+    """Finite numbers, each within its range, or SampleError: a wrong number is worse than none."""
     if not isinstance(scores, Mapping) or not scores:
         raise SampleError(f"the scorer gave {type(scores).__name__}, not {{name: number}}")
     checked = {}
     for name, value in scores.items():
         if isinstance(value, bool) or not hasattr(value, "__float__") or not math.isfinite(float(value)):
             raise SampleError(f"the score '{name}' is {value!r}, not a finite number")
-        if allowed is not None and not allowed[0] <= float(value) <= allowed[1]:
-            raise SampleError(f"the score '{name}' is {value}, out of its range {allowed[0]} to {allowed[1]}")
+        score = declared_score(declared, name)
+        if score is not None and score.excludes(float(value)):
+            raise SampleError(f"the score '{name}' is {value}, out of its range {score.low} to {score.high}")
         checked[str(name)] = float(value)
     return checked
 

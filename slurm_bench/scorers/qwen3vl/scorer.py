@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 from slurm_bench.checkpoints.folder import ModelFolder, check_transformers_folder, locate
 from slurm_bench.errors import SampleError, UserError
 from slurm_bench.machine import DTYPE_BYTES, GIB, check_gpu_memory, visible_gpu
-from slurm_bench.scorers.base import Scored, ScoreRequest
+from slurm_bench.scorers.base import Score, Scored, ScoreRequest
 from slurm_bench.scorers.judge import parse, prompt
 from slurm_bench.scorers.judge.options import as_names, number, one_of
 from slurm_bench.scorers.judge.rubric import Rubrics, load_rubrics
@@ -62,8 +62,6 @@ class Qwen3VLScorer:
     deviation of 1 between samples.
     """
 
-    score_range: ClassVar[tuple[float, float]] = prompt.SCORE_RANGE
-
     model_name: str
     revision: str | None = None
     dtype: str = "bfloat16"
@@ -91,6 +89,7 @@ class Qwen3VLScorer:
         self.aspects = as_names(self.aspects)
         self._rubrics: Rubrics = load_rubrics(self.rubrics)
         self._rubrics.require(self.aspects)
+        self.scores = {aspect: Score(*prompt.SCORE_RANGE) for aspect in self.aspects}
         self._found: ModelFolder | None = None
         self.judge: Judge | None = None
         self._batches: MicroBatches[_Question] | None = None

@@ -9,13 +9,13 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from PIL import Image
 
 from slurm_bench.errors import UserError
-from slurm_bench.scorers.base import Scored, ScoreRequest
+from slurm_bench.scorers.base import Score, Scored, ScoreRequest
 from slurm_bench.scorers.judge import parse, prompt
 from slurm_bench.scorers.judge.options import as_names, number, one_of
 from slurm_bench.scorers.judge.rubric import Rubrics, load_rubrics
@@ -36,8 +36,6 @@ class OpenAIScorer:
     `score_batch_size` be no less. `extra` is merged into each request's body last; null takes a field out, as in
     {max_tokens: null, max_completion_tokens: 500}.
     """
-
-    score_range: ClassVar[tuple[float, float]] = prompt.SCORE_RANGE
 
     base_url: str
     model: str
@@ -80,6 +78,7 @@ class OpenAIScorer:
         self.aspects = as_names(self.aspects)
         self._rubrics: Rubrics = load_rubrics(self.rubrics)
         self._rubrics.require(self.aspects)
+        self.scores = {aspect: Score(*prompt.SCORE_RANGE) for aspect in self.aspects}
         self._api: ChatApi | None = None
 
     def check(self) -> None:
