@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurm_bench import __version__
+from slurm_bench.command import command, program
 from slurm_bench.errors import UserError
 from slurm_bench.logs import log_to_stderr
 
@@ -48,26 +49,28 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         return int(globals()[verb](options))
     except UserError as error:
-        print(f"launch.py: {error}", file=sys.stderr)
+        print(f"{program()}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(
-            "launch.py: interrupted; nothing that was done is lost, type the same again to go on",
+            f"{program()}: interrupted; nothing that was done is lost, type the same again to go on",
             file=sys.stderr,
         )
         return 130
 
 
 def run(options: argparse.Namespace) -> int:
+    from slurm_bench.bundled import bundled, here_or_bundled
     from slurm_bench.cluster.launch import choose_executor, launch
-    from slurm_bench.config import CONFIGS, load_config
+    from slurm_bench.config import load_config
     from slurm_bench.data import read_items
     from slurm_bench.plugins import check_plugins
     from slurm_bench.run.create import make_run_dir, new_run_dir, settle_config, settle_plan
     from slurm_bench.run.layout import RunDir
 
     stored = RunDir(options.run_dir.resolve()).config if options.run_dir else None
-    file = options.config or (stored if stored and stored.exists() else CONFIGS / "default.yaml")
+    default = stored if stored and stored.exists() else bundled("default.yaml")
+    file = here_or_bundled(options.config) if options.config else default
     config = load_config(file, _overrides(options))
     executor = choose_executor(config.executor)
     models = check_plugins(config)
@@ -154,7 +157,7 @@ def bench(options: argparse.Namespace) -> int:
 def _parser(verb: str) -> argparse.ArgumentParser:
     verbs = "".join(f"  {name:9} {what}\n" for name, what in VERBS.items())
     parser = argparse.ArgumentParser(
-        prog="launch.py" if verb == "run" else f"launch.py {verb}",
+        prog=command() if verb == "run" else command(verb),
         description=f"verbs:\n{verbs}\n{verb}: {VERBS[verb]}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -178,7 +181,9 @@ def _parser(verb: str) -> argparse.ArgumentParser:
 
 def _add_submit_options(parser: argparse.ArgumentParser, verb: str) -> None:
     if verb == "run":
-        parser.add_argument("--config", type=Path, metavar="FILE", help="default: configs/default.yaml")
+        parser.add_argument(
+            "--config", type=Path, metavar="FILE", help="default: default.yaml, a bundled one; so is demo.yaml"
+        )
         parser.add_argument("--run-dir", type=Path, metavar="DIR", help="new, or a run to go on with")
     parser.add_argument("--executor", choices=EXECUTORS, help="default: slurm where sbatch is, else local")
     parser.add_argument("--gpus", type=int, metavar="N", help="tasks to edit with, one GPU each")
@@ -203,8 +208,8 @@ def _overrides(options: argparse.Namespace) -> list[str]:
 
 
 def _warn(troubled: Iterable[Sample]) -> None:
-    lines = [f"launch.py: sample {sample.id!r} will fail: {sample.problem}" for sample in troubled]
+    lines = [f"{program()}: sample {sample.id!r} will fail: {sample.problem}" for sample in troubled]
     for line in lines[:20]:
         print(line, file=sys.stderr)
     if len(lines) > 20:
-        print(f"launch.py: and {len(lines) - 20} more", file=sys.stderr)
+        print(f"{program()}: and {len(lines) - 20} more", file=sys.stderr)

@@ -19,9 +19,8 @@ import yaml
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from slurm_bench.bundled import CONFIGS, bundled
 from slurm_bench.errors import UserError
-
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 # What a sample becomes hangs on these alone (law 4); the rest says where and how the work is done.
 IDENTITY = ("seed", "data", "editor", "scorers")
@@ -217,7 +216,7 @@ def _check_values(config: Config) -> None:
     if config.executor not in (None, *EXECUTORS):
         raise UserError(f"'executor' is '{config.executor}'; {nearest(config.executor, EXECUTORS)}")
     if not config.scorers:
-        raise UserError("'scorers' is empty; name at least one, see configs/demo.yaml")
+        raise UserError(f"'scorers' is empty; name at least one, see {bundled('demo.yaml')}")
     for name in config.scorers:
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name):
             raise UserError(f"'scorers.{name}': a scorer's name is 1 to 40 letters, digits, '_' or '-'")
@@ -245,4 +244,4 @@ def _say(error: OmegaConfBaseException, where: str) -> str:
 
 def _files_there(file: Path) -> str:
     names = sorted(p.name for p in file.parent.glob("*.yaml")) if file.parent.is_dir() else []
-    return nearest(file.name, names) if names else f"bundled ones lie in {CONFIGS}"
+    return nearest(file.name, names) if names else f"bundled ones are in {CONFIGS}"

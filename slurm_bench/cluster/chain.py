@@ -5,12 +5,12 @@ A step is claimed, executed or handed to Slurm, and looked at again, until nothi
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from slurm_bench.cluster.alive import alive
+from slurm_bench.command import command
 from slurm_bench.config import Config, load_config
 from slurm_bench.errors import UserError
 from slurm_bench.logs import log
@@ -77,14 +77,14 @@ def start(run: RunDir, executor: Executor, force: bool) -> Attempt | None:
     busy = [] if force else alive(run, attempts)
     if busy:
         raise UserError(
-            f"{run.root}: still at work: {', '.join(busy)}; wait for it, or type: python launch.py cancel {run.root}"
+            f"{run.root}: still at work: {', '.join(busy)}; wait for it, or type: {command('cancel', run.root)}"
         )
     step = first_step(look(run, config))
     if step is None:
         return None
     attempt = _claim(run, step, attempts, executor, config)
     if attempt is None:
-        raise UserError(f"{run.root}: another launcher has just submitted this run; see: status {run.root}")
+        raise UserError(f"{run.root}: another launcher has just submitted this run; see: {command('status', run.root)}")
     return attempt
 
 
@@ -134,7 +134,7 @@ def conclude(run: RunDir, config: Config) -> int:
 
 
 def resubmit_line(run: RunDir) -> str:
-    return f"python launch.py resubmit {shlex.quote(str(run.root))}"
+    return command("resubmit", run.root)
 
 
 def _claim(run: RunDir, step: Step, attempts: Sequence[Attempt], executor: Executor, config: Config) -> Attempt | None:

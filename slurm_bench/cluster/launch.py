@@ -14,6 +14,7 @@ from slurm_bench.cluster.here import Debug
 from slurm_bench.cluster.local import Local
 from slurm_bench.cluster.queue import has_slurm
 from slurm_bench.cluster.slurm import Slurm, scores_itself
+from slurm_bench.command import command
 from slurm_bench.config import Config, load_config
 from slurm_bench.errors import UserError
 from slurm_bench.report.write import print_summary
@@ -104,5 +105,5 @@ def _follow(run: RunDir, attempt: Attempt) -> None:
         print(f"{attempt.stage:9} job {attempt.job_id}: an array of {attempt.slices}, one GPU each")
     after = f" after {attempt.job_id}" if attempt.job_id else ""
     print(f"finish    job {attempt.finish_job_id}{after}: looks, resubmits what is missing, scores, reports")
-    print(f"follow    python launch.py status {run.root} --watch")
-    print(f"stop      python launch.py cancel {run.root}", flush=True)
+    print(f"follow    {command('status', run.root, '--watch')}")
+    print(f"stop      {command('cancel', run.root)}", flush=True)

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-import slurm_bench
+from slurm_bench.bundled import bundled
 from slurm_bench.errors import UserError
 
-BUNDLED = Path(slurm_bench.__file__).resolve().parents[1] / "configs" / "rubrics.yaml"
+BUNDLED = bundled("rubrics.yaml")
 DEFAULT = "default"
 
 
