@@ -1,9 +1,12 @@
-"""How the tool is started from the current folder, for the lines that tell a person what to type."""
+"""How the tool is started from the current folder, for the lines that tell a person what to type; and what can be
+typed, as far as it must be known before anything heavy is imported."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
+
+EXECUTORS = ("slurm", "local", "debug")
 
 LAUNCHER = Path(__file__).resolve().parents[1] / "launch.py"  # of a checkout; a wheel has none
 

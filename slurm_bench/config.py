@@ -20,13 +20,12 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from slurm_bench.bundled import CONFIGS, bundled
+from slurm_bench.command import EXECUTORS
 from slurm_bench.errors import UserError
 
 # What a sample becomes hangs on these alone (law 4); the rest says where and how the work is done.
 IDENTITY = ("seed", "data", "editor", "scorers")
 PLANNED = ("seed", "data")
-
-EXECUTORS = ("slurm", "local", "debug")
 
 
 @dataclass

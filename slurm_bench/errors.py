@@ -1,6 +1,8 @@
-"""The failures that a person meets as one line instead of a traceback."""
+"""The failures that a person meets as one line instead of a traceback, and the exit codes."""
 
 from __future__ import annotations
+
+COMPLETE, USER_ERROR, USAGE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 class UserError(Exception):

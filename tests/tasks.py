@@ -12,9 +12,9 @@ from slurm_bench.cluster.here import Debug
 from slurm_bench.config import load_config
 from slurm_bench.data import read_items
 from slurm_bench.run.attempts import claim
-from slurm_bench.run.create import make_run_dir, settle_config, settle_plan
-from slurm_bench.run.plan import read_plan
-from slurm_bench.run.records import read_records, read_state
+from slurm_bench.run.create import create_run
+from slurm_bench.run.opened import open_run
+from slurm_bench.run.records import read_records
 from slurm_bench.stages.engine import Tally
 from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.task import run_task
@@ -27,28 +27,26 @@ def prepare(
     data = make_benchmark(tmp_path / "bench", count)
     file = make_config(tmp_path / f"{name}.yaml", data, editor, params, **more)
     config = load_config(file, [f"editor.class_path={editor}"] if "." in editor else [])
-    run = make_run_dir(tmp_path / name)
-    settle_config(run, config, force=False)
-    settle_plan(run, config, read_items(config.data), {})
+    create_run(tmp_path / name, config, lambda: read_items(config.data), {}, force=False)
     return tmp_path / name
 
 
 def work(root: Path, stage: str = "edit", number: int = 1, slices: int = 1) -> list[Tally]:
     """One attempt over everything that is missing, task after task."""
-    run = run_dir(root)
-    state = read_state(run, read_plan(run), load_config(run.config).scorers)
+    run = open_run(root)
+    state = run.state()
     missing = state.to_edit() if stage == "edit" else state.to_score()
-    attempt = claim(run, stage, missing, slices, "debug", 0, number)
+    attempt = claim(run.folder, stage, missing, slices, "debug", 0, number)
     assert attempt is not None
     return [run_task(run, stage, number, task, StopSignals()) for task in range(attempt.slices)]
 
 
 def heal(root: Path, executor: Debug | None = None) -> int | None:
     """What a person who types `resubmit` gets: an attempt, and the chain until its end; gives the exit code."""
-    run, executor = run_dir(root), executor or Debug()
+    run, executor = open_run(root), executor or Debug()
     attempt = start(run, executor, force=False)
     assert attempt is not None
-    executor.execute(run, attempt, load_config(run.config))
+    executor.execute(run, attempt)
     return carry_on(run, attempt, executor)
 
 

@@ -16,13 +16,15 @@ import pytest
 from slurm_bench.cluster.alive import alive
 from slurm_bench.cluster.cancel import cancel_run
 from slurm_bench.cluster.here import InJob
-from slurm_bench.cluster.job import TaskIncomplete, leave
+from slurm_bench.cluster.job import finish, task
 from slurm_bench.cluster.launch import choose_executor
+from slurm_bench.cluster.requeue import TaskIncomplete, leave
 from slurm_bench.cluster.slurm import Slurm
 from slurm_bench.config import Config
 from slurm_bench.errors import UserError
 from slurm_bench.run.attempts import Attempt, claim, close, note_jobs, process_start, read_attempts
 from slurm_bench.run.layout import RunDir
+from slurm_bench.run.opened import Run
 from slurm_bench.stages.engine import Tally
 from slurm_bench.stages.stop import StopSignals
 
@@ -169,10 +171,10 @@ def test_slurm_is_taken_where_it_is(queue: Queue, tmp_path: Path, monkeypatch: p
 
 def test_an_array_is_no_larger_than_the_cluster_allows(queue: Queue) -> None:
     queue.command("scontrol", "echo 'MaxArraySize            = 4'")
-    assert Slurm().slices("edit", Config(gpus=9, score_gpus=2)) == 4
-    assert Slurm().slices("score", Config(gpus=9, score_gpus=2)) == 2
+    assert Slurm(task, finish).slices("edit", Config(gpus=9, score_gpus=2)) == 4
+    assert Slurm(task, finish).slices("score", Config(gpus=9, score_gpus=2)) == 2
     queue.command("scontrol", "echo ClusterName=x")
-    assert Slurm().slices("edit", Config(gpus=2000)) == 1001
+    assert Slurm(task, finish).slices("edit", Config(gpus=2000)) == 1001
 
 
 @pytest.mark.parametrize(
@@ -196,7 +198,7 @@ def test_a_job_that_was_told_to_stop_submits_nothing_more(run: RunDir, queue: Qu
     stop.reason = "SIGTERM"
     queue.command("sbatch", f"touch {queue.folder}/submitted")
     with pytest.raises(UserError, match="told to stop"):
-        InJob(stop).execute(run, claimed(run, "slurm"), Config())
+        InJob(task, finish, stop).execute(Run(run, Config(), []), claimed(run, "slurm"))
     assert not (queue.folder / "submitted").exists()
 
 

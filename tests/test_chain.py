@@ -17,10 +17,9 @@ from tasks import edits, heal, prepare, work
 from slurm_bench.cluster.chain import start
 from slurm_bench.cluster.here import Debug
 from slurm_bench.cluster.launch import launch
-from slurm_bench.config import Config
 from slurm_bench.errors import UserError
 from slurm_bench.run.attempts import Attempt, close, read_attempts
-from slurm_bench.run.layout import RunDir
+from slurm_bench.run.opened import Run, open_run
 from slurm_bench.run.records import manifests, read_records
 
 
@@ -44,10 +43,10 @@ class LoadsAtSecond(Tint):
 class NoMore(Debug):
     """A cluster that takes one submission, and no other."""
 
-    def execute(self, run: RunDir, attempt: Attempt, config: Config) -> bool:
-        if len(read_attempts(run)) > 1:
+    def execute(self, run: Run, attempt: Attempt) -> bool:
+        if len(read_attempts(run.folder)) > 1:
             raise UserError("sbatch refused: not from a compute node")
-        return super().execute(run, attempt, config)
+        return super().execute(run, attempt)
 
 
 def test_a_dead_task_stops_no_other_and_what_it_left_is_tried_again(tmp_path: Path) -> None:
@@ -71,7 +70,7 @@ def test_a_person_who_asks_again_gets_what_is_missing_and_nothing_else(tmp_path:
     assert before.items() <= images(root).items()
     for stage in ("edit", "score"):
         assert sorted(record["id"] for record in read_records(run_dir(root), stage)) == [f"s-{n}" for n in range(6)]
-    assert start(run_dir(root), Debug(), force=False) is None
+    assert start(open_run(root), Debug(), force=False) is None
 
 
 def test_a_refusal_is_not_tried_again(tmp_path: Path) -> None:
@@ -99,25 +98,25 @@ def test_where_nothing_more_can_be_submitted_the_report_is_written(tmp_path: Pat
 
 def test_what_a_cluster_refused_blocks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full(Debug):
-        def execute(self, run: RunDir, attempt: Attempt, config: Config) -> bool:
+        def execute(self, run: Run, attempt: Attempt) -> bool:
             raise UserError("sbatch refused: no such partition")
 
     root = prepare(tmp_path, "Tint", {})
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # the suite keeps its own handlers
     with pytest.raises(UserError, match="no such partition"):
-        launch(run_dir(root), Full(), force=False, wait=False)
+        launch(open_run(root), Full(), force=False, wait=False)
     assert [attempt.closed for attempt in read_attempts(run_dir(root))] == [True]
-    assert launch(run_dir(root), Debug(), force=False, wait=False) == 0
-    assert launch(run_dir(root), Debug(), force=False, wait=False) == 0, "nothing is missing"
+    assert launch(open_run(root), Debug(), force=False, wait=False) == 0
+    assert launch(open_run(root), Debug(), force=False, wait=False) == 0, "nothing is missing"
     assert len(attempts(root)) == 2
 
 
 def test_a_run_at_work_is_not_begun_again(tmp_path: Path) -> None:
     root = prepare(tmp_path, "Tint", {})
-    attempt = start(run_dir(root), Debug(), force=False)
+    attempt = start(open_run(root), Debug(), force=False)
     assert attempt is not None
     with pytest.raises(UserError, match=r"still at work.*edit-001.*cancel"):
-        start(run_dir(root), Debug(), force=False)
+        start(open_run(root), Debug(), force=False)
     close(run_dir(root), attempt)
     assert heal(root) == 0
 
@@ -181,7 +180,7 @@ def test_what_killed_a_task_is_said_at_the_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("strict", "code"), [(False, 0), (True, 1)])
 def test_a_task_with_a_failed_sample_fails_only_where_all_must_succeed(tmp_path: Path, strict: bool, code: int) -> None:
     root = prepare(tmp_path, "Tint", {"fail": ["s-1"]}, strict=strict)
-    assert start(run_dir(root), Debug(), force=False)
+    assert start(open_run(root), Debug(), force=False)
     done = in_a_job("task(ROOT, 'edit', 1, 1, 90)", root)
     assert done.returncode == code, done.stderr
     assert set(edits(root)) == {"s-1", "s-3", "s-5"}

@@ -10,9 +10,10 @@ from helpers import launch, make_benchmark, make_config
 from plugins import Tint
 
 from slurm_bench.config import Config, config_hash, differences, dump, load_config
+from slurm_bench.data.item import Item
 from slurm_bench.errors import UserError
 from slurm_bench.plugins import check_plugins
-from slurm_bench.run.create import make_run_dir, new_run_dir, settle_config
+from slurm_bench.run.create import create_run, new_run_dir
 from slurm_bench.scorers.base import ScoreRequest
 
 
@@ -91,10 +92,10 @@ def begun(tmp_path: Path, *words: str, force: bool = False) -> Config:
     """The configuration that a run folder goes on with."""
     bench = tmp_path / "bench.jsonl"
     bench.touch()
-    run = make_run_dir(tmp_path / "run")
-    settled = settle_config(run, load_config(write(tmp_path, f"data: {{path: {bench}}}"), words), force)
-    assert load_config(run.config) == settled, "what the jobs will read"
-    return settled
+    config = load_config(write(tmp_path, f"data: {{path: {bench}}}"), words)
+    run = create_run(tmp_path / "run", config, lambda: [Item("a", "c", "do", None)], {}, force)
+    assert load_config(run.folder.config) == run.config, "what the jobs will read"
+    return run.config
 
 
 @pytest.mark.parametrize(
@@ -137,9 +138,9 @@ def test_a_folder_that_cannot_be_a_runs_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter-1.tex").touch()
     (tmp_path / "file").touch()
-    for name, said in (("thesis", "other things in it"), ("100%", "'%'"), ("file", "File exists")):
+    for name, said in (("thesis", "other things in it"), ("100%", "'%'"), ("file", "Not a directory")):
         with pytest.raises(UserError, match=said) as caught:
-            make_run_dir(tmp_path / name)
+            create_run(tmp_path / name, load_config(write(tmp_path, "")), list, {}, force=False)
         assert name in str(caught.value)
 
 

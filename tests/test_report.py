@@ -14,6 +14,7 @@ from slurm_bench.config import Config, DataConfig, PluginConfig
 from slurm_bench.report.markdown import escape
 from slurm_bench.report.statistics import macro_mean_of, mean_of
 from slurm_bench.report.write import write_report
+from slurm_bench.run.opened import Run
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Outcome, State
 
@@ -37,7 +38,7 @@ def made(
     config = Config(data=DataConfig(), editor=PluginConfig("m.E"), scorers=scorers, **more)
     samples = [Sample(n, row[0], row[1], "do", ("x",), n) for n, row in enumerate(rows)]
     state = State(samples, {row[0]: row[2] for row in rows}, {row[0]: row[3] for row in rows})
-    write_report(run_dir(tmp_path), config, state)
+    write_report(Run(run_dir(tmp_path), config, state.samples), state)
     with open(tmp_path / "report" / "scores.csv", newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     summary = json.loads((tmp_path / "report" / "summary.json").read_text())

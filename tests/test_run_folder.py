@@ -16,14 +16,15 @@ from helpers import REPO
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurm_bench.config import Config
+from slurm_bench.bundled import bundled
+from slurm_bench.config import Config, load_config
 from slurm_bench.data.item import Item
 from slurm_bench.errors import UserError
 from slurm_bench.run.attempts import claim, close, next_number, process_start, read_attempts
-from slurm_bench.run.create import settle_plan
+from slurm_bench.run.create import create_run
 from slurm_bench.run.durable import LineWriter, create_once, read_lines, write_atomic
 from slurm_bench.run.layout import RunDir, fan, safe_name
-from slurm_bench.run.plan import Sample, make_plan, read_plan
+from slurm_bench.run.plan import Plan, Sample, read_plan
 from slurm_bench.run.records import open_manifest, read_records, read_state
 from slurm_bench.run.slices import seed_of, slice_of
 
@@ -237,9 +238,13 @@ def test_a_dead_process_is_told_from_its_pids_next_owner() -> None:
 
 
 def planned(folder: Path, *ids: str, seed: int) -> list[Sample]:
-    run = RunDir(folder)
     items = [Item(i, "c", "do", b"\x89PNG\r\n\x1a\n") for i in ids]
-    return settle_plan(run, Config(seed=seed), items, {"editor": {"revision": "abc"}})
+    models = {"editor": {"revision": "abc"}}
+    return list(create_run(folder, demo(seed), lambda: items, models, force=False).samples)
+
+
+def demo(seed: int = 0) -> Config:
+    return load_config(bundled("demo.yaml"), [f"seed={seed}"])
 
 
 def unreadable() -> Iterator[Item]:
@@ -258,9 +263,11 @@ def test_a_plan_never_changes(tmp_path: Path) -> None:
     first = planned(tmp_path, "a", "b", seed=0)
     frozen = (tmp_path / "plan.jsonl").read_bytes()
     assert json.loads((tmp_path / "provenance.json").read_text())["models"] == {"editor": {"revision": "abc"}}
-    assert planned(tmp_path, "x", seed=1) == first
-    assert settle_plan(RunDir(tmp_path), Config(), unreadable(), {}) == first, "its data may be gone"
-    assert make_plan(RunDir(tmp_path), [Item("y", "c", "do", None)], 0) == first, "another planned at the same time"
+    assert planned(tmp_path, "x", seed=0) == first
+    assert create_run(tmp_path, demo(), unreadable, {}, force=False).samples == first, "its data may be gone"
+    late = Plan(RunDir(tmp_path))
+    late.add([Item("y", "c", "do", None)], 0)
+    assert late.freeze() == first, "another planned at the same time"
     assert (tmp_path / "plan.jsonl").read_bytes() == frozen
     (source,) = first[0].sources
     assert (tmp_path / source).read_bytes().startswith(b"\x89PNG")

@@ -23,8 +23,9 @@ from slurm_bench.data import read_items
 from slurm_bench.editors.base import EditRequest
 from slurm_bench.errors import SampleError
 from slurm_bench.run.attempts import claim
-from slurm_bench.run.create import make_run_dir, settle_config, settle_plan
+from slurm_bench.run.create import create_run
 from slurm_bench.run.journal import read_journals
+from slurm_bench.run.opened import open_run
 from slurm_bench.run.plan import read_plan
 from slurm_bench.run.records import read_records, read_state
 from slurm_bench.scorers.base import Score
@@ -133,7 +134,7 @@ def test_what_cannot_be_parsed_or_believed_is_no_number(tmp_path: Path) -> None:
 def test_a_restarted_task_does_only_what_is_left(tmp_path: Path) -> None:
     root = prepare(tmp_path, "Tint", {})
     work(root)
-    assert run_task(run_dir(root), "edit", 1, 0, StopSignals()) == Tally()
+    assert run_task(open_run(root), "edit", 1, 0, StopSignals()) == Tally()
     records = read_records(run_dir(root), "edit")
     assert len(records) == 6
 
@@ -153,7 +154,7 @@ def test_told_to_stop_it_leaves_after_the_sample_in_hand(tmp_path: Path) -> None
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGUSR2)).start()
         run = run_dir(root)
         assert claim(run, "edit", [s.id for s in read_plan(run)], 1, "debug", 0, 1)
-        tally = run_task(run, "edit", 1, 0, stop)
+        tally = run_task(open_run(run.root), "edit", 1, 0, stop)
     assert tally.stopped == "SIGUSR2"
     assert 0 < tally.ok < 12
     assert len(images(root)) == tally.ok == len(read_records(run, "edit"))
@@ -165,7 +166,7 @@ def test_a_sample_that_takes_too_long_is_dropped_and_the_rest_kept(tmp_path: Pat
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGUSR2)).start()
         run = run_dir(root)
         assert claim(run, "edit", ["s-0", "s-1"], 1, "debug", 0, 1)
-        tally = run_task(run, "edit", 1, 0, stop)
+        tally = run_task(open_run(run.root), "edit", 1, 0, stop)
     assert tally == Tally(stopped="SIGUSR2")
     assert read_records(run, "edit") == []
 
@@ -250,9 +251,7 @@ def test_the_log_and_the_records_survive_strange_ids(tmp_path: Path) -> None:
     rows = [{"id": i, "category": "c|<i>", "instruction": "x", "image": "0.png"} for i in ids]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = load_config(make_config(tmp_path / "c.yaml", data))
-    run = make_run_dir(tmp_path / "run")
-    settle_config(run, config, force=False)
-    settle_plan(run, config, read_items(config.data), {})
+    create_run(tmp_path / "run", config, lambda: read_items(config.data), {}, force=False)
     before = set(tmp_path.iterdir())
     assert work(tmp_path / "run") == [Tally(ok=len(ids))]
     assert set(images(tmp_path / "run")) == set(ids)

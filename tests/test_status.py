@@ -8,9 +8,8 @@ from typing import Any
 from helpers import run_dir
 from tasks import prepare, work
 
-from slurm_bench.config import load_config
 from slurm_bench.run.attempts import claim, close
-from slurm_bench.run.plan import read_plan
+from slurm_bench.run.opened import open_run
 from slurm_bench.run.records import manifests
 from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.task import run_task
@@ -24,7 +23,7 @@ TWO = {
 
 def said(root: Path) -> dict[str, Any]:
     run = run_dir(root)
-    return status_of(run, load_config(run.config), read_plan(run))
+    return status_of(open_run(run.root))
 
 
 def counts(root: Path) -> tuple[int, ...]:
@@ -39,9 +38,9 @@ def test_every_sample_is_counted_once_at_every_moment(tmp_path: Path) -> None:
     attempt = claim(run, "edit", [f"s-{n}" for n in range(6)], 2, "debug", 0, 1)
     assert attempt is not None
     assert counts(root) == (6, 0, 0, 0, 6), "claimed is not done"
-    run_task(run, "edit", 1, 1, StopSignals())
+    run_task(open_run(run.root), "edit", 1, 1, StopSignals())
     assert counts(root) == (6, 2, 0, 1, 5)
-    run_task(run, "edit", 1, 0, StopSignals())
+    run_task(open_run(run.root), "edit", 1, 0, StopSignals())
     close(run, attempt)
     assert counts(root) == (6, 5, 0, 1, 5)
     work(root, "score")
@@ -64,7 +63,7 @@ def test_each_task_says_what_it_did_and_how_it_ended(tmp_path: Path) -> None:
     root = prepare(tmp_path, "Tint", {"fail": ["s-1"]})
     run = run_dir(root)
     assert claim(run, "edit", [f"s-{n}" for n in range(6)], 3, "slurm", 1, 1)
-    run_task(run, "edit", 1, 1, StopSignals())
+    run_task(open_run(run.root), "edit", 1, 1, StopSignals())
     (attempt,) = said(root)["attempts"]
     assert [(task["samples"], task["ok"], task["error"]) for task in attempt["tasks"]] == [
         (2, 0, 0),

@@ -21,8 +21,9 @@ from slurm_bench.config import load_config
 from slurm_bench.data.item import Item
 from slurm_bench.editors.base import Edited, EditRequest
 from slurm_bench.run.attempts import claim
-from slurm_bench.run.create import make_run_dir, settle_config, settle_plan
+from slurm_bench.run.create import create_run
 from slurm_bench.run.journal import read_journals
+from slurm_bench.run.opened import open_run
 from slurm_bench.run.records import read_records
 from slurm_bench.run.slices import seed_of
 from slurm_bench.scorers.base import Scored, ScoreRequest
@@ -159,7 +160,7 @@ def test_the_shard_is_what_the_task_is_told_whatever_the_environment_says(
         monkeypatch.setenv(name, "1")
     root = prepare(tmp_path, "Tint", {})
     assert claim(run_dir(root), "edit", [f"s-{n}" for n in range(6)], 3, "debug", 0, 1)
-    assert run_task(run_dir(root), "edit", 1, 2, StopSignals()) == Tally(ok=2)
+    assert run_task(open_run(root), "edit", 1, 2, StopSignals()) == Tally(ok=2)
     assert set(images(root)) == {"s-2", "s-5"}
 
 
@@ -168,14 +169,14 @@ def test_a_score_task_does_only_what_has_no_score(tmp_path: Path) -> None:
     work(root)
     work(root, "score")
     assert claim(run_dir(root), "score", [f"s-{n}" for n in range(6)], 1, "debug", 0, 2)
-    assert run_task(run_dir(root), "score", 2, 0, StopSignals()) == Tally()
+    assert run_task(open_run(root), "score", 2, 0, StopSignals()) == Tally()
 
 
 def test_what_an_attempt_made_depends_on_no_attempt(tmp_path: Path) -> None:
     once, later = (prepare(tmp_path, "Tint", {}, name=name) for name in ("once", "later"))
     work(once)
     assert claim(run_dir(later), "edit", ["s-5"], 1, "debug", 0, 1)
-    run_task(run_dir(later), "edit", 1, 0, StopSignals())
+    run_task(open_run(later), "edit", 1, 0, StopSignals())
     work(later, number=2, slices=5)
     assert images(once) == images(later)
 
@@ -199,7 +200,7 @@ def test_nothing_left_to_do_loads_no_model(tmp_path: Path) -> None:
     root = prepare(tmp_path, "test_tasks.Notes", {"marks": str(tmp_path)})
     work(root)
     (tmp_path / "load").unlink()
-    assert run_task(run_dir(root), "edit", 1, 0, StopSignals()) == Tally()
+    assert run_task(open_run(root), "edit", 1, 0, StopSignals()) == Tally()
     assert not (tmp_path / "load").exists()
 
 
@@ -259,11 +260,11 @@ def test_told_to_stop_no_other_scorer_is_begun(tmp_path: Path) -> None:
     work(root)
     assert claim(run_dir(root), "score", [f"s-{n}" for n in range(6)], 1, "debug", 0, 1)
     with StopSignals() as stop:
-        assert run_task(run_dir(root), "score", 1, 0, stop) == Tally(ok=2, stopped="SIGUSR2")
+        assert run_task(open_run(root), "score", 1, 0, stop) == Tally(ok=2, stopped="SIGUSR2")
     records = read_records(run_dir(root), "score")
     assert {(record["id"], record["scorer"]) for record in records} == {("s-0", "first"), ("s-1", "first")}
     with StopSignals() as stop:
-        assert run_task(run_dir(root), "score", 1, 0, stop) == Tally(ok=4 + 6), "both scorers' work is counted"
+        assert run_task(open_run(root), "score", 1, 0, stop) == Tally(ok=4 + 6), "both scorers' work is counted"
 
 
 def test_the_judge_is_told_all_and_the_editor_only_what_to_do(tmp_path: Path) -> None:
@@ -279,16 +280,14 @@ def test_the_judge_is_told_all_and_the_editor_only_what_to_do(tmp_path: Path) ->
     class_path = {"class_path": "test_tasks.Tells"}
     config = load_config(make_config(tmp_path / "c.yaml", first, scorers={"t": class_path}))
     config.editor.class_path = class_path["class_path"]
-    run = make_run_dir(tmp_path / "run")
-    settle_config(run, config, force=False)
-    settle_plan(run, config, items, {})
+    run = create_run(tmp_path / "run", config, lambda: items, {}, force=False)
     assert work(run.root) == [Tally(ok=2, failed=2)]
     told = {i: record["info"]["told"] for i, record in edits(run.root).items() if record["status"] == "ok"}
     assert told == {"one": ["do it", [[1, 9]]], "two": ["do both", [[1, 9], [2, 9]]]}
     assert "no source image" in edits(run.root)["none"]["error"]["message"]
     assert "no such base64" in edits(run.root)["bad"]["error"]["message"]
     work(run.root, "score")
-    assert {record["id"]: record["info"]["told"] for record in read_records(run, "score")} == {
+    assert {record["id"]: record["info"]["told"] for record in read_records(run.folder, "score")} == {
         "one": ["physical", "do it", "a cup", "it falls", [[1, 9], [1, 9], [3, 9]]],
         "two": ["causal", "do both", "", "", [[1, 9], [2, 9], [1, 9]]],
     }

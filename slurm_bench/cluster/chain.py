@@ -7,21 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from slurm_bench.cluster.alive import alive
 from slurm_bench.command import command
-from slurm_bench.config import Config, load_config
-from slurm_bench.errors import UserError
+from slurm_bench.config import Config
+from slurm_bench.errors import COMPLETE, INCOMPLETE, UserError
 from slurm_bench.logs import log
 from slurm_bench.report.write import write_report
 from slurm_bench.run.attempts import Attempt, claim, close, next_number, read_attempts
 from slurm_bench.run.journal import FAILED, REFUSED, read_journals
 from slurm_bench.run.layout import RunDir
-from slurm_bench.run.plan import read_plan
-from slurm_bench.run.records import State, read_state
-
-COMPLETE, INCOMPLETE = 0, 3
+from slurm_bench.run.opened import Run
+from slurm_bench.run.records import State
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Executor(Protocol):
     def slices(self, stage: str, config: Config) -> int:
         """How many tasks a stage should be cut into here."""
 
-    def execute(self, run: RunDir, attempt: Attempt, config: Config) -> bool:
+    def execute(self, run: Run, attempt: Attempt) -> bool:
         """True when the attempt has been worked on and is over; False when it was handed to jobs that will go
         on with the chain themselves. Raises UserError where it can't be submitted."""
 
@@ -65,81 +64,76 @@ def next_step(state: State, attempts: Sequence[Attempt], refused: Sequence[str],
     return None
 
 
-def look(run: RunDir, config: Config) -> State:
-    return read_state(run, read_plan(run), config.scorers)
-
-
-def start(run: RunDir, executor: Executor, force: bool) -> Attempt | None:
+def start(run: Run, executor: Executor, force: bool) -> Attempt | None:
     """Claim what a person asked for. None where nothing is missing. Raises UserError where the run is at work
     already, or another launcher was faster (law 8)."""
-    config = load_config(run.config)
-    attempts = read_attempts(run)
-    busy = [] if force else alive(run, attempts)
+    attempts = read_attempts(run.folder)
+    busy = [] if force else alive(run.folder, attempts)
     if busy:
         raise UserError(
             f"{run.root}: still at work: {', '.join(busy)}; wait for it, or type: {command('cancel', run.root)}"
         )
-    step = first_step(look(run, config))
+    step = first_step(run.state())
     if step is None:
         return None
-    attempt = _claim(run, step, attempts, executor, config)
+    attempt = _claim(run, step, attempts, executor)
     if attempt is None:
         raise UserError(f"{run.root}: another launcher has just submitted this run; see: {command('status', run.root)}")
     return attempt
 
 
-def carry_on(run: RunDir, attempt: Attempt, executor: Executor) -> int | None:
+def carry_on(run: Run, attempt: Attempt, executor: Executor) -> int | None:
     """After `attempt`: whatever is worth trying, then the report. None when the rest was handed to jobs that
     carry on themselves, else the exit code."""
-    config = load_config(run.config)
-    in_vain: list[str] = []
+    refused_here: list[str] = []
     while True:
-        close(run, attempt)
-        attempts = read_attempts(run)
-        step = next_step(look(run, config), attempts, [*_refused(run, attempts), *in_vain], config)
+        close(run.folder, attempt)
+        attempts = read_attempts(run.folder)
+        refused = [*_refused(run.folder, attempts), *refused_here]
+        step = next_step(run.state(), attempts, refused, run.config)
         if step is None:
-            return conclude(run, config)
-        claimed = _claim(run, step, attempts, executor, config)
+            return conclude(run)
+        claimed = _claim(run, step, attempts, executor)
         if claimed is None:
             log.warning("another launcher goes on with %s; leaving it to that one", run.root)
             return None
         attempt = claimed
-        again = f", retry {step.retry} of {config.retries}" if step.retry else ""
+        again = f", retry {step.retry} of {run.config.retries}" if step.retry else ""
         log.info("next is %s: %d samples%s", attempt.name, len(step.samples), again)
         try:
-            if not executor.execute(run, attempt, config):
+            if not executor.execute(run, attempt):
                 return None
         except UserError as error:
-            log.error("cannot submit %s: %s; to go on, type: %s", attempt.name, error, resubmit_line(run))
-            in_vain.append(attempt.name)
+            log.error("cannot submit %s: %s; to go on, type: %s", attempt.name, error, resubmit_line(run.root))
+            refused_here.append(attempt.name)
 
 
-def conclude(run: RunDir, config: Config) -> int:
+def conclude(run: Run) -> int:
     """Write the report, name what is missing and why, give the exit code."""
-    state = look(run, config)
-    write_report(run, config, state)
+    state = run.state()
+    write_report(run, state)
     scored = set(state.scored())
     lacking = [s.id for s in state.samples if s.id not in scored]
     if not lacking:
-        log.info("complete: %d samples edited and scored; see %s", len(scored), run.report)
+        log.info("complete: %d samples edited and scored; see %s", len(scored), run.folder.report)
         return COMPLETE
     log.error("incomplete: %d of %d samples have no score", len(lacking), len(state.samples))
     for sample_id in lacking:
         log.error("  %r: %s", sample_id, state.failure(sample_id) or "no record: its task ended before it")
-    for end in read_journals(run, "edit") + read_journals(run, "score"):
+    for end in read_journals(run.folder, "edit") + read_journals(run.folder, "score"):
         if end.end in (FAILED, REFUSED):
             log.error("  task %d of %s-%03d on %s: %s", end.task, end.stage, end.attempt, end.node, end.message)
-    log.error("to try what is missing again, type: %s", resubmit_line(run))
+    log.error("to try what is missing again, type: %s", resubmit_line(run.root))
     return INCOMPLETE
 
 
-def resubmit_line(run: RunDir) -> str:
-    return command("resubmit", run.root)
+def resubmit_line(root: Path) -> str:
+    return command("resubmit", root)
 
 
-def _claim(run: RunDir, step: Step, attempts: Sequence[Attempt], executor: Executor, config: Config) -> Attempt | None:
-    number, slices = next_number(attempts, step.stage), executor.slices(step.stage, config)
-    return claim(run, step.stage, step.samples, slices, executor.name, step.retry, number)
+def _claim(run: Run, step: Step, attempts: Sequence[Attempt], executor: Executor) -> Attempt | None:
+    number, slices = next_number(attempts, step.stage), executor.slices(step.stage, run.config)
+    return claim(run.folder, step.stage, step.samples, slices, executor.name, step.retry, number)
 
 
 def _refused(run: RunDir, attempts: Sequence[Attempt]) -> list[str]:

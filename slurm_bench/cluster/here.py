@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from slurm_bench.cluster.job import leave
+from slurm_bench.cluster.requeue import leave
 from slurm_bench.cluster.slurm import Slurm, scores_itself
 from slurm_bench.config import Config
 from slurm_bench.errors import UserError
 from slurm_bench.run.attempts import Attempt
-from slurm_bench.run.layout import RunDir
+from slurm_bench.run.opened import Run
 from slurm_bench.stages.engine import Tally
 from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.task import run_task
@@ -24,7 +25,7 @@ class Debug:
     def slices(self, stage: str, config: Config) -> int:
         return config.gpus if stage == "edit" else config.score_gpus
 
-    def execute(self, run: RunDir, attempt: Attempt, config: Config) -> bool:
+    def execute(self, run: Run, attempt: Attempt) -> bool:
         for task in range(attempt.slices):
             with suppress(Exception):  # run_task has logged and journalled it; the other tasks go on
                 run_task(run, attempt.stage, attempt.number, task, StopSignals())
@@ -34,12 +35,13 @@ class Debug:
 class InJob(Slurm):
     """Scores a single slice here, on this job's GPU; submits everything else."""
 
-    def __init__(self, stop: StopSignals) -> None:
+    def __init__(self, task: Callable[..., None], finish: Callable[..., None], stop: StopSignals) -> None:
+        super().__init__(task, finish)
         self.stop = stop
 
-    def execute(self, run: RunDir, attempt: Attempt, config: Config) -> bool:
+    def execute(self, run: Run, attempt: Attempt) -> bool:
         if not scores_itself(attempt):
-            return super().execute(run, attempt, config)
+            return super().execute(run, attempt)
         tally = Tally()
         with suppress(Exception):  # as above: the chain looks at what is there
             tally = run_task(run, attempt.stage, attempt.number, 0, self.stop)

@@ -10,60 +10,43 @@ import ctypes
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
-from slurm_bench.cluster.queue import requeue_self
-from slurm_bench.config import load_config
-from slurm_bench.logs import log, log_to_stderr
+from slurm_bench.cluster.chain import carry_on
+from slurm_bench.cluster.here import InJob
+from slurm_bench.cluster.requeue import TaskIncomplete, leave
+from slurm_bench.cluster.slurm import scores_itself
+from slurm_bench.logs import log_to_stderr
 from slurm_bench.run.attempts import read_attempt
-from slurm_bench.run.layout import RunDir
-from slurm_bench.stages.engine import Tally
+from slurm_bench.run.opened import open_run
 from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.task import run_task
-
-
-class TaskIncomplete(Exception):
-    """Some of the slice has no result; the job has to show as failed."""
 
 
 def task(root: str, stage: str, number: int, index: int, warning: int) -> None:
     """One array task. Told to stop in time (SIGUSR2) after it got something done, it asks to be run again, and the
     job that follows goes on waiting; in every other case the chain takes over what is left."""
     log_to_stderr()
-    run = RunDir(Path(root))
+    run = open_run(Path(root))
     with StopSignals(warning) as stop:
         tally = run_task(run, stage, number, index, stop)
         if tally.stopped:
             leave(stop, tally)
-    if load_config(run.config).strict and tally.failed:
+    if run.config.strict and tally.failed:
         raise TaskIncomplete(f"{tally.failed} samples failed")
 
 
 def finish(root: str, stage: str, number: int, warning: int) -> None:
     """The job after an attempt: look, heal, score, report. Ends with the run's exit code."""
-    from slurm_bench.cluster.here import InJob
-    from slurm_bench.cluster.slurm import scores_itself
-
     log_to_stderr()
-    run = RunDir(Path(root))
-    attempt = read_attempt(run.attempt(stage, number))
-    from slurm_bench.cluster.chain import carry_on
-
+    run = open_run(Path(root))
+    attempt = read_attempt(run.folder.attempt(stage, number))
     with StopSignals(warning) as stop:
-        executor = InJob(stop)
+        executor = InJob(task, finish, stop)
         if scores_itself(attempt):
-            executor.execute(run, attempt, load_config(run.config))
+            executor.execute(run, attempt)
         code = carry_on(run, attempt, executor)
     sys.exit(code or 0)
-
-
-def leave(stop: StopSignals, tally: Tally) -> None:
-    """Requeue this job if that was asked for in time and would get further, and go."""
-    if stop.reason == "SIGUSR2" and tally.ok and requeue_self():
-        log.info("asked Slurm to run this job again")
-        time.sleep(60)
-    raise TaskIncomplete(f"left early: {tally.stopped}")
 
 
 def die_with(parent: int) -> None:
@@ -80,7 +63,7 @@ def main(words: list[str]) -> int:
     die_with(int(parent))
     log_to_stderr()
     with StopSignals() as stop:
-        tally = run_task(RunDir(Path(root)), stage, int(number), int(index), stop)
+        tally = run_task(open_run(Path(root)), stage, int(number), int(index), stop)
     return 1 if tally.stopped else 0
 
 

@@ -6,8 +6,10 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 
+from slurm_bench.cluster import job
 from slurm_bench.cluster.alive import alive
 from slurm_bench.cluster.chain import Executor, carry_on, conclude, start
 from slurm_bench.cluster.here import Debug
@@ -15,14 +17,19 @@ from slurm_bench.cluster.local import Local
 from slurm_bench.cluster.queue import has_slurm
 from slurm_bench.cluster.slurm import Slurm, scores_itself
 from slurm_bench.command import command
-from slurm_bench.config import Config, load_config
-from slurm_bench.errors import UserError
+from slurm_bench.errors import COMPLETE, UserError
 from slurm_bench.report.write import print_summary
 from slurm_bench.run.attempts import Attempt, close, read_attempt, read_attempts
 from slurm_bench.run.layout import RunDir
-from slurm_bench.run.plan import Sample, read_plan
+from slurm_bench.run.opened import Run
 from slurm_bench.run.slices import describe_slices
 from slurm_bench.watch.progress import Bars
+
+_EXECUTORS: dict[str, Callable[[], Executor]] = {
+    "slurm": lambda: Slurm(job.task, job.finish),
+    "local": Local,
+    "debug": Debug,
+}
 
 # Seconds between two looks at the queue while `--wait` waits.
 QUEUE_POLL = 3.0
@@ -33,50 +40,49 @@ def choose_executor(asked: str | None) -> Executor:
     name = asked or ("slurm" if has_slurm() else "local")
     if name == "slurm" and not has_slurm():
         raise UserError("--executor slurm: there is no sbatch on the PATH; on this machine: --executor local")
-    return {"slurm": Slurm, "local": Local, "debug": Debug}[name]()
+    return _EXECUTORS[name]()
 
 
-def launch(run: RunDir, executor: Executor, force: bool, wait: bool) -> int:
+def launch(run: Run, executor: Executor, force: bool, wait: bool) -> int:
     """Submit or do what is missing; gives the exit code. Raises UserError."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    config, samples = load_config(run.config), read_plan(run)
     attempt = start(run, executor, force)
     if attempt is None:
-        code = conclude(run, config)
-        print_summary(run)
+        code = conclude(run)
+        print_summary(run.folder)
         return code
-    _announce(run, attempt, samples)
+    _announce(run, attempt)
     try:
         if isinstance(executor, Slurm):
-            executor.execute(run, attempt, config)
-            _follow(run, attempt)
-            return _wait(run, config, samples) if wait else 0
-        code = _work_here(run, attempt, executor, config, samples)
+            executor.execute(run, attempt)
+            _follow(run.folder, attempt)
+            return _wait(run) if wait else COMPLETE
+        code = _work_here(run, attempt, executor)
     except UserError:
-        close(run, attempt)
+        close(run.folder, attempt)
         raise
-    print_summary(run)
+    print_summary(run.folder)
     return code
 
 
-def _work_here(run: RunDir, attempt: Attempt, executor: Executor, config: Config, samples: list[Sample]) -> int:
+def _work_here(run: Run, attempt: Attempt, executor: Executor) -> int:
     if isinstance(executor, Local):
-        with Bars(run, config, samples) as bars:
+        with Bars(run) as bars:
             executor.poll = bars.poll
-            executor.execute(run, attempt, config)
-            return carry_on(run, attempt, executor) or 0
-    executor.execute(run, attempt, config)
-    return carry_on(run, attempt, executor) or 0
+            executor.execute(run, attempt)
+            return carry_on(run, attempt, executor) or COMPLETE
+    executor.execute(run, attempt)
+    return carry_on(run, attempt, executor) or COMPLETE
 
 
-def _wait(run: RunDir, config: Config, samples: list[Sample]) -> int:
+def _wait(run: Run) -> int:
     """Until no job of this run is left, whatever became of it; needs no accounting."""
-    with Bars(run, config, samples, every=QUEUE_POLL) as bars:
-        while _at_work(run):
+    with Bars(run, every=QUEUE_POLL) as bars:
+        while _at_work(run.folder):
             bars.poll()
             time.sleep(QUEUE_POLL)
-    code = conclude(run, config)
-    print_summary(run)
+    code = conclude(run)
+    print_summary(run.folder)
     return code
 
 
@@ -86,12 +92,12 @@ def _at_work(run: RunDir) -> bool:
     return True
 
 
-def _announce(run: RunDir, attempt: Attempt, samples: list[Sample]) -> None:
-    index = {sample.id: sample.index for sample in samples}
-    category = {sample.id: sample.category for sample in samples}
+def _announce(run: Run, attempt: Attempt) -> None:
+    index = {sample.id: sample.index for sample in run.samples}
+    category = {sample.id: sample.category for sample in run.samples}
     counts = Counter(category[i] for i in attempt.samples)
     print(f"run       {run.root}")
-    print(f"{attempt.name}  {len(attempt.samples)} of {len(samples)} samples: ", end="")
+    print(f"{attempt.name}  {len(attempt.samples)} of {len(run.samples)} samples: ", end="")
     print(", ".join(f"{name} {count}" for name, count in counts.items()))
     print(f"slices    idx % {attempt.slices} over what is missing, on {attempt.executor}")
     for line in describe_slices([index[i] for i in attempt.samples], attempt.slices):

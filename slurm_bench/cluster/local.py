@@ -14,6 +14,7 @@ from slurm_bench.config import Config
 from slurm_bench.machine import visible_gpus
 from slurm_bench.run.attempts import Attempt
 from slurm_bench.run.layout import RunDir
+from slurm_bench.run.opened import Run
 
 POLL = 0.2
 # Seconds that a task gets to finish what it has in hand when the launcher is told to stop.
@@ -33,14 +34,14 @@ class Local:
         asked = config.gpus if stage == "edit" else config.score_gpus
         return min(asked, len(self._gpus)) if self._gpus else asked
 
-    def execute(self, run: RunDir, attempt: Attempt, config: Config) -> bool:
+    def execute(self, run: Run, attempt: Attempt) -> bool:
         """Every slice in a process of its own, each seeing its own one GPU. A process that dies leaves its samples
         to the chain. On Ctrl-C, or SIGTERM, all are asked to leave in order."""
-        run.logs.mkdir(parents=True, exist_ok=True)
+        run.folder.logs.mkdir(parents=True, exist_ok=True)
         tasks: list[subprocess.Popen[bytes]] = []
         try:
             for task in range(attempt.slices):
-                tasks.append(self._start(run, attempt, task))
+                tasks.append(self._start(run.folder, attempt, task))
             while any(process.poll() is None for process in tasks):
                 self.poll()
                 time.sleep(POLL)

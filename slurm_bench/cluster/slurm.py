@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from slurm_bench.cluster import job
 from slurm_bench.cluster.health import bad_nodes
 from slurm_bench.cluster.queue import cancel_named, max_array_size, nodes_of, outside_a_job
 from slurm_bench.cluster.sbatch import sbatch_parameters
@@ -14,28 +14,34 @@ from slurm_bench.errors import UserError
 from slurm_bench.run.attempts import Attempt, note_jobs
 from slurm_bench.run.journal import read_journals
 from slurm_bench.run.layout import RunDir
+from slurm_bench.run.opened import Run
 
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
 
 class Slurm:
+    """`task` and `finish` are what the array's tasks and the job that follows it run: importable functions (job.py)."""
+
     name = "slurm"
+
+    def __init__(self, task: Callable[..., None], finish: Callable[..., None]) -> None:
+        self._task, self._finish = task, finish
 
     def slices(self, stage: str, config: Config) -> int:
         return min(config.gpus if stage == "edit" else config.score_gpus, max_array_size())
 
-    def execute(self, run: RunDir, attempt: Attempt, config: Config) -> bool:
+    def execute(self, run: Run, attempt: Attempt) -> bool:
         """Submit the array and its following job, or neither. A single scoring slice needs no array: the
         following job does it itself. Raises UserError."""
         array = finish = None
         try:
             if not scores_itself(attempt):
-                array = self._submit_array(run, attempt, config)
-            finish = self._submit_finish(run, attempt, config, array)
+                array = self._submit_array(run.folder, attempt, run.config)
+            finish = self._submit_finish(run.folder, attempt, run.config, array)
         except Exception as error:
-            cancel_named(attempt.job_names(run))
+            cancel_named(attempt.job_names(run.folder))
             raise UserError(f"sbatch refused: {_reason(error)}") from None
-        note_jobs(run, attempt, array, finish)
+        note_jobs(run.folder, attempt, array, finish)
         return False
 
     def _submit_array(self, run: RunDir, attempt: Attempt, config: Config) -> str:
@@ -52,7 +58,7 @@ class Slurm:
         return self._submit(
             run,
             parameters,
-            job.task,
+            self._task,
             [str(run.root)] * n,
             [attempt.stage] * n,
             [attempt.number] * n,
@@ -71,7 +77,9 @@ class Slurm:
             exclude=self._exclude(run, attempt, options),
         )
         warning = parameters["signal_delay_s"]
-        return self._submit(run, parameters, job.finish, [str(run.root)], [attempt.stage], [attempt.number], [warning])
+        return self._submit(
+            run, parameters, self._finish, [str(run.root)], [attempt.stage], [attempt.number], [warning]
+        )
 
     def _exclude(self, run: RunDir, attempt: Attempt, options: dict[str, Any]) -> list[str]:
         if attempt.retry == 0:

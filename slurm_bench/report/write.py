@@ -5,25 +5,26 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from slurm_bench.config import Config
 from slurm_bench.report.markdown import interval, number, render
 from slurm_bench.report.summary import summarize
 from slurm_bench.report.table import score_table
 from slurm_bench.run.durable import write_atomic
 from slurm_bench.run.journal import read_journals
 from slurm_bench.run.layout import RunDir
+from slurm_bench.run.opened import Run
 from slurm_bench.run.records import State
 
 
-def write_report(run: RunDir, config: Config, state: State) -> dict[str, Any]:
+def write_report(run: Run, state: State) -> dict[str, Any]:
     """summary.json, scores.csv and report.md; gives the summary."""
-    table = score_table(config, state)
-    summary = summarize(config, state, table)
+    folder = run.folder.report
+    table = score_table(run.config, state)
+    summary = summarize(run.config, state, table)
     csv = table.to_csv(index=False, lineterminator="\n")
-    write_atomic(run.report / "scores.csv", csv.encode("utf-8", "replace"))
-    write_atomic(run.report / "summary.json", (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
-    text = render(run.root.name, config, summary, _provenance_with_machines(run))
-    write_atomic(run.report / "report.md", text.encode("utf-8", "replace"))
+    write_atomic(folder / "scores.csv", csv.encode("utf-8", "replace"))
+    write_atomic(folder / "summary.json", (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
+    text = render(run.root.name, run.config, summary, _provenance_with_machines(run.folder))
+    write_atomic(folder / "report.md", text.encode("utf-8", "replace"))
     return summary
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from slurm_bench.data.item import Item
 from slurm_bench.errors import UserError
 from slurm_bench.run.durable import create_once, write_atomic
 from slurm_bench.run.layout import RunDir
-from slurm_bench.run.plan import Sample, make_plan, read_plan
+from slurm_bench.run.opened import Run
+from slurm_bench.run.plan import Plan, read_plan
 from slurm_bench.run.provenance import provenance
 
 
@@ -29,65 +30,87 @@ def new_run_dir(name: str) -> Path:
             return path
         except FileExistsError:
             continue
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}; launch from a folder you may write, or set --run-dir") from None
     raise UserError(f"runs/{name}-{stamp} and 98 more are there already; name another with --run-dir")
 
 
-def open_run(root: Path) -> RunDir:
-    """An existing run. Raises UserError."""
-    run = RunDir(root.resolve())
-    if not run.config.exists():
-        raise UserError(f"{root}: not a run folder (it has no {run.config.name})")
-    return run
-
-
-def make_run_dir(root: Path) -> RunDir:
-    """Raises UserError where the folder can't serve."""
-    run = RunDir(root.resolve())
-    if "%" in str(run.root):
-        raise UserError(f"{run.root}: Slurm reads '%' in a path as a pattern; choose another --run-dir")
+def create_run(
+    root: Path, config: Config, items: Callable[[], Iterable[Item]], models: dict[str, Any], force: bool
+) -> Run:
+    """A new run in `root`, or the one that is there, under `config`. `items` is called only where there is no plan
+    yet: a planned run doesn't need its data file any more. Raises UserError; then nothing has changed."""
+    folder = RunDir(root.resolve())
+    _check_name(folder)
+    if folder.config.exists() and folder.plan.exists():
+        config = settle_config(folder, config, force)
+        return Run(folder, config, read_plan(folder))
+    made = _make_folder(folder)
+    plan = Plan(folder)
     try:
-        run.root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--run-dir {root}: {error.strerror}") from None
-    if not run.config.exists() and any(p.name != "config.yaml" for p in run.root.iterdir()):
-        raise UserError(f"--run-dir {root}: this folder has other things in it; choose a new or an empty one")
-    return run
+        plan.add(items(), config.seed)
+        config = settle_config(folder, config, force)
+        samples = plan.freeze()
+    except BaseException:
+        plan.withdraw()
+        if made:
+            with suppress(OSError):
+                folder.root.rmdir()
+        raise
+    text = json.dumps(provenance(config_hash(config), models), indent=1, default=str)
+    create_once(folder.provenance, (text + "\n").encode())
+    return Run(folder, config, samples)
 
 
-def settle_config(run: RunDir, config: Config, force: bool) -> Config:
+def reconfigure(run: Run, config: Config, force: bool) -> Run:
+    """The same run under a configuration that differs in how and where the work is done, or by `force` in more."""
+    return replace(run, config=settle_config(run.folder, config, force))
+
+
+def settle_config(folder: RunDir, config: Config, force: bool) -> Config:
     """Put the configuration into the run, or hold it against the one that is there (law 10)."""
-    if create_once(run.config, dump(config).encode()):
+    if create_once(folder.config, dump(config).encode()):
         return config
-    stored = load_config(run.config)
+    stored = load_config(folder.config)
     changed = differences(stored, config)
     if changed and not force:
         raise UserError(
-            f"{run.root} was begun with another configuration ({'; '.join(changed)}); "
+            f"{folder.root} was begun with another configuration ({'; '.join(changed)}); "
             "start a new run folder, or say --force to go on with the new one for what is missing"
         )
     for key in PLANNED:  # the plan never changes (law 1)
         setattr(config, key, getattr(stored, key))
-    write_atomic(run.config, dump(config).encode())
+    write_atomic(folder.config, dump(config).encode())
     return config
 
 
-def settle_plan(run: RunDir, config: Config, items: Iterable[Item], models: dict[str, Any]) -> list[Sample]:
-    """The run's plan, made from the data if it isn't there yet, with a note of where it all comes from."""
-    if run.plan.exists():
-        return read_plan(run)
+def _check_name(folder: RunDir) -> None:
+    if "%" in str(folder.root):
+        raise UserError(f"{folder.root}: Slurm reads '%' in a path as a pattern; choose another --run-dir")
+
+
+def _make_folder(folder: RunDir) -> bool:
+    """True where this call made it. Raises UserError where the folder can't serve."""
     try:
-        samples = make_plan(run, items, config.seed)
-    except UserError:
-        _abandon(run)
-        raise
-    text = json.dumps(provenance(config_hash(config), models), indent=1, default=str)
-    create_once(run.provenance, (text + "\n").encode())
-    return samples
+        folder.root.mkdir(parents=True)
+        return True
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise UserError(f"--run-dir {folder.root}: {error.strerror}") from None
+    # The listing comes first: another launcher may be making this run right now.
+    try:
+        strange = [path for path in folder.root.iterdir() if not _of_a_launcher(path.name)]
+    except OSError as error:
+        raise UserError(f"--run-dir {folder.root}: {error.strerror}") from None
+    if strange and not folder.config.exists():
+        raise UserError(
+            f"--run-dir {folder.root}: this folder has other things in it ({strange[0].name}); "
+            "choose a new or an empty one"
+        )
+    return False
 
 
-def _abandon(run: RunDir) -> None:
-    """Data that can't be planned leaves no run behind, so that the mended configuration finds a free place."""
-    run.config.unlink(missing_ok=True)
-    shutil.rmtree(run.sources, ignore_errors=True)
-    with suppress(OSError):
-        run.root.rmdir()
+def _of_a_launcher(name: str) -> bool:
+    """What a launcher leaves in a folder before its configuration is there, also where it was killed."""
+    return name == "sources" or (name.startswith(".") and name.endswith(".tmp"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,12 +46,62 @@ class Sample:
         return cls(**row)
 
 
-def make_plan(run: RunDir, items: Iterable[Item], base_seed: int) -> list[Sample]:
-    """Freeze the items, unpacking what images the data had within. Where two launchers plan the same run
-    at once, the first to finish wins and both get its plan."""
-    samples = [_planned(run, index, item, base_seed) for index, item in enumerate(items)]
-    create_once(run.plan, b"".join(json_line(sample.to_json()) for sample in samples))
-    return read_plan(run)
+class Plan:
+    """A plan in the making. Images that the data have within are unpacked into the run folder on the way."""
+
+    def __init__(self, run: RunDir) -> None:
+        self._run = run
+        self._samples: list[Sample] = []
+        self._unpacked: list[Path] = []
+
+    def add(self, items: Iterable[Item], base_seed: int) -> None:
+        """Raises UserError where the data can't be trusted."""
+        for index, item in enumerate(items, len(self._samples)):
+            self._samples.append(self._planned(index, item, base_seed))
+
+    def freeze(self) -> list[Sample]:
+        """Where two launchers plan the same run at once, the first to finish wins and both get its plan."""
+        create_once(self._run.plan, b"".join(json_line(sample.to_json()) for sample in self._samples))
+        return read_plan(self._run)
+
+    def withdraw(self) -> None:
+        """Remove what was unpacked, and nothing else, unless another launcher has made this run meanwhile."""
+        if self._run.config.exists() or self._run.plan.exists():
+            return
+        for file in self._unpacked:
+            file.unlink(missing_ok=True)
+        for folder in [*sorted({file.parent for file in self._unpacked}), self._run.sources]:
+            with suppress(OSError):
+                folder.rmdir()
+
+    def _planned(self, index: int, item: Item, base_seed: int) -> Sample:
+        parts = item.source if isinstance(item.source, tuple) else (item.source,)
+        sources = tuple(
+            self._placed(item.id, f"-{n}" if n else "", part) for n, part in enumerate(parts) if part is not None
+        )
+        reference = None if item.reference is None else self._placed(item.id, "-reference", item.reference)
+        return Sample(
+            index=index,
+            id=item.id,
+            category=item.category,
+            instruction=item.instruction,
+            sources=sources,
+            seed=seed_of(item.id, base_seed),
+            description=item.description,
+            rationale=item.rationale,
+            reference=reference,
+            problem=item.problem,
+        )
+
+    def _placed(self, sample_id: str, part: str, image: Path | bytes) -> str:
+        if isinstance(image, Path):
+            return str(image.absolute())
+        relative = self._run.source(sample_id, part, sniff_extension(image))
+        file = self._run.root / relative
+        if not file.exists():
+            self._unpacked.append(file)
+        write_atomic(file, image)
+        return relative
 
 
 def read_plan(run: RunDir) -> list[Sample]:
@@ -62,31 +113,3 @@ def read_plan(run: RunDir) -> list[Sample]:
         raise UserError(f"{run.root}: not a run folder (it has no {run.plan.name})") from None
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{run.plan}: damaged: {error}") from None
-
-
-def _planned(run: RunDir, index: int, item: Item, base_seed: int) -> Sample:
-    parts = item.source if isinstance(item.source, tuple) else (item.source,)
-    sources = tuple(
-        _placed(run, item.id, f"-{n}" if n else "", part) for n, part in enumerate(parts) if part is not None
-    )
-    reference = None if item.reference is None else _placed(run, item.id, "-reference", item.reference)
-    return Sample(
-        index=index,
-        id=item.id,
-        category=item.category,
-        instruction=item.instruction,
-        sources=sources,
-        seed=seed_of(item.id, base_seed),
-        description=item.description,
-        rationale=item.rationale,
-        reference=reference,
-        problem=item.problem,
-    )
-
-
-def _placed(run: RunDir, sample_id: str, part: str, image: Path | bytes) -> str:
-    if isinstance(image, Path):
-        return str(image.absolute())
-    relative = run.source(sample_id, part, sniff_extension(image))
-    write_atomic(run.root / relative, image)
-    return relative

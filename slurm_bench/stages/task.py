@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from slurm_bench.config import load_config
 from slurm_bench.errors import UserError
 from slurm_bench.logs import log, log_to_file
 from slurm_bench.plugins import make_editor, make_scorer
 from slurm_bench.run.attempts import Attempt, read_attempt
 from slurm_bench.run.journal import DONE, FAILED, REFUSED, STOPPED, Journal
-from slurm_bench.run.layout import RunDir
-from slurm_bench.run.plan import Sample, read_plan
+from slurm_bench.run.opened import Run
+from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import manifests, open_manifest, read_manifest, read_state
 from slurm_bench.stages.engine import Engine, Tally, Work
 from slurm_bench.stages.loading import load_slot
@@ -23,15 +22,15 @@ from slurm_bench.stages.stop import Stopped, StopSignals
 from slurm_bench.stages.work import EditWork, ScoreWork
 
 
-def run_task(run: RunDir, stage: str, number: int, task: int, stop: StopSignals) -> Tally:
+def run_task(run: Run, stage: str, number: int, task: int, stop: StopSignals) -> Tally:
     """Do what is left of this task's slice. A bad sample becomes a record; raises only where the task as a
     whole can't go on (UserError, StorageFailed, a model that doesn't load)."""
-    manifest, restart = open_manifest(run, stage, number, task)
-    journal = Journal(run.journal(stage, number, task, restart))
+    manifest, restart = open_manifest(run.folder, stage, number, task)
+    journal = Journal(run.folder.journal(stage, number, task, restart))
     journal.start()
-    handler = log_to_file(run.log(stage, number, task))
+    handler = log_to_file(run.folder.log(stage, number, task))
     try:
-        attempt = read_attempt(run.attempt(stage, number))
+        attempt = read_attempt(run.folder.attempt(stage, number))
         try:
             tally = _Task(run, attempt, task, manifest, journal, stop).run()
         except Stopped:
@@ -52,11 +51,11 @@ def run_task(run: RunDir, stage: str, number: int, task: int, stop: StopSignals)
 
 
 class _Task:
-    def __init__(self, run: RunDir, attempt: Attempt, task: int, manifest: Any, journal: Journal, stop: StopSignals):
-        self.run_dir, self.attempt, self.task = run, attempt, task
+    def __init__(self, run: Run, attempt: Attempt, task: int, manifest: Any, journal: Journal, stop: StopSignals):
+        self.folder, self.config = run.folder, run.config
+        self.attempt, self.task = attempt, task
         self.manifest, self.journal, self.stop = manifest, journal, stop
-        self.config = load_config(run.config)
-        samples = {s.id: s for s in read_plan(run)}
+        samples = {s.id: s for s in run.samples}
         self.slice = [samples[i] for i in attempt.slice(task)]
 
     def run(self) -> Tally:
@@ -71,17 +70,17 @@ class _Task:
         done = {r["id"] for r in self._own_records() if r["status"] == "ok"}
         todo = [s for s in self.slice if s.id not in done]
         editor = make_editor(self.config)
-        return self._work(editor, todo, EditWork(self.run_dir, editor), self.config.batch_size)
+        return self._work(editor, todo, EditWork(self.folder, editor), self.config.batch_size)
 
     def _score(self) -> Tally:
         """Scorer after scorer, so that one model at a time is in memory."""
         total = Tally()
         for name in self.config.scorers:
-            state = read_state(self.run_dir, self.slice, self.config.scorers)
+            state = read_state(self.folder, self.slice, self.config.scorers)
             todo = [s for s in self.slice if state.edits[s.id].ok and state.scores[s.id][name].ok is None]
             edits = {s.id: ok for s in todo if (ok := state.edits[s.id].ok)}
             scorer = make_scorer(self.config, name)
-            work = ScoreWork(self.run_dir, name, scorer, edits)
+            work = ScoreWork(self.folder, name, scorer, edits)
             tally = self._work(scorer, todo, work, self.config.score_batch_size)
             total.ok, total.failed = total.ok + tally.ok, total.failed + tally.failed
             if tally.stopped:
@@ -91,7 +90,7 @@ class _Task:
 
     def _own_records(self) -> list[dict[str, Any]]:
         """What this task's earlier processes did, where Slurm restarted it; slices share no sample."""
-        files = manifests(self.run_dir, self.attempt.stage, self.attempt.number, self.task)
+        files = manifests(self.folder, self.attempt.stage, self.attempt.number, self.task)
         return [record for file in files for record in read_manifest(file)]
 
     def _work(self, plugin: Any, todo: Sequence[Sample], work: Work, batch_size: int) -> Tally:

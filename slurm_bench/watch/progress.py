@@ -15,18 +15,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from slurm_bench.config import Config
-from slurm_bench.run.layout import RunDir
-from slurm_bench.run.plan import Sample
-from slurm_bench.run.records import read_state
+from slurm_bench.run.opened import Run
 
 
 class Bars:
     """One bar a stage, on stderr. `poll` may be called often: it reads the records at most every `every` seconds."""
 
-    def __init__(self, run: RunDir, config: Config, samples: list[Sample], every: float = 0.5) -> None:
-        self._run, self._config, self._samples = run, config, samples
-        self._every, self._last = every, 0.0
+    def __init__(self, run: Run, every: float = 0.5) -> None:
+        self._run, self._every, self._last = run, every, 0.0
         console = Console(stderr=True)
         columns = (
             TextColumn("{task.description:>6}"),
@@ -35,7 +31,9 @@ class Bars:
             TimeElapsedColumn(),
         )
         self._bars = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[failed]}"), console=console)
-        self._stages = {stage: self._bars.add_task(stage, total=len(samples), failed="") for stage in ("edit", "score")}
+        self._stages = {
+            stage: self._bars.add_task(stage, total=len(run.samples), failed="") for stage in ("edit", "score")
+        }
 
     def __enter__(self) -> Bars:
         self._bars.start()
@@ -49,7 +47,7 @@ class Bars:
     def poll(self) -> None:
         if time.monotonic() - self._last < self._every:
             return
-        state = read_state(self._run, self._samples, self._config.scorers)
+        state = self._run.state()
         edits = list(state.edits.values())
         scores = [outcome for by_scorer in state.scores.values() for outcome in by_scorer.values()]
         for stage, outcomes in (("edit", edits), ("score", scores)):

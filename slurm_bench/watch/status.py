@@ -7,21 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from slurm_bench.config import Config
 from slurm_bench.run.attempts import Attempt, read_attempts
 from slurm_bench.run.journal import read_journals
 from slurm_bench.run.layout import RunDir
-from slurm_bench.run.plan import Sample
-from slurm_bench.run.records import State, manifests, read_manifest, read_state
+from slurm_bench.run.opened import Run
+from slurm_bench.run.records import State, manifests, read_manifest
 
 
-def status_of(run: RunDir, config: Config, samples: list[Sample]) -> dict[str, Any]:
+def status_of(run: Run) -> dict[str, Any]:
     """What `status --json` prints."""
-    state = read_state(run, samples, config.scorers)
-    planned = len(samples)
+    state = run.state()
+    planned = len(run.samples)
     edited = sum(outcome.ok is not None for outcome in state.edits.values())
     scored = len(state.scored())
-    failed = sum(bool(state.failure(s.id)) for s in samples) - _failed_but_scored(state)
+    failed = sum(bool(state.failure(s.id)) for s in run.samples) - _failed_but_scored(state)
     return {
         "run": str(run.root),
         "counts": {
@@ -31,8 +30,8 @@ def status_of(run: RunDir, config: Config, samples: list[Sample]) -> dict[str, A
             "failed": failed,
             "missing": planned - scored - failed,
         },
-        "report": (run.report / "summary.json").exists(),
-        "attempts": [_attempt_row(run, attempt) for attempt in read_attempts(run)],
+        "report": (run.folder.report / "summary.json").exists(),
+        "attempts": [_attempt_row(run.folder, attempt) for attempt in read_attempts(run.folder)],
     }
 
 
