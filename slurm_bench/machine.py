@@ -155,7 +155,8 @@ def package_versions() -> dict[str, str]:
 
 
 def _gpu(line: str) -> Gpu:
-    uuid, rest = line.split(", ", 1)
-    name, mebibytes, driver, capability = rest.rsplit(", ", 3)
-    major, minor = capability.split(".")
-    return Gpu(name, int(mebibytes) * 2**20, (int(major), int(minor)), uuid, driver)
+    """A row of the answer; a capability that isn't told counts as none."""
+    uuid, name, memory, driver, *capability = (part.strip() for part in line.split(","))
+    mebibytes = int(memory.split()[0])
+    major, minor = capability[0].split(".") if capability else ("0", "0")
+    return Gpu(name, mebibytes * 2**20, (int(major), int(minor)), uuid, driver)
