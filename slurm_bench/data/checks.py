@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from slurm_bench.config import nearest
-from slurm_bench.data.images import check_image
 from slurm_bench.data.item import Item
 from slurm_bench.data.text import BROKEN, as_text, listed, shown
 from slurm_bench.errors import UserError
@@ -86,6 +85,8 @@ def _text_problem(texts: Mapping[str, str]) -> str:
 
 
 def _image_problem(sources: list[Any], reference: Any) -> str:
+    from slurm_bench.data.images import check_image
+
     if not sources:
         return "there is no source image"
     for name, image in [("source", source) for source in sources] + [("reference", reference)]:

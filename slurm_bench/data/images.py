@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
 
+from slurm_bench.data.formats import animation, bmp, jpeg, png, tiff
+from slurm_bench.data.formats.base import Format
+from slurm_bench.data.formats.kinds import sniff_extension, what_else
 from slurm_bench.data.text import shown
 from slurm_bench.errors import SampleError
 
 MAX_PIXELS = 64 * 1024 * 1024
 MAX_BYTES = 256 * 1024 * 1024
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+FORMATS: dict[str, Format] = {
+    "PNG": png.FORMAT,
+    "JPEG": jpeg.FORMAT,
+    "WEBP": animation.WEBP,
+    "BMP": bmp.FORMAT,
+    "TIFF": tiff.FORMAT,
+    "GIF": animation.GIF,
+}
+_ALIASES = {"MPO": "JPEG", "DIB": "BMP"}  # Pillow's names for a JPEG with further pictures, a BMP without its header
 
-# Pillow's warning begins above our own, stricter limit, and would stand between the progress lines.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Pillow's warnings (damaged EXIF, many pixels) would stand between the progress lines; what counts is raised.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -30,107 +41,99 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_MAGIC = (
-    (b"\x89PNG\r\n\x1a\n", "png"),
-    (b"\xff\xd8\xff", "jpg"),
-    (b"GIF8", "gif"),
-    (b"BM", "bmp"),
-    (b"II*\x00", "tif"),
-    (b"MM\x00*", "tif"),
-)
 
 
 def open_image(source: Path | bytes) -> Image.Image:
-    """Fully decoded, upright by its EXIF, RGB or (where it has transparency) RGBA, without metadata; an
-    animation's first frame. Colour profiles aren't applied. Raises SampleError, whatever is wrong."""
-    with _header(source) as image:
-        try:
-            image.load()
-            upright = _upright(image)
-            plain = _plain(upright)
-        except SampleError:
-            raise
-        except Exception as error:
-            raise SampleError(f"{_name(source)}: truncated or damaged: {_line(error)}") from None
-        plain = plain.copy() if plain is image else plain
+    """Fully decoded, upright by its EXIF, RGB or (where it has transparency) RGBA, without metadata; of an animation
+    the first frame, of a TIFF the first page. Colour profiles aren't applied. Raises SampleError, whatever is wrong."""
+    image, problem = _read(source, _decoded)
+    if image is None:
+        raise SampleError(problem)
+    return image
+
+
+def check_image(source: Path | bytes) -> str:
+    """What the file's structure tells, without a pixel decoded: "" or the problem."""
+    return _read(source, lambda image, data: None)[1]
+
+
+def _read(
+    source: Path | bytes, use: Callable[[Image.Image, bytes], Image.Image | None]
+) -> tuple[Image.Image | None, str]:
+    """What `use` makes of the file, or the problem. Nothing is raised from here: an exception keeps the frames that
+    it passed, and so a picture of megabytes, for as long as someone keeps the exception."""
+    data = b""
+    try:
+        data = source if isinstance(source, bytes) else _file_bytes(source)
+        if len(data) > MAX_BYTES:
+            raise SampleError(f"{len(data)} bytes; at most {MAX_BYTES} are read")
+        if sniff_extension(data) == "png":
+            data = png.essential(data)
+        with Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise SampleError(f"{image.width}×{image.height} is more than {MAX_PIXELS} pixels")
+            _format_of(image).check(image, data)
+            return use(image, data), ""
+    except SampleError as error:
+        problem = str(error)
+    except FileNotFoundError:
+        problem = "no such file"
+    except Image.DecompressionBombError:
+        problem = f"far more than {MAX_PIXELS} pixels"
+    except Image.UnidentifiedImageError:
+        problem = _unidentified(data)
+    except Exception as error:
+        problem = f"truncated or damaged: {_line(error)}"
+    return None, f"{_name(source)}: {problem}"
+
+
+def _decoded(image: Image.Image, data: bytes) -> Image.Image:
+    image.info.pop("xmp", None)  # its orientation isn't followed, as in browsers; Pillow would
+    turn = _upright(image)
+    plain = _format_of(image).decode(image, data)
+    plain = plain if turn is None else plain.transpose(turn)
+    plain = plain.copy() if plain is image else plain
     plain.info = {}
     return plain
 
 
-def check_image(source: Path | bytes) -> str:
-    """What can be told from the header alone: "" or the problem. Cheap, so that the plan can hold it."""
+def _format_of(image: Image.Image) -> Format:
+    return FORMATS[_ALIASES.get(str(image.format), str(image.format))]
+
+
+def _upright(image: Image.Image) -> Image.Transpose | None:
+    """How to turn it; a TIFF is turned by Pillow."""
+    if image.format == "TIFF":
+        return None
     try:
-        with _header(source):
-            return ""
-    except SampleError as error:
-        return str(error)
-
-
-def sniff_extension(data: bytes) -> str:
-    """The file name's extension by the first bytes, "bin" where they are no image of ours."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "webp"
-    return next((extension for magic, extension in _MAGIC if data.startswith(magic)), "bin")
-
-
-@contextmanager
-def _header(source: Path | bytes) -> Iterator[Image.Image]:
-    """The image, opened but not decoded, its size found within bounds."""
-    name = _name(source)
-    try:
-        size = len(source) if isinstance(source, bytes) else _file_size(source)
-        if size > MAX_BYTES:
-            raise SampleError(f"{name}: {size} bytes; at most {MAX_BYTES} are read")
-        opened = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
-    except SampleError:
-        raise
-    except FileNotFoundError:
-        raise SampleError(f"{name}: no such file") from None
-    except Image.DecompressionBombError:
-        raise SampleError(f"{name}: far more than {MAX_PIXELS} pixels") from None
-    except Image.UnidentifiedImageError:
-        raise SampleError(f"{name}: not an image of a known format ({', '.join(FORMATS)})") from None
-    except Exception as error:
-        raise SampleError(f"{name}: cannot be read: {_line(error)}") from None
-    with opened as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise SampleError(f"{name}: {image.width}×{image.height} is more than {MAX_PIXELS} pixels")
-        yield image
-
-
-def _file_size(path: Path) -> int:
-    """Of a regular file: opening a pipe or a device could wait forever."""
-    if not path.is_file():
-        raise SampleError(f"{_name(path)}: {'not a file' if path.exists() else 'no such file'}")
-    return path.stat().st_size
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+        return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged EXIF doesn't spoil the picture
-        return image
-    return image if turn is None else image.transpose(turn)
+        return None
 
 
-def _plain(image: Image.Image) -> Image.Image:
-    if image.mode in ("RGB", "RGBA") and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I"):
-        return _sixteen_bit(image)
-    if image.mode == "F":
-        raise SampleError("floating-point pixels have no fixed white; save the image with 8 or 16 bits")
-    has_alpha = image.mode in ("RGBA", "LA", "La", "PA", "RGBa") or "transparency" in image.info
-    return image.convert("RGBA" if has_alpha else "RGB")
+def _file_bytes(path: Path) -> bytes:
+    """Of a regular file within the limit: reading a pipe or a device could wait for ever. A handle that has gone
+    stale (the file was replaced on its server) is opened once more."""
+    for last in (False, True):
+        try:
+            if not path.is_file():
+                raise SampleError("not a file" if path.exists() else "no such file")
+            if path.stat().st_size > MAX_BYTES:
+                raise SampleError(f"{path.stat().st_size} bytes; at most {MAX_BYTES} are read")
+            return path.read_bytes()
+        except OSError as error:
+            if last or error.errno != errno.ESTALE:
+                raise SampleError(f"cannot be read: {error.strerror or _line(error)}") from None
+    raise AssertionError
 
 
-def _sixteen_bit(image: Image.Image) -> Image.Image:
-    """0 … 65535 → 0 … 255; Pillow's own conversion would clip at 255."""
-    wide = image.convert("I")
-    low, high = wide.getextrema()
-    if low < 0 or high > 65535:  # type: ignore[operator]
-        raise SampleError("32-bit pixels have no fixed white; save the image with 8 or 16 bits")
-    return wide.point(lambda value: value * (1 / 257) + 0.5).convert("L").convert("RGB")
+def _unidentified(data: bytes) -> str:
+    """Pillow says no more where a format is known and this file's variety isn't."""
+    extension = sniff_extension(data)
+    if extension != "bin":
+        return f"not an image that is read: a damaged {extension} file, or pixels of an unusual kind; save it as PNG"
+    other = what_else(data)
+    return f"not an image of a known format ({', '.join(FORMATS)})" + (f" but {other}" if other else "")
 
 
 def _name(source: Path | bytes) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from slurm_bench.data.images import sniff_extension
+from slurm_bench.data.formats.kinds import sniff_extension
 from slurm_bench.data.item import Item
 from slurm_bench.errors import UserError
 from slurm_bench.run.durable import create_once, json_line, write_atomic
