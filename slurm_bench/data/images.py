@@ -64,7 +64,7 @@ def _read(
     it passed, and so a picture of megabytes, for as long as someone keeps the exception."""
     data = b""
     try:
-        data = source if isinstance(source, bytes) else _file_bytes(source)
+        data = source if isinstance(source, bytes) else file_bytes(source)
         if len(data) > MAX_BYTES:
             raise SampleError(f"{len(data)} bytes; at most {MAX_BYTES} are read")
         if sniff_extension(data) == "png":
@@ -111,8 +111,8 @@ def _upright(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _file_bytes(path: Path) -> bytes:
-    """Of a regular file within the limit: reading a pipe or a device could wait for ever. A handle that has gone
+def file_bytes(path: Path) -> bytes:
+    """Raises SampleError. Of a regular file within the limit: reading a pipe or a device could wait for ever. A handle that has gone
     stale (the file was replaced on its server) is opened once more."""
     for last in (False, True):
         try:
