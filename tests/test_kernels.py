@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from slurm_bench.kernels import ops
 from slurm_bench.kernels.attention import _flash_attention_3, attention
-from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear, quantize, stacked
+from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear, quantize, stack_linears
 from slurm_bench.logs import log
 
 GPU = torch.cuda.is_available()
@@ -73,10 +73,10 @@ def same_in_8_bits(values, scale, expected):
 
 for gelu in (False, True):
     same_in_8_bits(*triton_fp8.quantize(*there(x, gelu)), fp8.quantize(x, gelu))
-channels, apart = torch.tensor([2, 3, 17]), torch.zeros(24, dtype=torch.int8)
-apart[channels] = 1
-*found, outliers = triton_fp8.quantize_apart(*there(x, channels, apart))
-expected, wanted = fp8.quantize_apart(x, channels, apart)
+channels, is_outlier = torch.tensor([2, 3, 17]), torch.zeros(24, dtype=torch.int8)
+is_outlier[channels] = 1
+*found, outliers = triton_fp8.quantize_without_outliers(*there(x, channels, is_outlier))
+expected, wanted = fp8.quantize_without_outliers(x, channels, is_outlier)
 same_in_8_bits(*found, expected)
 same(outliers, wanted)
 print("all compared")
@@ -141,7 +141,7 @@ def test_outliers_are_looked_for_anew_once_forgotten() -> None:
         fresh, layer = OutlierLinear(last, 8)(other), OutlierLinear(last, 8)
         layer(x)
         kept = layer(other)
-        layer.forget()
+        layer.reset()
         assert torch.equal(layer(other), fresh)
     assert not torch.equal(kept, fresh)
 
@@ -154,7 +154,7 @@ def test_layers_side_by_side_give_what_each_gives_and_go_on_to_work(narrow: bool
     x = torch.randn(20, 64)
     with torch.no_grad():
         before = torch.cat([ops.linear(layer, x) for layer in layers], dim=1)
-        joined = stacked(*layers)
+        joined = stack_linears(*layers)
         assert torch.allclose(ops.linear(joined, x), before, atol=1e-6)
         assert torch.allclose(torch.cat([ops.linear(layer, x) for layer in layers], dim=1), before, atol=1e-6)
     for layer in layers:

@@ -14,7 +14,7 @@ from tiny_models import SMALL, noise_image, request, save_tiny_qwen_edit, shrink
 from slurm_bench.editors.base import Edited
 from slurm_bench.editors.qwen import QwenImageEditor
 from slurm_bench.editors.qwen.random_weights import random_pipeline
-from slurm_bench.editors.qwen.text import make_lean_images
+from slurm_bench.editors.qwen.text import patch_image_processor
 from slurm_bench.errors import SampleError, UserError
 
 torch.set_num_threads(2)
@@ -170,7 +170,7 @@ def test_the_text_encoder_sees_the_pipelines_own_pixels(device, width, height):
         pytest.skip("a GPU's pixels against the CPU's")
     image, plain, lean = noise_image(width, height), *(random_pipeline().processor.image_processor for _ in range(2))
     expected = plain([image], return_tensors="pt")
-    make_lean_images(lean, torch.device(device))
+    patch_image_processor(lean, torch.device(device))
     for _ in range(2):
         found = lean([image], return_tensors="pt")
         assert torch.equal(found["image_grid_thw"].cpu(), expected["image_grid_thw"])

@@ -138,7 +138,7 @@ def test_a_few_step_lora_is_computed_whole_in_fast(tmp_path):
     few_steps = {"true_cfg_scale": 1, "num_inference_steps": 4, "scheduler": "lightning", "lora": lora}
     made = QwenImageEditor("x", max_pixels=SMALL, **few_steps).settings
     outcome = Session(random_pipeline(), False, PROFILES["fast"], made, "cpu", None).edit(request())
-    assert outcome.cache == {"prompt": 0, "negative": 0}
+    assert outcome.cache_skips == {"prompt": 0, "negative": 0}
     assert np.array_equal(np.asarray(outcome.image, dtype=float), in_8_bits(**few_steps)[1])
 
 
@@ -218,7 +218,7 @@ def test_which_steps_are_skipped_is_known_beforehand(steps, computed):
     made = QwenImageEditor("x", num_inference_steps=steps, max_pixels=SMALL).settings
     session = Session(random_pipeline(), False, PROFILES["fast"], made, "cpu", None)
     skipped = steps - computed
-    assert session.edit(request()).cache == {"prompt": skipped, "negative": skipped}
+    assert session.edit(request()).cache_skips == {"prompt": skipped, "negative": skipped}
 
 
 @pytest.mark.parametrize("scale", [4.0, 1.0])

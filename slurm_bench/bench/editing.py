@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,12 +16,13 @@ from slurm_bench.bench.machine import Ceilings, peak_gib, reset_peak
 from slurm_bench.bench.pictures import INSTRUCTION, picture
 from slurm_bench.editors.base import EditRequest
 from slurm_bench.editors.qwen.denoise import encode_prompts
-from slurm_bench.editors.qwen.flops import floor_seconds, forward_work
-from slurm_bench.editors.qwen.images import MEGAPIXEL, Size, canvas
-from slurm_bench.editors.qwen.profiles import LIGHTNING_SCHEDULER, profile_named
+from slurm_bench.editors.qwen.flops import floor_seconds, forward_flops
+from slurm_bench.editors.qwen.images import MEGAPIXEL, Size, target_size
+from slurm_bench.editors.qwen.profiles import profile_named
 from slurm_bench.editors.qwen.random_weights import random_pipeline
+from slurm_bench.editors.qwen.schedule import LIGHTNING_SCHEDULER
 from slurm_bench.editors.qwen.session import Session
-from slurm_bench.editors.qwen.settings import Settings, settings
+from slurm_bench.editors.qwen.settings import Settings
 from slurm_bench.machine import free_memory
 from slurm_bench.stages.work import encode_png
 
@@ -68,8 +69,8 @@ def measure_editing(
             say(f"{name}: {schedule.steps} steps")
             repeats = 1 if schedule is long else REPEATS[size]
             rows.append({**facts, **_measure(session, request, schedule, repeats, ceilings)})
-        if name == "exact" and device == "cuda":
-            say("exact: without the text encoder")
+        if session.profile.own_loop and not session.profile.approximate and device == "cuda":
+            say(f"{name}: without the text encoder")
             rows[-len(SCHEDULES[size])]["peak_gib_text_first"] = _peak_without_text_encoder(session, request)
         del session
         free_memory()
@@ -82,40 +83,31 @@ def _session(size: str, device: str, profile: str) -> Session:
 
 
 def _settings(size: str, device: str) -> Settings:
-    return settings(
+    return Settings(
+        "random weights",
         dtype=DTYPES[device],
         num_inference_steps=SCHEDULES[size][0].steps,
         true_cfg_scale=SCHEDULES[size][0].scale,
-        negative_prompt=" ",
         max_pixels=1024 * 1024 if size == "full" else 128 * 128,
-        lora=None,
-        scheduler=None,
-        profile=None,
-        text_first=False,
-        offload_modulation=False,
-        cache=None,
-        keep_bf16=(),
     )
 
 
 def _warm_up(session: Session, request: EditRequest) -> float:
     """Seconds of the first image of a process, of two steps: kernels are chosen and built in it."""
-    sampling = session.settings.sampling
-    session.sample_by(replace(sampling, steps=2))
+    steps = session.settings.num_inference_steps
+    session.change_settings(num_inference_steps=2)
     begin = time.perf_counter()
     session.edit(request)
     took = time.perf_counter() - begin
-    session.sample_by(sampling)
+    session.change_settings(num_inference_steps=steps)
     return round(took, 2)
 
 
 def _measure(
     session: Session, request: EditRequest, schedule: Schedule, repeats: int, ceilings: Ceilings
 ) -> dict[str, Any]:
-    sampling = session.settings.sampling
-    negative = " " if schedule.scale > 1 else None
-    session.sample_by(
-        replace(sampling, steps=schedule.steps, scale=schedule.scale, negative_prompt=negative), schedule.scheduler
+    session.change_settings(
+        num_inference_steps=schedule.steps, true_cfg_scale=schedule.scale, scheduler=schedule.scheduler
     )
     reset_peak()
     taken = []
@@ -138,7 +130,7 @@ def _measure(
         "floor_seconds": round(cool, 3),
         "sustained_floor_seconds": round(sustained, 3),
         "peak_gib": peak_gib(),
-        "cache_skips": outcome.cache,
+        "cache_skips": outcome.cache_skips,
     }
 
 
@@ -151,15 +143,14 @@ def _floor(session: Session, request: EditRequest, schedule: Schedule, rates: di
     per_step = 0.0
     for text in (texts.positive, texts.negative):
         if text is not None:
-            work = forward_work(image_tokens, text.shape[1], config)
-            per_step += floor_seconds(work, rates, session.profile.fp8)
+            flops = forward_flops(image_tokens, text.shape[1], config)
+            per_step += floor_seconds(flops, rates, session.profile.fp8)
     return schedule.steps * per_step
 
 
 def _peak_without_text_encoder(session: Session, request: EditRequest) -> float | None:
-    session.settings = replace(session.settings, text_first=True)
-    session.sample_by(replace(session.settings.sampling, steps=2))
-    session.prepare([request])
+    session.change_settings(text_first=True, num_inference_steps=2)
+    session.encode_ahead([request])
     reset_peak()
     session.edit(request)
     return peak_gib()
@@ -185,7 +176,7 @@ def _inputs(session: Session, request: EditRequest) -> dict[str, Any]:
 
 def _sizes(session: Session, request: EditRequest) -> list[Size]:
     """The noise's, and the source's, which is seen at a megapixel whatever is asked for."""
-    return [canvas(pixels, request.image) for pixels in (session.settings.sampling.pixels, MEGAPIXEL)]
+    return [target_size(pixels, request.image) for pixels in (session.settings.sampling.pixels, MEGAPIXEL)]
 
 
 @torch.no_grad()
@@ -226,5 +217,5 @@ def _velocity(session: Session, inputs: dict[str, Any]) -> Tensor:
         _, rows, columns = grids[0]
         return session.pipeline.transformer(**inputs)[0][:, : rows * columns]
     exact = session.runner.transformer
-    prompt = exact.prompt(inputs["encoder_hidden_states"], grids)
+    prompt = exact.project_prompt(inputs["encoder_hidden_states"], grids)
     return exact(inputs["hidden_states"], prompt, exact.modulation(inputs["timestep"]), 0)

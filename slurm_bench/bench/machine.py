@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slurm_bench.kernels.attention import kernel_at_hand
+from slurm_bench.kernels.attention import select_kernel
 from slurm_bench.machine import GIB, free_memory, package_versions
 
 SUSTAINED_SECONDS = 3.0
@@ -23,7 +23,7 @@ def describe_machine(device: str) -> dict[str, Any]:
     if device == "cuda":
         properties = torch.cuda.get_device_properties(0)
         facts = {"device": properties.name, "memory_gib": round(properties.total_memory / GIB, 1)}
-        facts["attention"] = kernel_at_hand(torch.device(device), torch.bfloat16)
+        facts["attention"] = select_kernel(torch.device(device), torch.bfloat16).name
     return {**facts, **package_versions()}
 
 

@@ -61,7 +61,7 @@ def _chosen(names: list[str] | None, gpu: Gpu | None) -> list[str]:
 
 def _check(profile: Profile, gpu: Gpu | None) -> None:
     if profile.fp8 and gpu is None:
-        raise UserError(f"bench: {profile.name} needs a Hopper-class GPU, and there is none here")
+        raise UserError(f"bench: {profile.name} needs a GPU with fp8 matrix products, and there is none here")
     check_capability(profile, gpu)
     check_extras(profile)
 

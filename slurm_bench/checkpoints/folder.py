@@ -1,83 +1,62 @@
-"""Dry checks of a model before any GPU is asked for: files are looked at, no weight is read, no code is run.
-
-Only safetensors are accepted: a pickled checkpoint can run anything, and so can a model's own Python code.
-"""
+"""A model's folder, held against what it says of itself: every component there, its weights whole, nothing foreign."""
 
 from __future__ import annotations
 
 import json
-import math
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slurm_bench.checkpoints.safetensors_header import BITS, TensorInfo, read_header
 from slurm_bench.errors import UserError
-from slurm_bench.logs import log
+from slurm_bench.machine import DTYPE_BYTES
 
-LFS_POINTER = b"version https://git-lfs"
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 LIBRARIES = {"diffusers", "transformers"}
+FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}  # converted to the model's dtype while loading
+
+Tensors = dict[str, TensorInfo]  # by name
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model on this machine. `parameters` counts them by component ("" where there is but one)."""
+    """A model on this machine, with the tensors of each component ("" where there is but one)."""
 
     path: Path
     class_name: str
-    parameters: dict[str, int]
+    tensors: dict[str, Tensors]
 
     @property
     def commit(self) -> str | None:
         """The hub's commit, where the folder is a snapshot in its cache."""
         return self.path.name if self.path.parent.name == "snapshots" else None
 
+    @property
+    def parameters(self) -> dict[str, int]:
+        """How many each component has."""
+        return {name: count_parameters(tensors) for name, tensors in self.tensors.items()}
 
-def locate(model_name: str, revision: str | None, key: str, index: str = "model_index.json") -> Path | None:
-    """The folder of a model: a folder on disk, or a snapshot in the hub's local cache. None: the hub has it and
-    it will be downloaded. Raises UserError, naming the configuration's `key`, if it can't be had."""
-    folder = Path(model_name).expanduser()
-    if folder.is_dir():
-        return folder
-    if model_name.startswith((".", "/", "~")) or model_name.count("/") != 1:
-        raise UserError(f"'{key}': no folder {model_name}, and that is no hub id (owner/name)")
-    from huggingface_hub import try_to_load_from_cache
-
-    cached = try_to_load_from_cache(model_name, index, revision=revision)
-    if isinstance(cached, str):
-        return Path(cached).parent
-    named = f"{model_name}{f' at {revision}' if revision else ''}"
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
-        raise UserError(
-            f"'{key}': {named} is not in the local cache and HF_HUB_OFFLINE is set; "
-            f"download it first (hf download {model_name})"
-        )
-    _ask_hub(model_name, revision, key, index)
-    log.warning("%s is not in the local cache; the first job will download it", named)
-    return None
+    def bytes_in(self, dtype: str) -> dict[str, int]:
+        """Of each component once it is loaded: floating-point tensors take the `dtype`, others keep their own."""
+        return {name: sum(_bytes(t, dtype) for t in tensors.values()) for name, tensors in self.tensors.items()}
 
 
-def _ask_hub(model_name: str, revision: str | None, key: str, index: str) -> None:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+def _bytes(tensor: TensorInfo, dtype: str) -> int:
+    return (
+        tensor.parameters * DTYPE_BYTES[dtype]
+        if tensor.dtype in FLOATS
+        else tensor.parameters * BITS[tensor.dtype] // 8
+    )
 
-    try:
-        files = HfApi().model_info(model_name, revision=revision, timeout=10).siblings or []
-    except HfHubHTTPError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"'{key}': the hub refuses {model_name}: {reason}") from None
-    except Exception as error:
-        raise UserError(
-            f"'{key}': {model_name} is not in the local cache and the hub can't be reached "
-            f"({type(error).__name__}); download it where there is a network, or give a folder"
-        ) from None
-    if index not in {file.rfilename for file in files}:
-        raise UserError(f"'{key}': {model_name} has no {index}: it is not that kind of model")
+
+def count_parameters(tensors: Tensors) -> int:
+    return sum(tensor.parameters for tensor in tensors.values())
 
 
 def check_pipeline_folder(folder: Path) -> ModelFolder:
-    """A diffusers pipeline: every component there, of a known library, its weights complete, or UserError."""
+    """A diffusers pipeline. Raises UserError unless every component is there, of a known library, its weights
+    complete and not quantized."""
     index = read_json(folder / "model_index.json")
     class_name = index.get("_class_name")
     if not isinstance(class_name, str):
@@ -85,7 +64,7 @@ def check_pipeline_folder(folder: Path) -> ModelFolder:
     components = {name: entry[0] for name, entry in index.items() if not name.startswith("_") and _is_component(entry)}
     if not components:
         raise UserError(f"{folder / 'model_index.json'}: names no component, like a transformer; download it again")
-    parameters = {}
+    tensors = {}
     for name, library in components.items():
         if library.split(".")[0] not in LIBRARIES and not _is_pipeline_module(library):
             raise UserError(f"{folder}: {name!r} needs the model's own code ({library!r}), which is never run")
@@ -94,8 +73,9 @@ def check_pipeline_folder(folder: Path) -> ModelFolder:
         if not any((folder / name).glob("*config.json")):
             raise UserError(f"{folder}: the folder {name!r} has no configuration; the download is incomplete")
         if (folder / name / "config.json").is_file():
-            parameters[name] = count_parameters(folder / name)
-    return ModelFolder(folder, class_name, parameters)
+            tensors[name] = read_tensors(folder / name)
+            refuse_quantized(folder / name, tensors[name])
+    return ModelFolder(folder, class_name, tensors)
 
 
 def _is_component(entry: Any) -> bool:
@@ -119,59 +99,56 @@ def check_transformers_folder(folder: Path) -> ModelFolder:
     architectures = config.get("architectures") or [None]
     if not isinstance(architectures[0], str):
         raise UserError(f"{folder / 'config.json'}: no 'architectures'")
-    return ModelFolder(folder, architectures[0], {"": count_parameters(folder)})
+    return ModelFolder(folder, architectures[0], {"": read_tensors(folder)})
 
 
-def count_parameters(folder: Path) -> int:
-    """How many parameters a component's weights hold, by its files' headers. Raises UserError for a file that
-    is missing or incomplete, for pickled weights and for a model with code of its own."""
-    if read_json(folder / "config.json").get("auto_map"):
-        raise UserError(f"{folder / 'config.json'}: 'auto_map' asks for the model's own code, which is never run")
-    index = next((folder / f"{n}.index.json" for n in WEIGHTS if (folder / f"{n}.index.json").is_file()), None)
+def read_tensors(component: Path) -> Tensors:
+    """What a component's weights hold, by its files' headers. Raises UserError for a file that is missing or
+    incomplete, for pickled weights and for a model with code of its own."""
+    if read_json(component / "config.json").get("auto_map"):
+        raise UserError(f"{component / 'config.json'}: 'auto_map' asks for the model's own code, which is never run")
+    tensors: Tensors = {}
+    for file in weight_files(component):
+        tensors |= read_header(file).tensors
+    return tensors
+
+
+def weight_files(component: Path) -> list[Path]:
+    """The safetensors files of a component: one, or the shards that its index names. Raises UserError."""
+    index = next((path for n in WEIGHTS if (path := component / f"{n}.index.json").is_file()), None)
     if index:
         weight_map = read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        if (
+            not isinstance(weight_map, dict)
+            or not weight_map
+            or not all(isinstance(name, str) for name in weight_map.values())
+        ):
             raise UserError(f"{index}: no 'weight_map' of file names; download it again")
-        files = [folder / name for name in sorted(set(weight_map.values()))]
-    else:
-        files = [folder / name for name in WEIGHTS if (folder / name).exists()][:1]
-    if not files:
-        pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.ckpt")]
-        if pickled:
-            raise UserError(f"{pickled[0]}: pickled weights are never loaded; convert them to safetensors")
-        raise UserError(f"{folder}: no {' or '.join(WEIGHTS)}; the download is incomplete")
-    return sum(_parameters_of(file) for file in files)
+        return [component / name for name in sorted(set(weight_map.values()))]
+    files = [component / name for name in WEIGHTS if (component / name).exists()][:1]
+    if files:
+        return files
+    pickled = [*component.glob("*.bin"), *component.glob("*.pt"), *component.glob("*.ckpt")]
+    if pickled:
+        raise UserError(f"{pickled[0]}: pickled weights are never loaded; convert them to safetensors")
+    raise UserError(f"{component}: no {' or '.join(WEIGHTS)}; the download is incomplete")
 
 
-def _parameters_of(file: Path) -> int:
-    header = read_safetensors_header(file)
-    try:
-        return sum(math.prod(tensor["shape"]) for tensor in header.values())
-    except (KeyError, TypeError):
-        raise UserError(f"{file}: no safetensors file; download it again") from None
+def refuse_quantized(component: Path, tensors: Mapping[str, TensorInfo]) -> None:
+    """Raises UserError for weights that mean something only together with their scales: loaded as they are, they
+    would be other numbers. fp8 without scales is a plain (lossy) copy, and passes."""
+    if read_json(component / "config.json").get("quantization_config"):
+        _refuse_quantized(component, "its config.json has a quantization_config")
+    scaled = next((name for name in tensors if "scale" in name.rpartition(".")[2] or "quant" in name), None)
+    for name, tensor in tensors.items():
+        if tensor.dtype in ("I8", "U8", "F4") and len(tensor.shape) > 1:
+            _refuse_quantized(component, f"'{name}' is packed as {tensor.dtype}")
+        if tensor.dtype.startswith("F8") and scaled:
+            _refuse_quantized(component, f"'{name}' is {tensor.dtype}, with scales beside it like '{scaled}'")
 
 
-def read_safetensors_header(file: Path) -> dict[str, Any]:
-    """Name → {dtype, shape, data_offsets}. Raises UserError if the file is missing, foreign, or cut off."""
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(8)
-            if start and LFS_POINTER.startswith(start):
-                raise UserError(f"{file}: a git-lfs pointer, not the weights; run 'git lfs pull'")
-            length = int.from_bytes(start, "little")
-            size = os.fstat(stream.fileno()).st_size
-            if len(start) < 8 or length > size:
-                raise UserError(f"{file}: no safetensors file, or cut off; download it again")
-            header: dict[str, Any] = json.loads(stream.read(length))
-        header.pop("__metadata__", None)
-        end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror or error}; the download is incomplete") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{file}: no safetensors file; download it again") from None
-    if size < 8 + length + end:
-        raise UserError(f"{file}: cut off at {size} of {8 + length + end} bytes; download it again")
-    return header
+def _refuse_quantized(component: Path, sign: str) -> None:
+    raise UserError(f"{component}: quantized weights ({sign}) can't be edited with; take the checkpoint in bfloat16")
 
 
 def read_json(path: Path) -> dict[str, Any]:

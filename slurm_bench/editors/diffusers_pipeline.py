@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from slurm_bench.checkpoints.folder import ModelFolder, check_pipeline_folder, locate
+from slurm_bench.checkpoints.folder import ModelFolder, check_pipeline_folder
+from slurm_bench.checkpoints.hub import locate
 from slurm_bench.editors.base import Edited, EditRequest
 from slurm_bench.editors.qwen.images import to_rgb
 from slurm_bench.errors import SampleError, UserError

@@ -1,5 +1,6 @@
 """The memory-bound operations between two matrix products, each in one pass over its data.
 
-`ops` is what models call: in plain torch on a CPU, where it says what is computed, and by `triton_ops` on a GPU.
-Nothing is compiled ahead: a kernel takes about a second at its first call, and serves every size.
+Models call `ops`, `fp8` and `attention`. On a CPU these are plain torch, which is also the definition of what is
+computed; on a GPU, Triton (`triton_ops`, `triton_fp8`). Triton compiles a kernel at its first call, in about a second,
+for every number of tokens.
 """

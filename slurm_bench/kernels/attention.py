@@ -1,9 +1,15 @@
-"""Attention by the fastest kernel at hand."""
+"""Scaled dot-product attention by the fastest kernel that this GPU and these packages have.
+
+Shapes: B rows, T tokens, H heads, C channels of a head. Tensors are [B, T, H, C].
+
+FlashAttention 3: https://arxiv.org/abs/2407.08608.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -26,49 +32,70 @@ _FLASH_FIRST = [
 ]
 _CUDNN_FIRST = [
     SDPBackend.CUDNN_ATTENTION,
-    *(kernel for kernel in _FLASH_FIRST if kernel != SDPBackend.CUDNN_ATTENTION),
+    *(backend for backend in _FLASH_FIRST if backend != SDPBackend.CUDNN_ATTENTION),
 ]
 
 
+@dataclass(frozen=True)
+class AttentionKernel:
+    """`name` is what a record says. `compute` takes (query, key, value, scale, causal)."""
+
+    name: str
+    compute: Callable[[Tensor, Tensor, Tensor, float | None, bool], Tensor]
+
+
 def attention(query: Tensor, key: Tensor, value: Tensor, scale: float | None = None, causal: bool = False) -> Tensor:
-    """Tensors are [rows, tokens, heads, channels]; `key` and `value` may have fewer heads. The tokens of a `causal`
-    one are aligned at their ends: the last query sees every key."""
-    flash = _flash_for(query.device, query.dtype)
-    if flash is not None:
+    """softmax(scale · query · keyᵀ) · value; without `scale`, 1/√C.
+
+    `key` and `value` may have fewer heads than `query` (https://arxiv.org/abs/2305.13245). A `causal` mask is aligned
+    at the end: the last query sees every key.
+    """
+    return select_kernel(query.device, query.dtype).compute(query, key, value, scale, causal)
+
+
+@cache
+def select_kernel(device: torch.device, dtype: torch.dtype) -> AttentionKernel:
+    """The kernel that `attention` runs on such tensors: the one place that decides it, for the call and the record.
+
+    On an H100, hot, at 9592 tokens and 24 heads of 128: FlashAttention 3 takes 1.73 ms, cuDNN 2.02 (1.85 where the
+    keys are a multiple of 128); torch's FlashAttention 2 had 358 TFLOP/s where cuDNN had 620. On Ampere and Blackwell
+    cuDNN was seen to be slower than FlashAttention 2 (https://github.com/huggingface/transformers/pull/48163).
+    """
+    if not _is_hopper(device):
+        return AttentionKernel("torch", partial(_torch_attention, _FLASH_FIRST))
+    flash = _flash_attention_3() if dtype == torch.bfloat16 else None
+    if flash is None:
+        return AttentionKernel("cuDNN", partial(_torch_attention, _CUDNN_FIRST))
+
+    def compute(query: Tensor, key: Tensor, value: Tensor, scale: float | None, causal: bool) -> Tensor:
         return flash(query, key, value, softmax_scale=scale, causal=causal)
+
+    return AttentionKernel("FlashAttention 3", compute)
+
+
+def _torch_attention(
+    backends: list[SDPBackend], query: Tensor, key: Tensor, value: Tensor, scale: float | None, causal: bool
+) -> Tensor:
+    """torch's own, by the first of `backends` that supports the tensors."""
     query, key, value = (part.transpose(1, 2) for part in (query, key, value))
     earlier = key.shape[2] - query.shape[2] if causal else 0
-    grouped = key.shape[1] != query.shape[1]
-    with sdpa_kernel(_CUDNN_FIRST if _is_hopper(query.device) else _FLASH_FIRST, set_priority=True):
+    with sdpa_kernel(backends, set_priority=True):
         attended = functional.scaled_dot_product_attention(
             functional.pad(query, (0, 0, earlier, 0)) if earlier else query,
             key,
             value,
             is_causal=causal,
             scale=scale,
-            enable_gqa=grouped,
+            enable_gqa=key.shape[1] != query.shape[1],
         )
     return attended[:, :, earlier:].transpose(1, 2)
 
 
-def kernel_at_hand(device: torch.device, dtype: torch.dtype) -> str:
-    """What `attention` runs by there, for a record. What cuDNN's kernel can't do goes to torch's others.
-
-    On an H100, hot, at 9592 tokens and 24 heads of 128: FlashAttention 3 takes 1.73 ms, cuDNN 2.02 (1.85 where the
-    keys are a multiple of 128); torch's FlashAttention 2 had 358 TFLOP/s where cuDNN had 620. On Ampere and Blackwell
-    cuDNN was seen to be slower than that one (transformers pull request 48163).
-    """
-    if not _is_hopper(device):
-        return "torch"
-    return "FlashAttention 3" if _flash_for(device, dtype) else "cuDNN"
-
-
-def _flash_for(device: torch.device, dtype: torch.dtype) -> Callable[..., Any] | None:
-    return _flash_attention_3() if _is_hopper(device) and dtype == torch.bfloat16 else None
-
-
 def _is_hopper(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9
+    """Compute capability 9.0 of NVIDIA's: an AMD GPU reports numbers of the same form (MI300 9.4, MI250 9.0)."""
+    if device.type != "cuda" or torch.version.cuda is None:
+        return False
+    return torch.cuda.get_device_capability(device) == (9, 0)
 
 
 @cache

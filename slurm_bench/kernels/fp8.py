@@ -1,4 +1,8 @@
-"""Matrix products in 8 bits, with a scale for each token of what comes in and for each output row of the weights."""
+"""Matrix products in 8 bits (E4M3, https://arxiv.org/abs/2209.05433), with a scale for each token of the input and
+for each output row of the weights.
+
+Shapes: T tokens, C input channels, N output channels, K outlier channels.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,12 @@ from torch.nn import functional
 
 FP8 = torch.float8_e4m3fn
 FP8_MAX = 448.0
-OUTLIERS = 256  # input channels that an `OutlierLinear` keeps in bf16
+OUTLIERS = 256  # K: input channels that an `OutlierLinear` multiplies in bf16
 
 
 @dataclass(frozen=True)
 class Fp8Rows:
-    """Tokens in 8 bits: `values` [tokens, channels] times `scale` [tokens, 1], float32."""
+    """Tokens in 8 bits: `values` [T, C], float8, times `scale` [T, 1], float32."""
 
     values: Tensor
     scale: Tensor
@@ -24,12 +28,12 @@ class Fp8Rows:
     def __len__(self) -> int:
         return len(self.values)
 
-    def __getitem__(self, some: slice) -> Fp8Rows:
-        return Fp8Rows(self.values[some], self.scale[some])
+    def __getitem__(self, tokens: slice) -> Fp8Rows:
+        return Fp8Rows(self.values[tokens], self.scale[tokens])
 
 
 class Fp8Linear(nn.Module):
-    """`weight` [out, in] in 8 bits, times `scale` [1, out]; what comes in has a scale for each token."""
+    """A linear layer with `weight` [N, C] in 8 bits, times `scale` [1, N]."""
 
     weight: Tensor
     scale: Tensor
@@ -67,10 +71,11 @@ class Fp8Linear(nn.Module):
 
 
 class OutlierLinear(nn.Module):
-    """An 8-bit linear behind a GELU, but for the input channels with the largest values: these are multiplied in the
-    weights' own precision. In 8 bits an outlier is off by up to a sixteenth of itself, which drowns the others' sum.
+    """linear(gelu(x)) in 8 bits, except for the K input channels with the largest values, which are multiplied in
+    bf16: 8 bits are off by up to a sixteenth of a value, and a sixteenth of an outlier exceeds the sum of the others
+    (https://arxiv.org/abs/2208.07339 found such channels in language models).
 
-    Which channels these are is seen in the first tokens that come after `forget`.
+    The first tokens after `reset` decide which channels these are.
     """
 
     def __init__(self, linear: nn.Linear, outliers: int = OUTLIERS) -> None:
@@ -80,24 +85,36 @@ class OutlierLinear(nn.Module):
         self.outliers = min(outliers, linear.in_features // 4)
         self._channels: Tensor | None = None
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         self._channels = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of gelu(x), `x` being [tokens, channels]."""
+        """`x` is [T, C], before GELU."""
         if self._channels is None:
-            # GELU grows with what is above 0, and is at most 0.17 from it below.
+            # GELU grows with positive values, and stays within 0.17 of zero for negative ones.
             order = x.amax(dim=0).sort(descending=True, stable=True).indices
             self._channels = order[: self.outliers].sort().values
-            self._apart = torch.zeros(x.shape[1], dtype=torch.int8, device=x.device)
-            self._apart[self._channels] = 1
+            self._is_outlier = torch.zeros(x.shape[1], dtype=torch.int8, device=x.device)
+            self._is_outlier[self._channels] = 1
             self._weight = self.exact.weight.detach()[:, self._channels].t().contiguous()
-        rows, outliers = quantize_apart(x, self._channels, self._apart)
+        rows, outliers = quantize_without_outliers(x, self._channels, self._is_outlier)
         return self.fp8(rows).addmm_(outliers, self._weight)
 
 
+def why_unsupported(device: torch.device) -> str | None:
+    """Why the GPU (or torch on it) can't run these products; None if it can. One small product is the proof: what a
+    compute capability means differs between makers and releases of torch."""
+    x = torch.ones((16, 64), dtype=torch.bfloat16, device=device)
+    try:
+        layer = Fp8Linear.of(nn.Linear(64, 16, device=device, dtype=torch.bfloat16))
+        product = layer(quantize(x))
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    return None if product.isfinite().all() else "its products aren't finite"
+
+
 def quantize(x: Tensor, gelu: bool = False) -> Fp8Rows:
-    """To 8 bits, each row by its largest magnitude; `gelu` is applied before."""
+    """`x` [T, C], or with `gelu` its GELU, in 8 bits; a token's scale is its largest magnitude / 448."""
     if x.is_cuda:
         from slurm_bench.kernels import triton_fp8
 
@@ -105,16 +122,18 @@ def quantize(x: Tensor, gelu: bool = False) -> Fp8Rows:
     return _to_8_bits(functional.gelu(x.float(), approximate="tanh") if gelu else x.float())
 
 
-def quantize_apart(x: Tensor, channels: Tensor, apart: Tensor) -> tuple[Fp8Rows, Tensor]:
-    """gelu(x) without some channels in 8 bits, and these [tokens, channels] in x's own type. `channels` are their
-    places in order, `apart` is 1 there and else 0."""
+def quantize_without_outliers(x: Tensor, channels: Tensor, is_outlier: Tensor) -> tuple[Fp8Rows, Tensor]:
+    """gelu(x) in 8 bits with zeros in the outlier channels, and those channels [T, K] in x's own dtype.
+
+    `channels` [K] are their sorted indices; `is_outlier` [C] is 1 for them and 0 for the others.
+    """
     if x.is_cuda:
         from slurm_bench.kernels import triton_fp8
 
-        values, scale, outliers = triton_fp8.quantize_apart(x, channels, apart)
+        values, scale, outliers = triton_fp8.quantize_without_outliers(x, channels, is_outlier)
         return Fp8Rows(values, scale), outliers
     value = functional.gelu(x.float(), approximate="tanh")
-    return _to_8_bits(value * (apart == 0)), value[:, channels].to(x.dtype)
+    return _to_8_bits(value * (is_outlier == 0)), value[:, channels].to(x.dtype)
 
 
 def _to_8_bits(values: Tensor) -> Fp8Rows:
@@ -122,18 +141,17 @@ def _to_8_bits(values: Tensor) -> Fp8Rows:
     return Fp8Rows((values / scale).to(FP8), scale)
 
 
-def stacked(*layers: Any) -> Any:
-    """One layer with the outputs of several, all nn.Linear or all Fp8Linear with a bias, side by side. They go on to
-    work, as views of its memory."""
+def stack_linears(*layers: Any) -> Any:
+    """One layer that computes the outputs of several side by side: all nn.Linear or all Fp8Linear, with biases. The
+    layers stay usable: their weights become views of its memory."""
     weight, bias = (torch.cat([getattr(layer, name).detach() for layer in layers]) for name in ("weight", "bias"))
-    rows = [len(layer.weight) for layer in layers]
+    views = weight.split([len(layer.weight) for layer in layers])
     if isinstance(layers[0], Fp8Linear):
-        joined: Any = Fp8Linear(weight, torch.cat([layer.scale for layer in layers], dim=1), bias)
-        for layer, part in zip(layers, weight.split(rows), strict=True):
-            layer.weight = part
-        return joined
-    joined = nn.Linear(weight.shape[1], len(weight), device="meta")
-    joined.weight, joined.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
-    for layer, part in zip(layers, weight.split(rows), strict=True):
-        layer.weight.data = part
-    return joined
+        for layer, view in zip(layers, views, strict=True):
+            layer.weight = view
+        return Fp8Linear(weight, torch.cat([layer.scale for layer in layers], dim=1), bias)
+    for layer, view in zip(layers, views, strict=True):
+        layer.weight.data = view
+    stacked = nn.Linear(weight.shape[1], len(weight), device="meta")
+    stacked.weight, stacked.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
+    return stacked

@@ -1,4 +1,9 @@
-"""Rows of tokens in, rows of tokens out. All arithmetic is in float32, rounded once at the end."""
+"""Operations on rows of tokens. All arithmetic is in float32, rounded once at the end.
+
+Shapes: T tokens, C channels, H heads, K kinds of tokens. Image and text tokens of a diffusion transformer may be of
+two kinds (noise and source, say), which stand one after the other: tokens before `boundary` are of the first kind, the
+others of the last.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,7 @@ Rows = Tensor | Fp8Rows
 
 
 def linear(layer: Any, x: Rows, out: Tensor | None = None) -> Tensor:
-    """`layer`, an nn.Linear or Fp8Linear, on [tokens, channels]; `out`, rows of a larger tensor say, is filled."""
+    """`layer`, an nn.Linear or Fp8Linear, on `x` [T, C]; the result is written to `out` where that is given."""
     if isinstance(layer, Fp8Linear):
         return layer(x if isinstance(x, Fp8Rows) else quantize(x), out)
     assert isinstance(x, Tensor)
@@ -24,7 +29,7 @@ def linear(layer: Any, x: Rows, out: Tensor | None = None) -> Tensor:
 
 
 def feed_forward(first: Any, last: Any, x: Rows) -> Tensor:
-    """`last(gelu(first(x)))`, with the tangent's GELU. In bf16 on a GPU it is the matrix product's epilogue."""
+    """`last(gelu(first(x)))` with the tanh form of GELU. In bf16 on a GPU, GELU is the first product's epilogue."""
     if isinstance(last, OutlierLinear):
         return last(linear(first, x))
     if isinstance(first, nn.Linear) and isinstance(x, Tensor) and x.is_cuda and first.bias is not None:
@@ -44,10 +49,10 @@ def norm_modulate(
     y: Tensor | None = None,
     gates: Tensor | None = None,
 ) -> tuple[Tensor, Rows]:
-    """(x + gate·y, LayerNorm of that · (1 + scale) + shift); without `y`, x as it is.
+    """(s, LayerNorm(s) · (1 + scale) + shift), where s = x + gate · y, or x without `y`.
 
-    `x` and `y` are [tokens, channels]. `table` is [kinds, 2, channels], a shift and a scale; `gates` are
-    [kinds, channels]. Tokens before `boundary` take the first kind, the others the last.
+    This is adaLN (https://arxiv.org/abs/2212.09748). `x` and `y` are [T, C], `table` is [K, 2, C], a shift and a scale,
+    `gates` is [K, C].
     """
     if x.is_cuda:
         from slurm_bench.kernels import triton_ops
@@ -62,7 +67,7 @@ def norm_modulate(
 
 
 def add_gated(x: Tensor, y: Tensor, gates: Tensor, boundary: int) -> Tensor:
-    """x + gate·y; see `norm_modulate`."""
+    """x + gate · y; see `norm_modulate`."""
     if x.is_cuda:
         from slurm_bench.kernels import triton_ops
 
@@ -79,12 +84,15 @@ def rotate_(
     first: int = 0,
     eps: float = 1e-6,
 ) -> Tensor:
-    """RoPE in place on [tokens, heads, channels], whose heads and channels are contiguous.
+    """RoPE (https://arxiv.org/abs/2104.09864) in place on `x` [T, H, C], whose last two dimensions are contiguous.
 
-    `cos` and `sin` are [tokens, channels / 2]. A pair is neighbours where `interleaved`, else channel i and
-    i + channels / 2. With `weights` [kinds, groups, channels] each head is RMS-normalized before: neighbouring heads
-    form groups of one size; the first `first` tokens take the first kind, the others the last.
+    `cos` and `sin` are [T, C / 2]. The two channels of a pair are neighbours where `interleaved`, else i and i + C / 2.
+    With `weights` [K, G, C] each head is RMS-normalized first: G groups of neighbouring heads (queries and keys, say)
+    have a weight each, and the first `first` tokens are of the first kind. Raises ValueError for a table of another
+    length, beyond whose end a GPU would read without a word.
     """
+    if not cos.shape == sin.shape == (len(x), x.shape[2] // 2):
+        raise ValueError(f"RoPE tables of {tuple(cos.shape)} and {tuple(sin.shape)} for {tuple(x.shape)}")
     if x.is_cuda:
         from slurm_bench.kernels import triton_ops
 
@@ -98,12 +106,12 @@ def rotate_(
     pairs = value.unflatten(-1, (-1, 2)) if interleaved else value.unflatten(-1, (2, -1)).transpose(-1, -2)
     a, b = pairs.unbind(-1)
     cos, sin = cos.float()[:, None], sin.float()[:, None]
-    turned = torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1)
-    return x.copy_((turned if interleaved else turned.transpose(-1, -2)).flatten(-2))
+    rotated = torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1)
+    return x.copy_((rotated if interleaved else rotated.transpose(-1, -2)).flatten(-2))
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """(x + y, its RMS norm times `weight`) for [tokens, channels]; without `y`, x as it is."""
+    """(s, RMSNorm(s) · weight), where s = x + y, or x without `y`; all [T, C]."""
     if x.is_cuda:
         from slurm_bench.kernels import triton_ops
 
@@ -114,7 +122,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, y: Tensor | None = None) -> 
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """(x + y, its LayerNorm times `weight` plus `bias`) for [tokens, channels]; without `y`, x as it is."""
+    """(s, LayerNorm(s) · weight + bias), where s = x + y, or x without `y`; all [T, C]."""
     if x.is_cuda:
         from slurm_bench.kernels import triton_ops
 
@@ -125,6 +133,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, y: Tensor | 
 
 
 def silu_mul(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) · up, the middle of a SwiGLU (https://arxiv.org/abs/2002.05202); both [T, C]."""
     if gate.is_cuda:
         from slurm_bench.kernels import triton_ops
 
@@ -133,7 +142,7 @@ def silu_mul(gate: Tensor, up: Tensor) -> Tensor:
 
 
 def _by_token(kinds: Tensor, boundary: int, tokens: int) -> Tensor:
-    """[kinds, channels] → [tokens or 1, channels]."""
+    """[K, C] → [T, C], or [1, C] where all tokens are of one kind."""
     if len(kinds) == 1:
         return kinds
     boundary = min(boundary, tokens)

@@ -1,4 +1,4 @@
-"""The GPU's side of `fp8`, a program a token."""
+"""The GPU kernels of `fp8`: one program a token. Shapes as there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _quantize(
     x,
     values,
     scales,
-    apart,
+    is_outlier,
     channels,
     outliers,
     WIDTH: tl.constexpr,
@@ -36,7 +36,7 @@ def _quantize(
     if GELU:
         value = _gelu(value)
     if OUTLIERS:
-        value = tl.where(tl.load(apart + channel, mask=inside, other=0) == 0, value, 0.0)
+        value = tl.where(tl.load(is_outlier + channel, mask=inside, other=0) == 0, value, 0.0)
         place = tl.arange(0, OUTLIERS_BLOCK)
         is_one = place < OUTLIERS
         at = tl.load(channels + place, mask=is_one, other=0)
@@ -52,12 +52,12 @@ def quantize(x: Tensor, gelu: bool) -> tuple[Tensor, Tensor]:
     return values, scales
 
 
-def quantize_apart(x: Tensor, channels: Tensor, apart: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return _launch_quantize(x, channels, apart, gelu=True)
+def quantize_without_outliers(x: Tensor, channels: Tensor, is_outlier: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return _launch_quantize(x, channels, is_outlier, gelu=True)
 
 
 def _launch_quantize(
-    x: Tensor, channels: Tensor | None, apart: Tensor | None, gelu: bool
+    x: Tensor, channels: Tensor | None, is_outlier: Tensor | None, gelu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     tokens, width = x.shape
     x = x.contiguous()
@@ -69,7 +69,7 @@ def _launch_quantize(
         x,
         values,
         scales,
-        x if apart is None else apart,
+        x if is_outlier is None else is_outlier,
         x if channels is None else channels,
         outliers,
         WIDTH=width,

@@ -1,4 +1,5 @@
-"""The GPU's side of `ops`, a program a token. Each reads and writes its data once, so its time is its bytes'."""
+"""The GPU kernels of `ops`: one program a token, shapes as there. Each reads and writes its data once, so memory
+bandwidth bounds its time."""
 
 from __future__ import annotations
 
@@ -100,16 +101,16 @@ def _rotate(
         b = b * inverse * weight_b.to(tl.float32)
     c = tl.load(cos + token * table_stride + pair, mask=here, other=0.0).to(tl.float32)
     s = tl.load(sin + token * table_stride + pair, mask=here, other=0.0).to(tl.float32)
-    turned_a = a * c - b * s
-    turned_b = a * s + b * c
+    rotated_a = a * c - b * s
+    rotated_b = a * s + b * c
     kind = x.dtype.element_ty
     if INTERLEAVED:
         both = tl.arange(0, 2 * PAIRS_BLOCK)[None, :]
-        joined = tl.reshape(tl.join(turned_a, turned_b), [HEADS_BLOCK, 2 * PAIRS_BLOCK])
+        joined = tl.reshape(tl.join(rotated_a, rotated_b), [HEADS_BLOCK, 2 * PAIRS_BLOCK])
         tl.store(base + both, joined.to(kind), mask=(head < HEADS) & (both < WIDTH))
     else:
-        tl.store(base + a_at, turned_a.to(kind), mask=inside)
-        tl.store(base + b_at, turned_b.to(kind), mask=inside)
+        tl.store(base + a_at, rotated_a.to(kind), mask=inside)
+        tl.store(base + b_at, rotated_b.to(kind), mask=inside)
 
 
 @triton.jit
@@ -157,7 +158,7 @@ def _silu_mul(gate, up, out, size, BLOCK: tl.constexpr):
 def norm_modulate(
     x: Tensor, table: Tensor, boundary: int, eps: float, fp8: bool, y: Tensor | None, gates: Tensor | None
 ) -> tuple[Tensor, ...]:
-    """Gives the sum, the norm, and with `fp8` the norm's scales."""
+    """(sum, normed), and with `fp8` the scales of `normed`."""
     x = x.contiguous()
     summed = x if y is None else torch.empty_like(x)
     normed = torch.empty_like(x, dtype=torch.float8_e4m3fn if fp8 else x.dtype)
@@ -247,7 +248,7 @@ def rotate_(
 
 
 def norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, y: Tensor | None) -> tuple[Tensor, Tensor]:
-    """RMS norm, or with a bias LayerNorm."""
+    """(sum, normed): RMSNorm, or LayerNorm with a `bias`."""
     tokens, width = x.shape
     x = x.contiguous()
     summed = x if y is None else torch.empty_like(x)

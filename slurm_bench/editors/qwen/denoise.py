@@ -1,4 +1,7 @@
-"""Our own denoising loop: the pipeline's arithmetic, step by step, over `ExactTransformer`."""
+"""Our own denoising loop: the pipeline's arithmetic, step by step, over `ExactTransformer`.
+
+Shapes: T tokens, Z channels of a latent token (64), E channels of the text encoder (3584).
+"""
 
 from __future__ import annotations
 
@@ -13,25 +16,30 @@ from PIL import Image
 from torch import Tensor
 
 from slurm_bench.editors.qwen.cache import StepCache
-from slurm_bench.editors.qwen.images import CONDITION_PIXELS, MEGAPIXEL, Size, canvas
+from slurm_bench.editors.qwen.images import CONDITION_PIXELS, MEGAPIXEL, Size, target_size
 from slurm_bench.editors.qwen.settings import Sampling
-from slurm_bench.editors.qwen.stock import Outcome, require_finite, synchronize
-from slurm_bench.editors.qwen.transformer import ExactTransformer, Prompt
+from slurm_bench.editors.qwen.stock import EditResult, require_finite, synchronize
+from slurm_bench.editors.qwen.transformer import ExactTransformer, Grid, PromptContext
+from slurm_bench.kernels.attention import select_kernel
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """A sample's text embeddings, [1, tokens, dim]; on the CPU while they wait for their turn."""
+class PromptEmbeds:
+    """The text encoder's output for a sample's prompt and for the negative one, [1, T_text, E]. `seconds` is how long
+    it took, where it was encoded ahead."""
 
     positive: Tensor
     negative: Tensor | None
+    seconds: float = 0.0
 
-    def on(self, device: str) -> Conditions:
-        return Conditions(self.positive.to(device), None if self.negative is None else self.negative.to(device))
+    def to(self, device: str) -> PromptEmbeds:
+        negative = None if self.negative is None else self.negative.to(device)
+        return PromptEmbeds(self.positive.to(device), negative, self.seconds)
 
 
 class ExactRunner:
-    """`pipeline` lends its parts: processors, text encoder (which may be gone), VAE and scheduler."""
+    """Edits with the processors, text encoder (which may be offloaded), VAE and scheduler of `pipeline`, and a
+    transformer of our own."""
 
     def __init__(
         self,
@@ -47,43 +55,54 @@ class ExactRunner:
         self.plus = plus
         self.cache = cache
         self.device = pipeline.vae.device
+        self.attention = select_kernel(self.device, pipeline.vae.dtype).name
 
-    def run(self, images: list[Image.Image], prompt: str, seed: int) -> Outcome:
-        begin = time.perf_counter()
-        conditions = encode_prompts(self.pipeline, images, prompt, self.sampling, self.plus)
-        return self.finish(images, seed, conditions, begin)
+    def edit(self, images: list[Image.Image], instruction: str, seed: int) -> EditResult:
+        start = time.perf_counter()
+        embeds = encode_prompts(self.pipeline, images, instruction, self.sampling, self.plus)
+        return self.edit_with_embeds(images, seed, embeds, start)
 
     @torch.no_grad()
-    def finish(self, images: list[Image.Image], seed: int, conditions: Conditions, begin: float) -> Outcome:
-        """The edit of `images` whose text is encoded, or on its way; `begin` is when the sample's work began, on
-        time.perf_counter's clock."""
-        size = canvas(self.sampling.pixels, images[-1])
-        sources = [canvas(MEGAPIXEL, image) for image in images]
-        noise, source = self._latents(images, sources, size, seed)
+    def edit_with_embeds(
+        self, images: list[Image.Image], seed: int, embeds: PromptEmbeds, start: float | None = None
+    ) -> EditResult:
+        """`start` is when the encoding of `embeds`, which a GPU may still be computing, began on the clock of
+        time.perf_counter; without it they were encoded ahead."""
+        start = time.perf_counter() - embeds.seconds if start is None else start
+        size = target_size(self.sampling.pixels, images[-1])
+        source_sizes = [target_size(MEGAPIXEL, image) for image in images]
+        noise, source = self._prepare_latents(images, source_sizes, size, seed)
         synchronize(self.device)
-        encoded = time.perf_counter()
-        latents, forwards = self._denoise(noise, source, [self._grid(s) for s in (size, *sources)], conditions)
+        conditioned = time.perf_counter()
+        grids = [self._grid(each) for each in (size, *source_sizes)]
+        latents, forwards = self._denoise(noise, source, grids, embeds)
         require_finite(latents)
         synchronize(self.device)
         denoised = time.perf_counter()
-        edited = self._decode(latents, size)
+        image = self._decode(latents, size)
         seconds = {
-            "text": encoded - begin,
-            "denoise": denoised - encoded,
+            "text": conditioned - start,
+            "denoise": denoised - conditioned,
             "decode": time.perf_counter() - denoised,
         }
-        return Outcome(edited, size, forwards, seconds, self.cache.skipped() if self.cache else None)
+        return EditResult(image, size, forwards, seconds, self.cache.skipped() if self.cache else None)
 
-    def _grid(self, size: Size) -> tuple[int, int, int]:
+    def _grid(self, size: Size) -> Grid:
         side = 2 * self.pipeline.vae_scale_factor
         return 1, size.height // side, size.width // side
 
-    def _latents(self, images: list[Image.Image], sources: list[Size], size: Size, seed: int) -> tuple[Tensor, Tensor]:
-        """Noise (drawn on the CPU: a seed means the same on any GPU) and the sources' latents, as tokens."""
-        prepare = self.pipeline.image_processor.preprocess
-        tensors = [prepare(image, s.height, s.width).unsqueeze(2) for image, s in zip(images, sources, strict=True)]
+    def _prepare_latents(
+        self, images: list[Image.Image], source_sizes: list[Size], size: Size, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Noise [1, T_noise, Z] and the sources' latents [1, T_sources, Z]. Noise is drawn on the CPU, so that a seed
+        means the same on any GPU."""
+        preprocess = self.pipeline.image_processor.preprocess
+        pixels = [
+            preprocess(image, each.height, each.width).unsqueeze(2)
+            for image, each in zip(images, source_sizes, strict=True)
+        ]
         return self.pipeline.prepare_latents(
-            tensors if self.plus else tensors[0],
+            pixels if self.plus else pixels[0],
             1,
             self.transformer.source.config.in_channels // 4,
             size.height,
@@ -94,22 +113,20 @@ class ExactRunner:
         )
 
     def _denoise(
-        self, noise: Tensor, source: Tensor, grids: Sequence[tuple[int, int, int]], conditions: Conditions
+        self, noise: Tensor, source: Tensor, grids: Sequence[Grid], embeds: PromptEmbeds
     ) -> tuple[Tensor, int]:
+        """The denoised latents [1, T_noise, Z], and how many forwards that took."""
         scheduler, transformer, sampling = self.pipeline.scheduler, self.transformer, self.sampling
         timesteps = set_timesteps(scheduler, sampling.steps, noise.shape[1], self.device)
         modulation = transformer.modulation(timesteps.to(noise.dtype) / 1000)
-        positive, negative = (
-            None if embeddings is None else transformer.prompt(embeddings, grids)
-            for embeddings in (conditions.positive, conditions.negative)
-        )
-        assert positive is not None
-        transformer.begin()
+        positive = transformer.project_prompt(embeds.positive, grids)
+        negative = None if embeds.negative is None else transformer.project_prompt(embeds.negative, grids)
+        transformer.reset_outliers()
         if self.cache:
-            self.cache.begin()
+            self.cache.reset()
         latents, forwards = noise, 0
 
-        def predict(prompt: Prompt, step: int) -> Tensor:
+        def predict(prompt: PromptContext, step: int) -> Tensor:
             nonlocal forwards
             forwards += 1
             return transformer(torch.cat([latents, source], dim=1), prompt, modulation, step)
@@ -123,38 +140,40 @@ class ExactRunner:
 
     def _decode(self, latents: Tensor, size: Size) -> Image.Image:
         vae, config = self.pipeline.vae, self.pipeline.vae.config
-        latents = self.pipeline._unpack_latents(latents, size.height, size.width, self.pipeline.vae_scale_factor).to(
-            vae.dtype
-        )
+        unpack = self.pipeline._unpack_latents
+        latents = unpack(latents, size.height, size.width, self.pipeline.vae_scale_factor).to(vae.dtype)
         mean, deviation = (
             torch.tensor(values).view(1, -1, 1, 1, 1) for values in (config.latents_mean, config.latents_std)
         )
-        inverse = 1.0 / deviation.to(latents)
+        inverse = 1.0 / deviation.to(latents)  # divided twice, as the pipeline does it: it rounds otherwise
         decoded = vae.decode(latents / inverse + mean.to(latents), return_dict=False)[0][:, :, 0]
         shades = self.pipeline.image_processor.postprocess(decoded, output_type="pt")[0].float()
         return Image.fromarray((shades * 255).round().byte().permute(1, 2, 0).cpu().numpy())
 
 
 @torch.no_grad()
-def encode_prompts(pipeline: Any, images: list[Image.Image], prompt: str, sampling: Sampling, plus: bool) -> Conditions:
-    """What the text encoder sees: Edit the source at a megapixel, Edit-Plus each at 384². On a GPU the result may
-    still be computing."""
+def encode_prompts(
+    pipeline: Any, images: list[Image.Image], instruction: str, sampling: Sampling, plus: bool
+) -> PromptEmbeds:
+    """The text encoder sees the images too: Edit's source at a megapixel, each of Edit-Plus's at 384². On a GPU the
+    result may still be computing."""
     resize = pipeline.image_processor.resize
     shown = [
-        resize(image, s.height, s.width)
+        resize(image, size.height, size.width)
         for image in images
-        for s in [canvas(CONDITION_PIXELS if plus else MEGAPIXEL, image)]
+        for size in [target_size(CONDITION_PIXELS if plus else MEGAPIXEL, image)]
     ]
     positive, negative = (
         None if text is None else pipeline.encode_prompt(text, image=shown if plus else shown[0])[0]
-        for text in (prompt, sampling.negative_prompt)
+        for text in (instruction, sampling.negative_prompt)
     )
     assert positive is not None
-    return Conditions(positive, negative)
+    return PromptEmbeds(positive, negative)
 
 
 def set_timesteps(scheduler: Any, steps: int, tokens: int, device: torch.device) -> Tensor:
-    """The schedule, shifted for `tokens` of noise as the pipeline shifts it; the scheduler is ready for step 0."""
+    """The timesteps of a schedule, shifted for `tokens` of noise as the pipeline does it. The scheduler stands at
+    step 0 afterwards."""
     from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit import calculate_shift
 
     config = scheduler.config
@@ -171,6 +190,7 @@ def set_timesteps(scheduler: Any, steps: int, tokens: int, device: torch.device)
 
 
 def guide(positive: Tensor, negative: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance, each token scaled back to the length that it has with the prompt."""
+    """Classifier-free guidance (https://arxiv.org/abs/2207.12598) of velocities [1, T, Z]. Each token is scaled back
+    to the length that it has with the prompt alone, as in the pipeline."""
     guided = negative + scale * (positive - negative)
     return guided * (positive.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))

@@ -1,4 +1,4 @@
-"""How much arithmetic a forward is, and so how fast a GPU can be at best. Pure functions."""
+"""The arithmetic of a forward, and from it the least time that a GPU can take. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FULL_SIZE = {
 
 
 @dataclass(frozen=True)
-class Work:
-    """FLOP of one forward, a multiplication and an addition counted as two. Of the linear layers, those of the
-    `blocks` can be computed in 8 bits."""
+class ForwardFlops:
+    """FLOP of one forward: a multiplication and an addition are two. `linears` are all linear layers, `blocks` those
+    of the blocks, which can be computed in 8 bits."""
 
     linears: float
     attention: float
@@ -29,19 +29,19 @@ class Work:
         return self.linears + self.attention
 
 
-def forward_work(image_tokens: int, text_tokens: int, config: Mapping[str, Any] = FULL_SIZE) -> Work:
-    """`image_tokens` are the noise's and the sources' (4096 each at a megapixel). Modulation is left out: it is
-    computed once a schedule."""
+def forward_flops(image_tokens: int, text_tokens: int, config: Mapping[str, Any] = FULL_SIZE) -> ForwardFlops:
+    """`image_tokens` are the noise's and the sources' (4096 each at a megapixel). Modulation isn't counted, because
+    it is computed once a schedule."""
     dim = config["num_attention_heads"] * config["attention_head_dim"]
     tokens, layers = image_tokens + text_tokens, config["num_layers"]
     # Query, key, value and output, and the two of the MLP, which is four times as wide.
     blocks = layers * 2 * tokens * 12 * dim**2
     ends = 2 * dim * (2 * image_tokens * config["in_channels"] + text_tokens * config["joint_attention_dim"])
-    return Work(float(blocks + ends), float(layers * 4 * tokens**2 * dim), float(blocks))
+    return ForwardFlops(float(blocks + ends), float(layers * 4 * tokens**2 * dim), float(blocks))
 
 
-def floor_seconds(work: Work, ceilings: Mapping[str, float], fp8: bool) -> float:
-    """No implementation is faster, where matrix products reach `ceilings` (FLOP/s, by type) and all else is free;
-    with `fp8` the blocks' linear layers are in 8 bits."""
-    narrow = work.blocks if fp8 else 0.0
-    return (work.total - narrow) / ceilings["bf16"] + (narrow / ceilings["fp8"] if narrow else 0.0)
+def floor_seconds(flops: ForwardFlops, ceilings: Mapping[str, float], fp8: bool) -> float:
+    """The time if matrix products run at `ceilings` (FLOP/s, by dtype) and everything else is free. With `fp8` the
+    linear layers of the blocks are in 8 bits."""
+    narrow = flops.blocks if fp8 else 0.0
+    return (flops.total - narrow) / ceilings["bf16"] + (narrow / ceilings["fp8"] if narrow else 0.0)

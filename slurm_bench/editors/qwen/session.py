@@ -1,10 +1,10 @@
-"""A loaded model at work: its parts on the device, dressed for a profile, and who runs a sample."""
+"""A loaded model at work: its parts on the device, patched for a profile, and the runner that edits with them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
@@ -13,19 +13,12 @@ from slurm_bench.editors.base import EditRequest
 from slurm_bench.editors.qwen import loading
 from slurm_bench.editors.qwen.images import to_rgb
 from slurm_bench.editors.qwen.profiles import Profile
-from slurm_bench.editors.qwen.settings import Sampling, Settings
-from slurm_bench.editors.qwen.stock import Outcome, StockRunner
+from slurm_bench.editors.qwen.schedule import override_scheduler
+from slurm_bench.editors.qwen.settings import Settings
+from slurm_bench.editors.qwen.stock import EditResult, StockRunner
 from slurm_bench.editors.qwen.token_types import pass_token_types
 from slurm_bench.errors import SampleError
 from slurm_bench.machine import free_memory
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A sample's conditions (see `denoise`) in the host's memory, and how long encoding them took."""
-
-    conditions: Any
-    seconds: float
 
 
 class Session:
@@ -46,35 +39,31 @@ class Session:
         self.settings = settings
         self.device = device
         self.source = source
-        self.attention = "diffusers"
         self.runner: Any = None
-        self._conditions: dict[str, Encoded] = {}
-        self._parked: Any = None
-        loading.override_scheduler(pipeline, settings.scheduler)
-        loading.check_schedule(pipeline.scheduler, settings.sampling.steps)
+        self._encoded: dict[str, Any] = {}  # by sample id: PromptEmbeds on the host, or the exception that it met
+        self._offloaded_text_encoder: Any = None
+        override_scheduler(pipeline, settings.scheduler_overrides, settings.num_inference_steps)
         if profile.own_loop:
-            from slurm_bench.editors.qwen.text import make_lean_images
-            from slurm_bench.kernels.attention import kernel_at_hand
+            from slurm_bench.editors.qwen.text import patch_image_processor
 
-            make_lean_images(pipeline.processor.image_processor, pipeline.vae.device)
-            self.attention = kernel_at_hand(pipeline.vae.device, pipeline.vae.dtype)
-        self._dress(pipeline.text_encoder)
+            patch_image_processor(pipeline.processor.image_processor, pipeline.vae.device)
+        self._patch_text_encoder()
         if pipeline.transformer is not None:
-            self._start()
+            self._make_runner()
 
-    def _dress(self, text_encoder: Any) -> None:
-        pass_token_types(text_encoder)
+    def _patch_text_encoder(self) -> None:
+        pass_token_types(self.pipeline.text_encoder)
         if self.profile.own_loop:
-            from slurm_bench.editors.qwen.text import make_lean
+            from slurm_bench.editors.qwen.text import patch_text_encoder
 
-            make_lean(text_encoder)
+            patch_text_encoder(self.pipeline.text_encoder)
 
-    def _start(self) -> None:
-        """The transformer is there: its LoRAs, its precision, its runner."""
-        settings = self.settings
+    def _make_runner(self) -> None:
+        """Once the transformer is loaded: applies the LoRAs and the profile to it."""
+        settings, sampling = self.settings, self.settings.sampling
         loading.apply_loras(self.pipeline, settings.loras, fuse=self.profile.own_loop)
         if not self.profile.own_loop:
-            self.runner = StockRunner(self.pipeline, settings.sampling)
+            self.runner = StockRunner(self.pipeline, sampling)
             return
         from slurm_bench.editors.qwen.cache import StepCache
         from slurm_bench.editors.qwen.denoise import ExactRunner
@@ -85,37 +74,42 @@ class Session:
         if self.profile.fp8:
             loading.to_fp8(self.pipeline.transformer, settings.keep_bf16)
         exact = ExactTransformer(self.pipeline.transformer, settings.offload_modulation, uniform=self.profile.cache)
-        sampling, cache = settings.sampling, None
+        cache = None
         if self.profile.cache:
-            cache = StepCache(exact, sampling.steps, sampling.guidance, settings.cache)
+            cache = StepCache(exact, sampling.steps, sampling.guidance, settings.cache_options)
         self.runner = ExactRunner(self.pipeline, exact, sampling, self.plus, cache)
 
-    def sample_by(self, sampling: Sampling, scheduler: dict[str, Any] | None = None) -> None:
-        """Other steps or guidance from here on, with the same weights; the bench measures several schedules."""
-        loading.override_scheduler(self.pipeline, scheduler or {})
-        self.settings = replace(self.settings, sampling=sampling)
-        self.runner.sampling = sampling
+    def change_settings(self, **params: Any) -> None:
+        """Other parameters of sampling or scheduler from here on, with the same weights: the bench measures several
+        schedules."""
+        self.settings = replace(self.settings, **params)
+        override_scheduler(self.pipeline, self.settings.scheduler_overrides, self.settings.num_inference_steps)
+        self.runner.sampling = self.settings.sampling
 
-    def prepare(self, requests: Iterable[EditRequest]) -> None:
-        """With `text_first`: every prompt encoded, then the text encoder makes room for the transformer."""
+    def encode_ahead(self, requests: Iterable[EditRequest]) -> None:
+        """With `text_first`: encodes every prompt, then drops the text encoder and loads the transformer. A prompt
+        that fails is remembered with its exception, which `edit` raises for that sample."""
         if not self.settings.text_first:
             return
         for request in requests:
             try:
-                self._conditions[request.id] = self._encode(request)
-            except SampleError:
-                continue  # `edit` meets it again and puts it into the sample's record
-        self._send_away()
+                self._encoded[request.id] = self._encode(request)
+            except Exception as error:
+                self._encoded[request.id] = error.with_traceback(None)  # its frames hold activations
+        self._offload_text_encoder()
+        self._load_missing_transformer()
 
-    def edit(self, request: EditRequest) -> Outcome:
+    def edit(self, request: EditRequest) -> EditResult:
         images = self._sources(request)
         if not self.settings.text_first:
-            return self.runner.run(images, request.instruction, request.seed)
-        encoded = self._conditions.get(request.id) or self._encode_late(request)
-        begin = time.perf_counter() - encoded.seconds
-        outcome = self.runner.finish(images, request.seed, encoded.conditions.on(self.device), begin)
-        self._conditions.pop(request.id, None)
-        return outcome
+            return self.runner.edit(images, request.instruction, request.seed)
+        encoded = self._encoded.get(request.id) or self._encode_late(request)
+        if isinstance(encoded, Exception):
+            raise encoded
+        self._load_missing_transformer()
+        result = self.runner.edit_with_embeds(images, request.seed, encoded.to(self.device))
+        self._encoded.pop(request.id, None)
+        return result
 
     def _sources(self, request: EditRequest) -> list[Image.Image]:
         if len(request.images) > 1 and not self.plus:
@@ -124,37 +118,38 @@ class Session:
             )
         return [to_rgb(image) for image in request.images]
 
-    def _encode(self, request: EditRequest) -> Encoded:
+    def _encode(self, request: EditRequest) -> Any:
         from slurm_bench.editors.qwen.denoise import encode_prompts
 
-        begin, sampling = time.perf_counter(), self.settings.sampling
-        conditions = encode_prompts(self.pipeline, self._sources(request), request.instruction, sampling, self.plus).on(
-            "cpu"
-        )
-        return Encoded(conditions, time.perf_counter() - begin)
+        start, images = time.perf_counter(), self._sources(request)
+        embeds = encode_prompts(self.pipeline, images, request.instruction, self.settings.sampling, self.plus)
+        return replace(embeds.to("cpu"), seconds=time.perf_counter() - start)
 
-    def _encode_late(self, request: EditRequest) -> Encoded:
-        """A sample that `prepare` didn't see: the text encoder comes back for it."""
+    def _encode_late(self, request: EditRequest) -> Any:
+        """For a sample that `encode_ahead` wasn't given: the text encoder is loaded once more."""
         if self.pipeline.text_encoder is None:
-            self._fetch()
-        encoded = self._encode(request)
-        self._send_away()
-        return encoded
+            self._reload_text_encoder()
+        try:
+            return self._encode(request)
+        finally:
+            self._offload_text_encoder()
 
-    def _fetch(self) -> None:
+    def _reload_text_encoder(self) -> None:
         if self.source is None:
-            self.pipeline.text_encoder = self._parked.to(self.device)
+            self.pipeline.text_encoder = self._offloaded_text_encoder.to(self.device)
         else:
             self.pipeline.text_encoder = loading.load_text_encoder(self.source)
-            self._dress(self.pipeline.text_encoder)
+            self._patch_text_encoder()
 
-    def _send_away(self) -> None:
-        """Gone, where it can be loaded again; to the host's memory otherwise."""
+    def _offload_text_encoder(self) -> None:
+        """Drops it where it can be loaded again, else moves it to the host."""
         if self.source is None:
-            self._parked = self.pipeline.text_encoder.to("cpu")
+            self._offloaded_text_encoder = self.pipeline.text_encoder.to("cpu")
         self.pipeline.text_encoder = None
         free_memory()
+
+    def _load_missing_transformer(self) -> None:
         if self.runner is None:
             assert self.source is not None
             self.pipeline.transformer = loading.load_transformer(self.source)
-            self._start()
+            self._make_runner()

@@ -1,4 +1,7 @@
-"""The text encoder, doing only what an edit needs of it: the same mathematics with less work."""
+"""The text encoder (Qwen2.5-VL, https://arxiv.org/abs/2502.13923) with the work left out that an edit doesn't need.
+
+Shapes: T patches of an image, H heads, C channels of a head, W windows of one length L.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def make_lean(text_encoder: Any) -> None:
-    """No logits over the vocabulary, no key-value cache, image features once for the prompt and its negative,
-    and the vision tower's windows side by side instead of one by one."""
+def patch_text_encoder(text_encoder: Any) -> None:
+    """Leaves out the logits over the vocabulary and the key-value cache, computes the image features once for the
+    prompt and its negative, and attends in the vision tower's windows side by side instead of one by one."""
     model = text_encoder.model
-    model.get_image_features = _remember_last(model.get_image_features)
+    model.get_image_features = _keep_last_features(model.get_image_features)
 
     def forward(input_ids: Tensor, output_hidden_states: bool = True, **inputs: Any) -> SimpleNamespace:
         output = model(input_ids=input_ids, **inputs, use_cache=False, return_dict=True)
@@ -26,30 +29,30 @@ def make_lean(text_encoder: Any) -> None:
     text_encoder.forward = forward
     if model.visual.config._attn_implementation == "sdpa":
         for block in model.visual.blocks:
-            block.attn.forward = _windows_side_by_side(block.attn)
+            block.attn.forward = _attend_in_windows(block.attn)
 
 
-def make_lean_images(image_processor: Any, device: torch.device) -> None:
-    """Pixels once for the prompt and its negative, normalized and cut into patches on the device. They are resized on
-    the CPU, as the pipeline does it: a GPU rounds a fifth of them to the next shade."""
+def patch_image_processor(image_processor: Any, device: torch.device) -> None:
+    """Prepares the pixels once for the prompt and its negative, and normalizes them and cuts them into patches on the
+    device. They are still resized on the CPU, as in the pipeline: a GPU rounds a fifth of them to another shade."""
     preprocess, resize = image_processor.preprocess, image_processor.resize
-    last: list[Any] = [[], None, None]  # images, how they were to be treated, their pixels
+    last: list[Any] = [[], None, None]  # images, further arguments, their pixels
 
-    def remembered(images: Any, *args: Any, **kwargs: Any) -> Any:
-        shown, how = list(images) if isinstance(images, list | tuple) else [images], (args, kwargs)
-        same = how == last[1] and len(shown) == len(last[0]) and all(map(operator.is_, shown, last[0]))
+    def preprocess_once(images: Any, *args: Any, **kwargs: Any) -> Any:
+        given, options = list(images) if isinstance(images, list | tuple) else [images], (args, kwargs)
+        same = options == last[1] and len(given) == len(last[0]) and all(map(operator.is_, given, last[0]))
         if not same:
-            last[:] = shown, how, preprocess(images, *args, **kwargs, device=device)
+            last[:] = given, options, preprocess(images, *args, **kwargs, device=device)
         return last[2]
 
-    def resized(**given: Any) -> Tensor:
-        on_cpu = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in given.items()}
+    def resize_on_cpu(**arguments: Any) -> Tensor:
+        on_cpu = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in arguments.items()}
         return resize(**on_cpu).to(device)
 
-    image_processor.preprocess, image_processor.resize = remembered, resized
+    image_processor.preprocess, image_processor.resize = preprocess_once, resize_on_cpu
 
 
-def _remember_last(get_image_features: Any) -> Any:
+def _keep_last_features(get_image_features: Any) -> Any:
     last: dict[str, Any] = {}
 
     def features(pixel_values: Tensor, image_grid_thw: Tensor, **kwargs: Any) -> Any:
@@ -62,8 +65,8 @@ def _remember_last(get_image_features: Any) -> Any:
     return features
 
 
-def _windows_side_by_side(attention: Any) -> Any:
-    """Windows of one length are one batch of the attention kernel: a handful of launches a layer, not a hundred."""
+def _attend_in_windows(attention: Any) -> Any:
+    """All windows of one length as one batch of the attention kernel: a handful of launches a layer, not a hundred."""
     from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 
     def forward(
@@ -72,18 +75,18 @@ def _windows_side_by_side(attention: Any) -> Any:
         tokens = hidden_states.shape[0]
         query, key, value = attention.qkv(hidden_states).view(tokens, 3, attention.num_heads, -1).unbind(1)
         query, key = apply_rotary_pos_emb_vision(query, key, *position_embeddings)
-        joined = torch.empty_like(value)
+        attended = torch.empty_like(value)  # [T, H, C]
         for window in _window_indices(tuple(cu_seqlens.tolist()), hidden_states.device):
-            q, k, v = (part[window].transpose(1, 2) for part in (query, key, value))
-            joined[window] = functional.scaled_dot_product_attention(q, k, v, scale=attention.scaling).transpose(1, 2)
-        return attention.proj(joined.view(tokens, -1))
+            q, k, v = (part[window].transpose(1, 2) for part in (query, key, value))  # [W, H, L, C]
+            attended[window] = functional.scaled_dot_product_attention(q, k, v, scale=attention.scaling).transpose(1, 2)
+        return attention.proj(attended.view(tokens, -1))
 
     return forward
 
 
 @lru_cache(maxsize=16)
 def _window_indices(bounds: tuple[int, ...], device: torch.device) -> tuple[Tensor, ...]:
-    """For each window length the tokens of all such windows, [windows, length]."""
+    """For each length the patches of all windows that have it, [W, L]. `bounds` are where windows begin and end."""
     starts: dict[int, list[int]] = {}
     for start, stop in pairwise(bounds):
         if stop > start:

@@ -1,8 +1,8 @@
 """The multimodal token types, passed on to the text encoder.
 
-transformers 5 places image tokens in space only if `mm_token_type_ids` come along; the Qwen edit pipelines of
-diffusers up to 0.42 drop what the processor returned, and nothing fails: positions become one-dimensional and
-every edit changes (diffusers issue 14194).
+transformers 5 gives image tokens positions in space only if it is passed `mm_token_type_ids`. The Qwen edit pipelines
+of diffusers up to 0.42.1 drop them from what the processor returned. Nothing fails, but positions become
+one-dimensional, and every edit changes (https://github.com/huggingface/diffusers/issues/14194).
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ from typing import Any
 
 
 def pass_token_types(text_encoder: Any) -> None:
-    """Add `mm_token_type_ids` to calls that have an image but lack them; a caller that passes them is left alone.
-
-    0 is text, 1 image, 2 video, as the processor writes them.
-    """
+    """Adds `mm_token_type_ids` to calls without them: 0 for text, 1 for image, 2 for video, as the processor writes
+    them."""
     if "mm_token_type_ids" not in inspect.signature(type(text_encoder).forward).parameters:
         return
     config = text_encoder.config

@@ -1,4 +1,8 @@
-"""The VAE on a single frame: its causal 3-D convolutions see zeros before it, so they are 2-D convolutions."""
+"""The VAE on a single frame. Its causal 3-D convolutions see zeros before the first frame, so that only the last time
+slice of a kernel counts: a 2-D convolution.
+
+Shapes: B images, C channels, F frames, Y rows, X columns.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,7 @@ from torch.nn import functional
 
 
 def flatten_convolutions(vae: Any) -> None:
-    """The last time slice of each kernel is all that a first frame meets: a third of the work, same result.
-    Frames after the first still take the 3-D way."""
+    """A third of the work, the same result. Several frames are still convolved in 3-D."""
     from diffusers.models.autoencoders.autoencoder_kl_qwenimage import QwenImageCausalConv3d
 
     for module in vae.modules():
@@ -20,13 +23,14 @@ def flatten_convolutions(vae: Any) -> None:
 
 
 def _frame_convolution(conv: Any) -> Any:
-    whole = conv.forward
+    forward_3d = conv.forward
     left, _, top, _, _, _ = conv._padding
     weight = conv.weight[:, :, -1].contiguous(memory_format=torch.channels_last)
 
     def forward(x: Tensor, cache_x: Tensor | None = None) -> Tensor:
         if x.shape[2] != 1 or cache_x is not None:
-            return whole(x, cache_x)
+            return forward_3d(x, cache_x)
+        # [B, C, 1, Y, X]
         frame = functional.conv2d(x[:, :, 0], weight, conv.bias, conv.stride[1:], (top, left))
         return frame.unsqueeze(2)
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from slurm_bench.checkpoints.folder import ModelFolder, check_transformers_folder, locate
+from slurm_bench.checkpoints.folder import ModelFolder, check_transformers_folder
+from slurm_bench.checkpoints.hub import locate
 from slurm_bench.errors import SampleError, UserError
 from slurm_bench.machine import DTYPE_BYTES, GIB, check_gpu_memory, visible_gpu
 from slurm_bench.scorers.base import Score, Scored, ScoreRequest

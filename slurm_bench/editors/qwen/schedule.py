@@ -1,0 +1,78 @@
+"""The scheduler: which ones an edit may use, and the fields of its configuration that the user sets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from slurm_bench.errors import UserError
+
+# The four- and eight-step Lightning checkpoints were distilled with one fixed shift of 3
+# (https://huggingface.co/lightx2v/Qwen-Image-Lightning).
+LIGHTNING_SCHEDULER: dict[str, Any] = {
+    "base_shift": math.log(3),
+    "max_shift": math.log(3),
+    "shift_terminal": None,
+}
+
+# Those of diffusers that take the pipeline's schedule and draw no noise. Noise in a step comes from torch's global
+# generator, which the pipeline doesn't seed: the same sample would become another image each time.
+SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "UniPCMultistepScheduler")
+
+
+def scheduler_overrides(scheduler: str | dict[str, Any] | None) -> dict[str, Any]:
+    """`lightning`, or fields of the scheduler's configuration. Raises UserError."""
+    if scheduler is None:
+        return {}
+    if scheduler == "lightning":
+        return LIGHTNING_SCHEDULER
+    if isinstance(scheduler, str):
+        raise UserError(f"'editor.params.scheduler': '{scheduler}' is neither 'lightning' nor fields with values")
+    return dict(scheduler)
+
+
+def check_scheduler(class_name: str, config: Mapping[str, Any], overrides: Mapping[str, Any], steps: int) -> None:
+    """`config` is what the model's folder says. Raises UserError for a scheduler whose noise doesn't follow the seed,
+    for a value of another type, and for one step of a schedule that divides by the distance between its ends."""
+    if class_name not in SCHEDULERS:
+        raise UserError(
+            f"'editor.params.model_name': its scheduler is {class_name}; edits that follow their seed need "
+            f"{' or '.join(SCHEDULERS)}"
+        )
+    for name, value in overrides.items():
+        if value is not None and not same_kind(value, config.get(name)):
+            raise UserError(f"'editor.params.scheduler': {name}={value!r} should be like {config[name]!r}")
+    merged = {**config, **overrides}
+    if merged.get("stochastic_sampling"):
+        raise UserError(
+            "'editor.params.scheduler': stochastic_sampling draws noise that doesn't follow the seed; "
+            "set editor.params.scheduler.stochastic_sampling=false"
+        )
+    if steps == 1 and merged.get("shift_terminal"):
+        raise UserError(
+            "'editor.params.num_inference_steps': 1 needs a schedule without shift_terminal; "
+            "set editor.params.scheduler=lightning, or take 2 steps"
+        )
+
+
+def override_scheduler(pipeline: Any, overrides: Mapping[str, Any], steps: int) -> None:
+    """Raises UserError for a field that the scheduler doesn't have, and as `check_scheduler`."""
+    scheduler = pipeline.scheduler
+    unknown = set(overrides) - set(scheduler.config)
+    if unknown:
+        raise UserError(f"'editor.params.scheduler': the scheduler has no field '{sorted(unknown)[0]}'")
+    check_scheduler(type(scheduler).__name__, scheduler.config, overrides, steps)
+    if overrides:
+        pipeline.scheduler = type(scheduler).from_config(scheduler.config, **overrides)
+
+
+def same_kind(value: Any, example: Any) -> bool:
+    """Whether a value can stand where the example stands: a number for a number, a truth value for one, …"""
+    if example is None:
+        return True
+    if isinstance(example, bool) or isinstance(value, bool):
+        return isinstance(example, bool) and isinstance(value, bool)
+    if isinstance(example, int | float):
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, type(example))
