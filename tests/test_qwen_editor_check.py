@@ -120,6 +120,7 @@ def test_lora_files(folder, tmp_path):
 
 
 def test_too_small_a_gpu(folder, tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     smi = tmp_path / "bin" / "nvidia-smi"
     smi.parent.mkdir()
     monkeypatch.setenv("PATH", str(smi.parent), prepend=":")

@@ -61,7 +61,9 @@ def _chosen(names: list[str] | None, gpu: Gpu | None) -> list[str]:
 
 def _check(profile: Profile, gpu: Gpu | None) -> None:
     if profile.fp8 and gpu is None:
-        raise UserError(f"bench: {profile.name} needs a GPU with fp8 matrix products, and there is none here")
+        raise UserError(
+            f"bench: {profile.name} needs a GPU with fp8 matrix products (Ada, Hopper or later); there is none here"
+        )
     check_capability(profile, gpu)
     check_extras(profile)
 
