@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurm_bench import __version__
-from slurm_bench.command import EXECUTORS, program
+from slurm_bench.command import EXECUTORS, command, program
 from slurm_bench.errors import COMPLETE, INCOMPLETE, INTERRUPTED, USER_ERROR, UserError
 from slurm_bench.logs import log_to_stderr
 
@@ -61,12 +61,14 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     from slurm_bench.bundled import bundled, here_or_bundled
+    from slurm_bench.cluster.chain import refuse_at_work
     from slurm_bench.cluster.launch import choose_executor, launch
     from slurm_bench.config import load_config
     from slurm_bench.data import read_items
     from slurm_bench.plugins import check_plugins
     from slurm_bench.run.create import create_run, new_run_dir
     from slurm_bench.run.layout import RunDir
+    from slurm_bench.run.opened import open_run
 
     stored = RunDir(options.run_dir.resolve()).config if options.run_dir else None
     default = stored if stored and stored.exists() else bundled("default.yaml")
@@ -74,25 +76,56 @@ def run(options: argparse.Namespace) -> int:
     config = load_config(file, _overrides(options))
     executor = choose_executor(config.executor)
     models = check_plugins(config)
+    if stored and stored.exists():
+        refuse_at_work(open_run(options.run_dir), options.force)
     root = options.run_dir or new_run_dir(file.stem)
     planned = create_run(root, config, lambda: read_items(config.data), models, options.force)
     _warn(sample for sample in planned.samples if sample.problem)
     return launch(planned, executor, force=options.force, wait=options.wait)
 
 
-def resubmit(options: argparse.Namespace) -> int:
+def resubmit(options: argparse.Namespace, only_scores: bool = False) -> int:
+    from slurm_bench.cluster.chain import refuse_at_work
     from slurm_bench.cluster.launch import choose_executor, launch
-    from slurm_bench.config import load_config
+    from slurm_bench.config import differences, load_config
     from slurm_bench.plugins import check_plugins
     from slurm_bench.run.create import reconfigure
     from slurm_bench.run.opened import open_run
 
     opened = open_run(options.run)
     config = load_config(opened.folder.config, _overrides(options))
+    if only_scores and (others := differences(opened.config, config, ("seed", "data", "editor"))):
+        raise UserError(f"score: it changes scorers alone, not {'; '.join(others)}")
     executor = choose_executor(config.executor)
-    check_plugins(config)
-    opened = reconfigure(opened, config, options.force)
-    return launch(opened, executor, force=options.force, wait=options.wait)
+    models = check_plugins(config)
+    refuse_at_work(opened, options.force)
+    opened = reconfigure(opened, config, models, options.force or only_scores)
+    return launch(opened, executor, force=options.force, wait=options.wait, only_scores=only_scores)
+
+
+def score(options: argparse.Namespace) -> int:
+    return resubmit(options, only_scores=True)
+
+
+def verify(options: argparse.Namespace) -> int:
+    from slurm_bench.run.images import find_changed
+    from slurm_bench.run.opened import open_run
+    from slurm_bench.run.records import note_lost
+
+    opened = open_run(options.run)
+    edited = {i: outcome.ok for i, outcome in opened.state().edits.items() if outcome.ok is not None}
+    lost = find_changed(opened.folder, edited.values())
+    if lost:
+        note_lost(opened.folder, [edited[sample_id] for sample_id in lost], lost)
+    if options.json:
+        print(json.dumps({"checked": len(edited), "lost": lost}))
+    else:
+        for sample_id, problem in lost.items():
+            print(f"{sample_id!r}: {problem}")
+        print(f"{len(edited)} images checked, {len(lost)} lost")
+        if lost:
+            print(f"to make them again, type: {command('resubmit', opened.root)}")
+    return INCOMPLETE if lost else COMPLETE
 
 
 def status(options: argparse.Namespace) -> int:
@@ -170,6 +203,11 @@ def _status_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
+def _verify_options(parser: argparse.ArgumentParser) -> None:
+    _run_folder(parser)
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
 def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="default: configs/default.yaml")
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="new, or a run to go on with")
@@ -226,6 +264,8 @@ VERBS = {
     ),
     "status": Verb("counts by stage and task", status, _status_options),
     "resubmit": Verb("submit again what is missing, on any number of GPUs", resubmit, _resubmit_options),
+    "score": Verb("judge again, or by another scorer too; edits nothing", score, _resubmit_options),
+    "verify": Verb("every image against its record; what is lost will be made again", verify, _verify_options),
     "cancel": Verb("cancel a run's jobs, or stop its local launcher", cancel, _run_folder),
     "report": Verb("make the report again from the records", report, _run_folder),
     "bench": Verb("what this GPU can do, measured without any weights", bench, _bench_options),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,9 +123,60 @@ class FailsOnce(Tint):
         return super().one(request)
 
 
+class Kills(Tint):
+    """Ends its own process at one sample, always: by a signal's number, `exit` (os._exit) or `words` (sys.exit)."""
+
+    def __init__(self, at: str, how: str | int) -> None:
+        super().__init__()
+        self.at, self.how = at, how
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        if request.id == self.at:
+            if self.how == "exit":
+                os._exit(7)
+            if self.how == "words":
+                sys.exit("please set FOO")
+            os.kill(os.getpid(), int(self.how))
+        return super().one(request)
+
+
+class KillsTwo(Tint):
+    """Dies at s-0 and at s-3, always."""
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        if request.id in ("s-0", "s-3"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().one(request)
+
+
+class FailsOnNode(Tint):
+    """Every call fails on the node of this name, as with a broken driver."""
+
+    def __init__(self, node: str) -> None:
+        super().__init__(0.2)
+        self.node = node
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        if os.environ.get("SLURMD_NODENAME") == self.node:
+            raise RuntimeError("no kernel image is available for execution on the device")
+        return super().one(request)
+
+
 class Unloadable(Tint):
     def load(self) -> None:
         raise RuntimeError("no such weights")
+
+
+class LoadsAtSecond(Tint):
+    """The first task of all can't load its model."""
+
+    def __init__(self, marks: str, delay: float = 0.0) -> None:
+        super().__init__(delay)
+        self.marks = marks
+
+    def load(self) -> None:
+        if once(self.marks, "tried"):
+            raise RuntimeError("the file server blinked")
 
 
 class Loads(Tint):

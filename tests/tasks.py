@@ -36,7 +36,7 @@ def work(root: Path, stage: str = "edit", number: int = 1, slices: int = 1) -> l
     run = open_run(root)
     state = run.state()
     missing = state.to_edit() if stage == "edit" else state.to_score()
-    attempt = claim(run.folder, stage, missing, slices, "debug", 0, number)
+    attempt = claim(run.folder, stage, missing, slices, "debug", 0, number, run.by)
     assert attempt is not None
     return [run_task(run, stage, number, task, StopSignals()) for task in range(attempt.slices)]
 

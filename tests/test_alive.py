@@ -7,13 +7,13 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from slurm_bench.cluster.alive import alive
+from slurm_bench.cluster.alive import alive, at_work, attempts_and_jobs
 from slurm_bench.cluster.cancel import cancel_run
 from slurm_bench.cluster.here import InJob
 from slurm_bench.cluster.job import finish, task
@@ -88,6 +88,10 @@ def claimed(run: RunDir, executor: str, number: int = 1) -> Attempt:
     return attempt
 
 
+def busy(run: RunDir, attempts: Sequence[Attempt]) -> list[str]:
+    return alive(attempts, attempts_and_jobs(run)[1])
+
+
 def by(attempt: Attempt, process: subprocess.Popen[bytes]) -> Attempt:
     start = process_start(process.pid)
     assert start is not None
@@ -99,49 +103,53 @@ def test_a_launcher_of_this_host_is_at_work_as_long_as_it_lives(
     run: RunDir, queue: Queue, launcher: subprocess.Popen[bytes], executor: str
 ) -> None:
     attempt = by(claimed(run, executor), launcher)
-    assert alive(run, [attempt]) == [f"launcher of edit-001 (pid {launcher.pid} on {HERE})"]
-    assert alive(run, [replace(attempt, pid_start=attempt.pid_start - 1)]) == [], "another process has its pid now"
+    assert busy(run, [attempt]) == [f"launcher of edit-001 (pid {launcher.pid} on {HERE})"]
+    assert busy(run, [replace(attempt, pid_start=attempt.pid_start - 5)]) == [], "another process has its pid now"
     launcher.kill()
     os.waitid(os.P_PID, launcher.pid, os.WEXITED | os.WNOWAIT)
-    assert alive(run, [attempt]) == [], "a dead child that nobody has taken note of is dead too"
+    assert busy(run, [attempt]) == [], "a dead child that nobody has taken note of is dead too"
 
 
 def test_whoever_ended_its_attempt_is_not_at_work(run: RunDir, queue: Queue) -> None:
     attempt = claimed(run, "local")
-    assert alive(run, read_attempts(run))
+    assert busy(run, read_attempts(run))
     close(run, attempt)
-    assert alive(run, read_attempts(run)) == []
+    assert busy(run, read_attempts(run)) == []
 
 
 def test_a_launcher_elsewhere_gets_time_to_submit_and_then_blocks_nobody(run: RunDir, queue: Queue) -> None:
     """It can't be looked into; had it submitted, the queue would know."""
     elsewhere = replace(claimed(run, "slurm"), host="another")
-    assert "on another" in alive(run, [elsewhere])[0]
-    assert alive(run, [replace(elsewhere, time=time.time() - 600)]) == []
-    assert alive(run, [replace(elsewhere, job_id="7", finish_job_id="8")]) == [], "submitted, and over"
+    assert "on another" in busy(run, [elsewhere])[0]
+    assert busy(run, [replace(elsewhere, time=time.time() - 600)]) == []
+    assert busy(run, [replace(elsewhere, job_id="7", finish_job_id="8")]) == [], "submitted, and over"
 
 
-def test_a_local_launcher_elsewhere_may_be_at_work(run: RunDir, queue: Queue) -> None:
+def test_a_local_launcher_elsewhere_may_be_at_work_until_it_is_forgotten(run: RunDir, queue: Queue) -> None:
     elsewhere = replace(claimed(run, "local"), host="another", time=time.time() - 600)
-    assert "on another" in alive(run, [elsewhere])[0]
+    elsewhere = note_jobs(run, elsewhere, None, None, None)
+    assert "on another" in busy(run, [elsewhere])[0]
+    (line,) = cancel_run(run)
+    assert "another" in line
+    assert at_work(run) == []
 
 
 def test_the_queue_tells_what_its_launcher_could_not_note(run: RunDir, queue: Queue) -> None:
     fresh = claimed(run, "slurm")
     old = replace(fresh, host="another", time=time.time() - 600)
-    array, finish = fresh.job_names(run)
+    array, finish, _ = fresh.job_names
     queue.holds(f"41_[0-5]|{array}|PENDING", f"42|{finish}|PENDING", "43|other.edit-001|RUNNING")
-    assert alive(run, [old]) == alive(run, [fresh]) == ["job 41_[0-5] (PENDING)", "job 42 (PENDING)"]
+    assert busy(run, [old]) == busy(run, [fresh]) == ["job 41_[0-5] (PENDING)", "job 42 (PENDING)"]
 
 
 def test_the_job_after_an_attempt_that_is_over_is_still_at_work(run: RunDir, queue: Queue) -> None:
     """It scores by itself, or is about to submit the next attempt."""
-    over = note_jobs(run, claimed(run, "slurm"), "41", "42")
+    over = note_jobs(run, claimed(run, "slurm"), "41", "42", "43")
     close(run, over)
     claim(run, "score", ["a"], 1, "slurm", 0, 1)
-    queue.holds(f"42|{over.job_names(run)[1]}|RUNNING")
+    queue.holds(f"42|{over.job_names.finish}|RUNNING")
     elsewhere = [replace(a, host="another", time=time.time() - 600) for a in read_attempts(run)]
-    assert alive(run, elsewhere) == ["job 42 (RUNNING)"]
+    assert busy(run, elsewhere) == ["job 42 (RUNNING)"]
     assert cancel_run(run) == ["cancelled job 42 (RUNNING)"]
     assert queue.cancelled() == ["42"]
 
@@ -150,15 +158,15 @@ def test_a_queue_that_does_not_answer_is_no_empty_queue(run: RunDir, queue: Queu
     claimed(run, "slurm")
     queue.command("squeue", "echo 'Unable to contact slurm controller' >&2; exit 1")
     with pytest.raises(UserError, match="Unable to contact"):
-        alive(run, read_attempts(run))
+        busy(run, read_attempts(run))
 
 
 def test_without_slurm_a_submitted_job_counts_as_alive(
     run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    note_jobs(run, claimed(run, "slurm"), "7", "8")
+    note_jobs(run, claimed(run, "slurm"), "7", "8", "9")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "job 7 of edit-001" in alive(run, read_attempts(run))[0]
+    assert "job 7 of edit-001" in busy(run, read_attempts(run))[0]
 
 
 def test_slurm_is_taken_where_it_is(queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,21 +205,23 @@ def test_a_job_that_was_told_to_stop_submits_nothing_more(run: RunDir, queue: Qu
     stop = StopSignals()
     stop.reason = "SIGTERM"
     queue.command("sbatch", f"touch {queue.folder}/submitted")
-    with pytest.raises(UserError, match="told to stop"):
-        InJob(task, finish, stop).execute(Run(run, Config(), []), claimed(run, "slurm"))
+    with pytest.raises(TaskIncomplete, match="SIGTERM"):
+        InJob(task, finish, stop, 90, 0).execute(Run(run, Config(), []), claimed(run, "slurm"))
     assert not (queue.folder / "submitted").exists()
 
 
 def test_cancel_stops_first_what_would_heal(run: RunDir, queue: Queue) -> None:
-    array, finish = note_jobs(run, claimed(run, "slurm"), "41", "42").job_names(run)
-    queue.holds(f"41_0|{array}|RUNNING", f"41_1|{array}|RUNNING", f"42|{finish}|PENDING", "43|other|RUNNING")
-    assert cancel_run(run) == [f"cancelled job {job}" for job in ("42 (PENDING)", "41_0 (RUNNING)", "41_1 (RUNNING)")]
-    assert queue.cancelled() == ["42", "41"]
+    array, finish, standby = note_jobs(run, claimed(run, "slurm"), "41", "42", "44").job_names
+    jobs = [f"41_0|{array}|RUNNING", f"41_1|{array}|RUNNING", f"42|{finish}|PENDING", f"44|{standby}|PENDING"]
+    queue.holds(*jobs, "43|other|RUNNING")
+    cancelled = [line.split()[2].split("_")[0] for line in cancel_run(run)]
+    assert list(dict.fromkeys(cancelled)) == ["44", "42", "41"]
+    assert list(dict.fromkeys(queue.cancelled())) == ["44", "42", "41"]
 
 
 def test_cancel_stops_the_local_launcher(run: RunDir, queue: Queue, launcher: subprocess.Popen[bytes]) -> None:
-    note_jobs(run, by(claimed(run, "local"), launcher), None, None)
-    assert cancel_run(run) == [f"stopped the launcher of edit-001 (pid {launcher.pid})"]
+    note_jobs(run, by(claimed(run, "local"), launcher), None, None, None)
+    assert cancel_run(run) == [f"stopped the launcher of edit-001 (pid {launcher.pid} on {HERE})"]
     assert launcher.wait(10) == -signal.SIGTERM
     assert cancel_run(run) == []
 
@@ -220,6 +230,6 @@ def test_cancel_leaves_alone_who_has_the_pid_of_a_dead_launcher(
     run: RunDir, queue: Queue, launcher: subprocess.Popen[bytes]
 ) -> None:
     attempt = by(claimed(run, "local"), launcher)
-    note_jobs(run, replace(attempt, pid_start=attempt.pid_start - 1), None, None)
+    note_jobs(run, replace(attempt, pid_start=attempt.pid_start - 5), None, None, None)
     assert cancel_run(run) == []
     assert launcher.poll() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from slurm_bench.cluster.queue import outside_a_job
 from slurm_bench.cluster.sbatch import sbatch_parameters
 from slurm_bench.config import Config
 from slurm_bench.run.attempts import Attempt
-from slurm_bench.run.journal import DONE, FAILED, STOPPED, TaskEnd
+from slurm_bench.run.journal import DONE, FAILED, LOST, STOPPED, TaskProcess
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Outcome, State
@@ -90,7 +91,7 @@ def state(edits: list[Outcome], scores: list[Outcome] | None = None) -> State:
 
 
 def attempt(stage: str, samples: list[str], retry: int = 0, number: int = 1) -> Attempt:
-    return Attempt(stage, number, tuple(samples), 1, "slurm", retry, 0.0, "h", 1, 1)
+    return Attempt(stage, number, tuple(samples), 1, "slurm", retry, 0.0, "h", 1, 1, finish_job_id="7")
 
 
 def test_a_person_who_asks_gets_all_that_is_missing_also_what_failed() -> None:
@@ -100,12 +101,28 @@ def test_a_person_who_asks_gets_all_that_is_missing_also_what_failed() -> None:
     assert first_step(state([Outcome(ok=OK)], [Outcome(ok=OK)])) is None
 
 
-def test_the_chain_tries_the_missing_again_at_most_retries_times() -> None:
+def test_retries_bound_the_attempts_that_brought_no_sample_forward() -> None:
+    """Others are free, whatever ended them (law 12)."""
     now = state([Outcome(ok=OK), Outcome(), Outcome(errors=[ONCE])])
-    config = Config(retries=2)
-    assert next_step(now, [attempt("edit", ["s-0", "s-1", "s-2"], 1)], [], config) == Step("edit", ["s-1", "s-2"], 2)
-    assert next_step(now, [attempt("edit", ["s-1", "s-2"], 2)], [], config) == Step("score", ["s-0"], 0)
-    assert next_step(now, [attempt("edit", ["s-0"], 0)], [], Config(retries=0)) == Step("score", ["s-0"], 0)
+    config, missing = Config(retries=2), ["s-1", "s-2"]
+    assert next_step(now, [attempt("edit", ["s-0", *missing], 2)], [], config) == Step("edit", missing, 2)
+    assert next_step(now, [attempt("edit", missing, 1)], [], config) == Step("edit", missing, 2)
+    assert next_step(now, [attempt("edit", missing, 2)], [], config) == Step("score", ["s-0"], 0)
+    void = replace(attempt("edit", missing, 0, 2), closed=True, finish_job_id=None)
+    assert next_step(now, [attempt("edit", missing, 1), void], [], config) == Step("edit", missing, 2)
+
+
+def test_only_scores_edits_nothing() -> None:
+    now = state([Outcome(ok=OK), Outcome()])
+    assert first_step(now, only_scores=True) == Step("score", ["s-0"], 0, True)
+    assert next_step(now, [attempt("score", ["s-0"], 1)], [], Config(), True) == Step("score", ["s-0"], 2, True)
+    assert next_step(now, [attempt("score", ["s-0"], 2)], [], Config(), True) is None
+
+
+def test_a_strict_run_neither_heals_nor_scores_a_part() -> None:
+    config = Config(strict=True)
+    assert next_step(state([Outcome(ok=OK), Outcome()]), [attempt("edit", ["s-0", "s-1"])], [], config) is None
+    assert next_step(state([Outcome(ok=OK)]), [attempt("edit", ["s-0"])], [], config) == Step("score", ["s-0"], 0)
 
 
 def test_what_failed_the_same_way_twice_is_left_alone() -> None:
@@ -134,27 +151,40 @@ def test_scores_are_retried_like_edits_and_new_images_start_anew() -> None:
     assert next_step(now, [edit, attempt("score", ["s-0"], 2)], [], Config()) == Step("score", ["s-0", "s-1"], 0)
 
 
-def end(node: str, how: str | None, message: str = "") -> TaskEnd:
-    return TaskEnd("edit", 1, 0, node, how, message, [])
+def ends(*of: tuple[str, str | None] | tuple[str, str, int, int]) -> list[TaskProcess]:
+    """One process of one task each: its node and how it ended, how many samples came right and how many failed."""
+    rows = [(*row, *(1, 0)[len(row) - 2 :]) if len(row) == 2 else row for row in of]
+    return [
+        TaskProcess("edit", 1, task, 0, node, 0.0, end, "", ok, failed, None, "editor", (), [])
+        for task, (node, end, ok, failed) in enumerate(rows)
+    ]
 
 
 @pytest.mark.parametrize(
-    ("ends", "bad"),
+    ("processes", "bad"),
     [
-        ([end("n1", None), end("n1", FAILED)], ["n1"]),
-        ([end("n1", None)], []),
-        ([end("n1", None), end("n1", None), *[end("n1", DONE)] * 2], []),
-        ([end("n1", STOPPED, "SIGTERM")] * 4, []),
-        ([end("n1", STOPPED, "the GPU's context is lost: x")] * 2, ["n1"]),
-        ([end("n1", None), end("n1", None), end("n2", None), end("n2", None)], []),
-        ([end("elsewhere", None), end("elsewhere", None)], []),
+        (ends(("n1", None), ("n1", FAILED)), ["n1"]),
+        (ends(("n1", None)), []),
+        (ends(("n1", None), ("n2", DONE)), ["n1"]),
+        (ends(("n1", DONE, 0, 5), ("n2", DONE)), ["n1"]),
+        (ends(("n1", DONE, 0, 1), ("n2", DONE)), []),
+        (ends(("n1", None), ("n1", None), ("n1", DONE), ("n1", DONE)), []),
+        (ends(*[("n1", STOPPED)] * 4), []),
+        (ends(("n1", LOST), ("n1", LOST)), ["n1"]),
+        (ends(("n1", None), ("n1", None), ("n2", None), ("n2", None)), []),
+        (ends(("elsewhere", None), ("elsewhere", None)), []),
     ],
 )
-def test_a_node_is_left_out_when_it_fails_repeatedly_and_others_remain(ends: list[TaskEnd], bad: list[str]) -> None:
-    assert bad_nodes(ends, ["n1", "n2"]) == bad
+def test_a_node_is_left_out_when_it_fails_and_others_remain(processes: list[TaskProcess], bad: list[str]) -> None:
+    assert bad_nodes(processes, ["n1", "n2"]) == bad
+
+
+def test_what_healed_in_place_is_not_held_against_the_node() -> None:
+    died, went_on = ends(("n1", None), ("n1", DONE))
+    assert bad_nodes([died, replace(went_on, task=0, restart=1)], ["n1", "n2"]) == []
 
 
 def test_two_runs_of_one_name_are_told_apart_in_the_queue() -> None:
-    one, two = (attempt("edit", ["s"]).job_names(RunDir(Path(p))) for p in ("/a/run, x", "/b/run, x"))
+    one, two = (replace(attempt("edit", ["s"]), key=RunDir(Path(p)).key).job_names for p in ("/a/run, x", "/b/run, x"))
     assert set(one).isdisjoint(two)
     assert all("," not in name and " " not in name for name in one)

@@ -129,6 +129,8 @@ def test_what_does_not_decide_the_results_may_change_from_time_to_time(tmp_path:
 
 def test_forced_it_goes_on_with_the_new_one_but_for_what_was_planned(tmp_path: Path) -> None:
     begun(tmp_path)
+    with pytest.raises(UserError, match="the plan is frozen"):
+        begun(tmp_path, "seed=3")
     forced = begun(tmp_path, "seed=3", "data.limit=5", "editor.params.delay=1", force=True)
     assert (forced.seed, forced.data.limit, forced.editor.params) == (0, None, {"delay": 1})
     assert begun(tmp_path, "editor.params.delay=1") == forced

@@ -25,7 +25,7 @@ from slurm_bench.run.create import create_run
 from slurm_bench.run.durable import LineWriter, create_once, read_lines, write_atomic
 from slurm_bench.run.layout import RunDir, fan, safe_name
 from slurm_bench.run.plan import Plan, Sample, read_plan
-from slurm_bench.run.records import open_manifest, read_records, read_state
+from slurm_bench.run.records import read_records, read_state, reserve_manifest
 from slurm_bench.run.slices import seed_of, slice_of
 
 HOSTILE = ["a/b", "../../etc/passwd", "/abs", "nul\0byte", "x" * 300, ".", "..", "", "日本", "\udc80", "a\nb", "CON"]
@@ -60,7 +60,7 @@ def assert_safe(sample_id: str) -> None:
     name = safe_name(sample_id)
     assert len(name) < 80
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
-    path = Path("/run") / RunDir(Path("/run")).image(sample_id)
+    path = Path("/run") / RunDir(Path("/run")).image(sample_id, "abc")
     assert path.parts[:4] == ("/", "run", "edit", "images")
     assert path.parts[4] == fan(sample_id)
 
@@ -82,7 +82,8 @@ def failed(sample_id: str, message: str, tries: int = 1) -> dict[str, Any]:
 
 
 def write_manifest(run: RunDir, stage: str, attempt: int, *records: dict[str, Any], tail: bytes = b"") -> None:
-    writer, restart = open_manifest(run, stage, attempt, 0)
+    restart = reserve_manifest(run, stage, attempt, 0)
+    writer = LineWriter(run.manifest(stage, attempt, 0, restart), reserved=True)
     for record in records:
         writer.write(record)
     writer.close()
@@ -94,7 +95,7 @@ def test_a_torn_last_line_and_repeats_are_passed_over(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     write_manifest(run, "edit", 1, ok("a"), ok("a", sha="bb"), tail=b'{"id": "b", "status": "ok", "sha')
     write_manifest(run, "edit", 2, failed("a", "later"), tail=b"\xff\xfe\n[1]\nnull\n")
-    state = read_state(run, samples("a", "b"), ["s"])
+    state = read_state(run, samples("a", "b"), ["s"], {})
     assert state.edits["a"].ok is not None
     assert state.edits["a"].ok["sha256"] == "bb"
     assert state.edits["a"].error is None
@@ -105,7 +106,7 @@ def test_the_newest_ok_record_wins(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     write_manifest(run, "edit", 10, ok("a", 10, "new"))
     write_manifest(run, "edit", 9, ok("a", 9, "old"))
-    outcome = read_state(run, samples("a"), ["s"]).edits["a"].ok
+    outcome = read_state(run, samples("a"), ["s"], {}).edits["a"].ok
     assert outcome is not None
     assert outcome["sha256"] == "new"
 
@@ -115,37 +116,40 @@ def test_a_score_of_another_image_does_not_count(tmp_path: Path) -> None:
     score = {"id": "a", "status": "ok", "scores": {"q": 1.0}, "scorer": "s", "edit_sha256": "aa"}
     write_manifest(run, "edit", 1, ok("a", sha="aa"))
     write_manifest(run, "score", 1, score)
-    assert read_state(run, samples("a"), ["s"]).to_score() == []
-    assert read_state(run, samples("a"), ["s", "another"]).to_score() == ["a"]
+    assert read_state(run, samples("a"), ["s"], {}).to_score() == []
+    assert read_state(run, samples("a"), ["s", "another"], {}).to_score() == ["a"]
     write_manifest(run, "edit", 2, ok("a", sha="bb"))
-    assert read_state(run, samples("a"), ["s"]).to_score() == ["a"]
+    assert read_state(run, samples("a"), ["s"], {}).to_score() == ["a"]
 
 
 @pytest.mark.parametrize(
     ("errors", "settled"),
     [
         ([failed("a", "x")], False),
-        ([failed("a", "x", tries=2)], True),
+        ([failed("a", "x", tries=2)], False),
+        ([{**failed("a", "x"), "final": True}], True),
         ([failed("a", "x"), failed("a", "x")], True),
         ([failed("a", "x"), failed("a", "y")], False),
         ([failed("a", "tried to allocate 2.1 GiB"), failed("a", "tried to allocate 33 GiB")], False),
         ([failed("a", "freed 21 bytes"), failed("a", "freed 3 bytes")], True),
     ],
 )
-def test_failing_twice_in_the_same_way_settles_it(tmp_path: Path, errors: list[dict[str, Any]], settled: bool) -> None:
+def test_two_processes_that_fail_in_the_same_way_settle_it(
+    tmp_path: Path, errors: list[dict[str, Any]], settled: bool
+) -> None:
     run = RunDir(tmp_path)
     for number, record in enumerate(errors, 1):
         write_manifest(run, "edit", number, record)
-    assert read_state(run, samples("a"), ["s"]).edits["a"].settled is settled
+    assert read_state(run, samples("a"), ["s"], {}).edits["a"].settled is settled
 
 
 def test_a_restarted_task_speaks_last(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     for sha in ("first", *(f"restart-{n}" for n in range(1, 11))):
         write_manifest(run, "edit", 999, ok("a", sha=sha))
-    assert read_state(run, samples("a"), ["s"]).edits["a"].ok["sha256"] == "restart-10"  # type: ignore[index]
+    assert read_state(run, samples("a"), ["s"], {}).edits["a"].ok["sha256"] == "restart-10"  # type: ignore[index]
     write_manifest(run, "edit", 1000, ok("a", sha="newest"))
-    assert read_state(run, samples("a"), ["s"]).edits["a"].ok["sha256"] == "newest"  # type: ignore[index]
+    assert read_state(run, samples("a"), ["s"], {}).edits["a"].ok["sha256"] == "newest"  # type: ignore[index]
 
 
 def test_records_of_no_sample_and_of_no_use_are_passed_over(tmp_path: Path) -> None:
@@ -153,18 +157,17 @@ def test_records_of_no_sample_and_of_no_use_are_passed_over(tmp_path: Path) -> N
     bare = [{"id": "a", "status": "ok"}, {"id": "a", "status": "error"}, {"id": 7, "status": "ok", "sha256": "x"}]
     write_manifest(run, "edit", 1, ok("stranger"), *bare, {"id": "a", "status": "?", "sha256": "x"})
     write_manifest(run, "score", 1, {"id": "stranger", "status": "ok", "scores": {}, "scorer": "s"})
-    state = read_state(run, samples("a"), ["s"])
+    state = read_state(run, samples("a"), ["s"], {})
     assert state.to_edit() == ["a"]
     assert state.edits["a"].errors == []
 
 
 def test_each_process_writes_a_manifest_of_its_own(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
-    first, restart_1 = open_manifest(run, "edit", 1, 3)
-    second, restart_2 = open_manifest(run, "edit", 1, 3)
-    first.write(ok("a"))
-    second.write(ok("b"))
-    assert (restart_1, restart_2) == (0, 1)
+    restarts = [reserve_manifest(run, "edit", 1, 3) for _ in range(2)]
+    assert restarts == [0, 1]
+    for restart, sample_id in zip(restarts, "ab", strict=True):
+        LineWriter(run.manifest("edit", 1, 3, restart), reserved=True).write(ok(sample_id))
     assert (run.records("edit") / "001-0003.jsonl").exists()
     assert {record["id"] for record in read_records(run, "edit")} == {"a", "b"}
 

@@ -145,7 +145,9 @@ class Stops(Brightness):
 
 def test_no_record_promises_an_image_that_is_not_on_disk(tmp_path: Path) -> None:
     root = prepare(tmp_path, "Tint", {})
-    (root / run_dir(root).image("s-3")).mkdir(parents=True)  # nothing can be put in this place
+    (root / run_dir(root).image("s-3", open_run(root).by["editor"])).mkdir(
+        parents=True
+    )  # nothing can be put in this place
     with pytest.raises(StorageFailed):
         work(root)
     assert set(edits(root)) == set(images(root)) == {"s-0", "s-1", "s-2"}

@@ -91,12 +91,12 @@ def _work(scorer: Any, folder: Path, count: int, side: int) -> tuple[ScoreWork, 
     for index in range(count):
         sample_id = f"bench-{index}"
         before, after = pngs[2 * index % len(pngs)], pngs[(2 * index + 1) % len(pngs)]
-        source, edited = run.source(sample_id, "", "png"), run.image(sample_id)
+        source, edited = run.source(sample_id, "", "png"), run.image(sample_id, "bench")
         write_atomic(run.root / source, before)
         write_atomic(run.root / edited, after)
         samples.append(Sample(index, sample_id, "physical", f"{INSTRUCTION} ({index})", (source,), seed=index))
         edits[sample_id] = {"image": edited, "sha256": hashlib.sha256(after).hexdigest()}
-    return ScoreWork(run, "judge", scorer, edits), samples
+    return ScoreWork(run, "judge", scorer, "bench", edits, lambda record, problem: None), samples
 
 
 def _through_engine(work: ScoreWork, samples: list[Sample], manifest: Path) -> float:

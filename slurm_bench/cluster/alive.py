@@ -5,20 +5,47 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from slurm_bench.cluster.queue import has_slurm, jobs_named
-from slurm_bench.run.attempts import CLAIM_GRACE, Attempt
+from slurm_bench.cluster.queue import Job, has_slurm, jobs_of
+from slurm_bench.run.attempts import CLAIM_GRACE, Attempt, read_attempts
 from slurm_bench.run.layout import RunDir
 
 
-def alive(run: RunDir, attempts: Sequence[Attempt]) -> list[str]:
+def attempts_and_jobs(run: RunDir) -> tuple[list[Attempt], list[Job]]:
+    """The attempts, and what is in the queue of them. Raises UserError where the queue can't be asked.
+
+    While the queue answers, a finishing job may submit the next attempt and end: the attempts are read again
+    afterwards, until there is none that the queue wasn't asked for.
+    """
+    attempts = read_attempts(run)
+    while True:
+        submitted = [a for a in attempts if a.executor == "slurm"]
+        names = [name for a in submitted for name in a.job_names]
+        ids = [job_id for a in submitted for job_id in a.job_ids]
+        queued = jobs_of(names, ids) if submitted and has_slurm() else []
+        again = read_attempts(run)
+        if [(a.name, a.job_ids) for a in again] == [(a.name, a.job_ids) for a in attempts]:
+            return again, queued
+        attempts = again
+
+
+def at_work(run: RunDir) -> list[str]:
     """What is waiting or at work, for a person to read; empty where nobody is. Raises UserError where the queue
     can't be asked."""
-    open_attempts = [a for a in attempts if not a.closed]
-    names = [name for a in attempts if a.executor == "slurm" for name in a.job_names(run)]
-    queued = jobs_named(names) if names and has_slurm() else []
+    return alive(*attempts_and_jobs(run))
+
+
+def leftovers(attempts: Sequence[Attempt], queued: Sequence[Job]) -> list[Job]:
+    """Held jobs of a launcher that died while it submitted: nobody will let them go."""
+    abandoned = [a for a in attempts if not a.submitted and _launcher(a) is None]
+    return [job for job in queued if job.held and any(job.belongs_to(a) for a in abandoned)]
+
+
+def alive(attempts: Sequence[Attempt], queued: Sequence[Job]) -> list[str]:
+    abandoned = leftovers(attempts, queued)
+    queued = [job for job in queued if job not in abandoned]
     busy = [str(job) for job in queued]
-    for attempt in open_attempts:
-        if any(job.name in attempt.job_names(run) for job in queued):
+    for attempt in attempts:
+        if attempt.closed or any(job.belongs_to(attempt) for job in queued):
             continue
         if launcher := _launcher(attempt):
             busy.append(launcher)
@@ -31,7 +58,7 @@ def _launcher(attempt: Attempt) -> str | None:
     where = f"launcher of {attempt.name} (pid {attempt.pid} on {attempt.host})"
     if attempt.executor != "slurm":
         return None if lives is False else where
-    if attempt.job_id or attempt.finish_job_id:
+    if attempt.submitted:
         if has_slurm():
             return None
         return f"job {attempt.job_id or attempt.finish_job_id} of {attempt.name}, which can't be asked from here"

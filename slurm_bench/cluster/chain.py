@@ -5,22 +5,28 @@ A step is claimed, executed or handed to Slurm, and looked at again, until nothi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from slurm_bench.cluster.alive import alive
+from slurm_bench.cluster.alive import at_work, attempts_and_jobs, leftovers
+from slurm_bench.cluster.queue import cancel_jobs
 from slurm_bench.command import command
 from slurm_bench.config import Config
 from slurm_bench.errors import COMPLETE, INCOMPLETE, UserError
 from slurm_bench.logs import log
 from slurm_bench.report.write import write_report
 from slurm_bench.run.attempts import Attempt, claim, close, next_number, read_attempts
-from slurm_bench.run.journal import FAILED, REFUSED, read_journals
+from slurm_bench.run.images import find_gone
+from slurm_bench.run.journal import DONE, REFUSED, STOPPED, TaskProcess, read_journals
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run
-from slurm_bench.run.records import State
+from slurm_bench.run.records import State, note_lost
+
+# So many failures are named one by one; more are told together, by what failed them.
+NAMED = 30
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,7 @@ class Step:
     stage: str
     samples: Sequence[str]
     retry: int
+    only_scores: bool = False
 
 
 class Executor(Protocol):
@@ -41,45 +48,71 @@ class Executor(Protocol):
         on with the chain themselves. Raises UserError where it can't be submitted."""
 
 
-def first_step(state: State) -> Step | None:
+def first_step(state: State, only_scores: bool = False) -> Step | None:
     """What a person who asks gets: everything that is missing, what failed before included."""
-    if missing := state.to_edit():
+    if not only_scores and (missing := state.to_edit()):
         return Step("edit", missing, 0)
     if missing := state.to_score():
-        return Step("score", missing, 0)
+        return Step("score", missing, 0, only_scores)
     return None
 
 
-def next_step(state: State, attempts: Sequence[Attempt], refused: Sequence[str], config: Config) -> Step | None:
-    """What the chain does by itself after an attempt: at most `retries` resubmissions, none for a sample that
-    failed the same way twice, none after an attempt whose plug-in refused to start (`refused` names those)."""
-    for stage, missing in (("edit", state.worth_editing()), ("score", state.worth_scoring())):
-        last = max((a for a in attempts if a.stage == stage), key=lambda a: a.number, default=None)
+def next_step(
+    state: State, attempts: Sequence[Attempt], refused: Sequence[str], config: Config, only_scores: bool = False
+) -> Step | None:
+    """What the chain does by itself after an attempt. `retries` bounds the attempts that brought no sample forward
+    (law 12). None is made after an attempt whose plug-in refused to start (`refused` names those), and in a strict run
+    none but the scoring of a whole set of images."""
+    if config.strict and state.to_edit():
+        return None
+    to_edit = [] if only_scores else state.worth_editing()
+    for stage, missing in (("edit", to_edit), ("score", state.worth_scoring())):
+        last = max((a for a in attempts if a.stage == stage and not a.void), key=lambda a: a.number, default=None)
         if not missing or (last is not None and last.name in refused):
             continue
         if last is None or (stage == "score" and not set(missing) <= set(last.samples)):
-            return Step(stage, missing, 0)
-        if last.retry < config.retries:
-            return Step(stage, missing, last.retry + 1)
+            return Step(stage, missing, 0, only_scores)
+        retry = last.retry + (set(last.samples) <= set(missing))
+        if retry <= config.retries:
+            return Step(stage, missing, retry, only_scores)
     return None
 
 
-def start(run: Run, executor: Executor, force: bool) -> Attempt | None:
+def look(run: Run) -> State:
+    """What the records say, after images that are gone were noted as lost (law 15)."""
+    state = run.state()
+    edited = {sample_id: outcome.ok for sample_id, outcome in state.edits.items() if outcome.ok is not None}
+    gone = find_gone(run.folder, edited.values())
+    if not gone:
+        return state
+    for problem in gone.values():
+        log.error("lost, and to be made again: %s", problem)
+    note_lost(run.folder, [edited[sample_id] for sample_id in gone], gone)
+    return run.state()
+
+
+def start(run: Run, executor: Executor, force: bool, only_scores: bool = False) -> Attempt | None:
     """Claim what a person asked for. None where nothing is missing. Raises UserError where the run is at work
     already, or another launcher was faster (law 8)."""
-    attempts = read_attempts(run.folder)
-    busy = [] if force else alive(run.folder, attempts)
-    if busy:
-        raise UserError(
-            f"{run.root}: still at work: {', '.join(busy)}; wait for it, or type: {command('cancel', run.root)}"
-        )
-    step = first_step(run.state())
+    refuse_at_work(run, force)
+    attempts, queued = attempts_and_jobs(run.folder)
+    cancel_jobs(job.id for job in leftovers(attempts, queued))
+    step = first_step(look(run), only_scores)
     if step is None:
         return None
     attempt = _claim(run, step, attempts, executor)
     if attempt is None:
         raise UserError(f"{run.root}: another launcher has just submitted this run; see: {command('status', run.root)}")
     return attempt
+
+
+def refuse_at_work(run: Run, force: bool) -> None:
+    """Raises UserError where somebody is at work on the run."""
+    busy = [] if force else at_work(run.folder)
+    if busy:
+        raise UserError(
+            f"{run.root}: still at work: {', '.join(busy)}; wait for it, or type: {command('cancel', run.root)}"
+        )
 
 
 def carry_on(run: Run, attempt: Attempt, executor: Executor) -> int | None:
@@ -90,7 +123,7 @@ def carry_on(run: Run, attempt: Attempt, executor: Executor) -> int | None:
         close(run.folder, attempt)
         attempts = read_attempts(run.folder)
         refused = [*_refused(run.folder, attempts), *refused_here]
-        step = next_step(run.state(), attempts, refused, run.config)
+        step = next_step(look(run), attempts, refused, run.config, attempt.only_scores)
         if step is None:
             return conclude(run)
         claimed = _claim(run, step, attempts, executor)
@@ -113,16 +146,17 @@ def conclude(run: Run) -> int:
     state = run.state()
     write_report(run, state)
     scored = set(state.scored())
-    lacking = [s.id for s in state.samples if s.id not in scored]
+    lacking = {
+        s.id: state.failure(s.id) or "no record: its task ended before it" for s in state.samples if s.id not in scored
+    }
     if not lacking:
         log.info("complete: %d samples edited and scored; see %s", len(scored), run.folder.report)
         return COMPLETE
     log.error("incomplete: %d of %d samples have no score", len(lacking), len(state.samples))
-    for sample_id in lacking:
-        log.error("  %r: %s", sample_id, state.failure(sample_id) or "no record: its task ended before it")
-    for end in read_journals(run.folder, "edit") + read_journals(run.folder, "score"):
-        if end.end in (FAILED, REFUSED):
-            log.error("  task %d of %s-%03d on %s: %s", end.task, end.stage, end.attempt, end.node, end.message)
+    for line in _told(lacking):
+        log.error("  %s", line)
+    for line in _ends(read_journals(run.folder, "edit") + read_journals(run.folder, "score")):
+        log.error("  %s", line)
     log.error("to try what is missing again, type: %s", resubmit_line(run.root))
     return INCOMPLETE
 
@@ -131,9 +165,41 @@ def resubmit_line(root: Path) -> str:
     return command("resubmit", root)
 
 
+def _told(lacking: Mapping[str, str]) -> list[str]:
+    """A line a sample; where there are many, a line for each way of failing."""
+    if len(lacking) <= NAMED:
+        return [f"{sample_id!r}: {why}" for sample_id, why in lacking.items()]
+    by_cause: Mapping[str, list[str]] = defaultdict(list)
+    for sample_id, why in lacking.items():
+        by_cause[why].append(sample_id)
+    lines = [
+        f"{len(ids)} samples ({', '.join(map(repr, ids[:3]))}{', …' if len(ids) > 3 else ''}): {why}"
+        for why, ids in sorted(by_cause.items(), key=lambda item: -len(item[1]))
+    ]
+    return lines[:NAMED] + ([f"and {len(lines) - NAMED} further causes, see scores.csv"] if len(lines) > NAMED else [])
+
+
+def _ends(processes: Iterable[TaskProcess]) -> list[str]:
+    """What became of processes that didn't end in order, equal ones in one line."""
+    ended = [p for p in processes if p.end not in (DONE, STOPPED) and (p.end is not None or p.exit is not None)]
+    counts = Counter((p.stage, p.attempt, p.node, p.how) for p in ended)
+    tasks: Mapping[tuple[str, int, str, str], set[int]] = defaultdict(set)
+    for p in ended:
+        tasks[p.stage, p.attempt, p.node, p.how].add(p.task)
+    lines = []
+    for (stage, number, node, how), count in counts.most_common(NAMED):
+        of = sorted(tasks[stage, number, node, how])
+        which = f"task {of[0]}" if len(of) == 1 else f"tasks {', '.join(map(str, of))}"
+        times = f" ({count} processes)" if count > len(of) else ""
+        lines.append(f"{which} of {stage}-{number:03d} on {node}: {how}{times}")
+    return lines
+
+
 def _claim(run: Run, step: Step, attempts: Sequence[Attempt], executor: Executor) -> Attempt | None:
     number, slices = next_number(attempts, step.stage), executor.slices(step.stage, run.config)
-    return claim(run.folder, step.stage, step.samples, slices, executor.name, step.retry, number)
+    return claim(
+        run.folder, step.stage, step.samples, slices, executor.name, step.retry, number, run.by, step.only_scores
+    )
 
 
 def _refused(run: RunDir, attempts: Sequence[Attempt]) -> list[str]:

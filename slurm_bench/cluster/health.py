@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from slurm_bench.run.journal import DONE, STOPPED, TaskEnd
+from slurm_bench.run.journal import DONE, STOPPED, TaskProcess
 
-# So many tasks have to die on a node before it is held against the node.
+# So many tasks have to fail on a node on which others came right before it is held against the node.
 REPEATEDLY = 2
 
 
-def bad_nodes(ends: Iterable[TaskEnd], nodes: Sequence[str]) -> list[str]:
-    """Nodes on which tasks failed repeatedly and more often than they succeeded, unless no other would be left.
+def bad_nodes(processes: Iterable[TaskProcess], nodes: Sequence[str]) -> list[str]:
+    """Nodes on which tasks failed and none succeeded, though some did elsewhere; and nodes on which tasks failed
+    repeatedly and more often than they succeeded. Never all of them.
 
-    A task that was asked to stop (preempted, cancelled, at its time limit) says nothing against its node; one
-    that was killed, could not load its model or lost its GPU does.
+    What counts of a task is how its last process ended. One that was asked to stop (preempted, cancelled, at its time
+    limit) says nothing against its node; one that was killed, could not load its model, lost its GPU or failed on
+    every sample does.
     """
+    last: Mapping[tuple[str, int, int], TaskProcess] = {(p.stage, p.attempt, p.task): p for p in processes}
     failed, succeeded = Counter[str](), Counter[str]()
-    for end in ends:
-        if end.end == DONE:
-            succeeded[end.node] += 1
-        elif end.end != STOPPED or "context is lost" in end.message:
-            failed[end.node] += 1
-    bad = sorted(n for n in failed if n in nodes and failed[n] >= REPEATEDLY and failed[n] > succeeded[n])
+    for process in last.values():
+        if process.end == DONE and (process.ok or process.failed < 2):
+            succeeded[process.node] += 1
+        elif process.end != STOPPED:
+            failed[process.node] += 1
+
+    def is_bad(node: str) -> bool:
+        if not succeeded[node] and succeeded.total():
+            return failed[node] > 0
+        return failed[node] >= REPEATEDLY and failed[node] > succeeded[node]
+
+    bad = [node for node in nodes if is_bad(node)]
     return bad if set(nodes) - set(bad) else []

@@ -1,20 +1,31 @@
-"""Executors of this very process: `debug`, and the scoring inside the job that follows an array."""
+"""Executors of this very process: `debug`, and the work inside the job that follows an array."""
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from slurm_bench.cluster.queue import cancel_jobs, jobs_of, release
 from slurm_bench.cluster.requeue import leave
+from slurm_bench.cluster.slot import Slot
 from slurm_bench.cluster.slurm import Slurm, scores_itself
 from slurm_bench.config import Config
 from slurm_bench.errors import UserError
-from slurm_bench.run.attempts import Attempt
+from slurm_bench.logs import log
+from slurm_bench.run.attempts import Attempt, close, note_jobs, read_attempts
 from slurm_bench.run.opened import Run
 from slurm_bench.stages.engine import Tally
 from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.task import run_task
+
+# Seconds between two tries of what the controller didn't answer or sbatch refused; after the last one the job does the
+# work itself.
+PATIENCE = (5, 15, 40)
+# A standby's standby, and so on: so many jobs in a row may die before nobody takes over any more.
+GENERATIONS = 8
 
 
 class Debug:
@@ -27,29 +38,91 @@ class Debug:
 
     def execute(self, run: Run, attempt: Attempt) -> bool:
         for task in range(attempt.slices):
-            with suppress(Exception):  # run_task has logged and journalled it; the other tasks go on
+            with suppress(Exception, SystemExit):  # run_task has logged and journalled it; the other tasks go on
                 run_task(run, attempt.stage, attempt.number, task, StopSignals())
         return True
 
 
 class InJob(Slurm):
-    """Scores a single slice here, on this job's GPU; submits everything else."""
+    """What the job that follows an attempt, or its standby, can do: score a single slice on its own GPU, submit
+    everything else, and where that is refused do it itself. `generation` is 0 for the following job, 1 for its standby,
+    2 for the standby's."""
 
-    def __init__(self, task: Callable[..., None], finish: Callable[..., None], stop: StopSignals) -> None:
+    def __init__(
+        self, task: Callable[..., None], finish: Callable[..., None], stop: StopSignals, warning: int, generation: int
+    ) -> None:
         super().__init__(task, finish)
-        self.stop = stop
+        self.stop, self._warning, self._generation = stop, warning, generation
+        self._own = os.environ.get("SLURM_JOB_ID", "")
+
+    def slices(self, stage: str, config: Config) -> int:
+        try:
+            return super().slices(stage, config)
+        except UserError:  # a controller that doesn't answer now may when it comes to submitting
+            return config.gpus if stage == "edit" else config.score_gpus
 
     def execute(self, run: Run, attempt: Attempt) -> bool:
         if not scores_itself(attempt):
-            return super().execute(run, attempt)
+            try:
+                return bool(self._patiently(lambda: super(InJob, self).execute(run, attempt)))
+            except UserError as error:
+                log.error("cannot submit %s: %s; this job does its work itself", attempt.name, error)
+        if not attempt.submitted:
+            attempt = note_jobs(run.folder, attempt, None, self._own or "this job", None)
         tally = Tally()
-        with suppress(Exception):  # as above: the chain looks at what is there
-            tally = run_task(run, attempt.stage, attempt.number, 0, self.stop)
-        if self.stop.reason:
-            leave(self.stop, tally)
+        for task in range(attempt.slices):
+            tally = Slot(run.folder, attempt, task, os.environ, warning=self._warning).wait(self.stop)
+            if self.stop.reason:
+                leave(self.stop, tally)
         return True
 
-    def _submit(self, *job: Any) -> str:
-        if self.stop.reason:  # a cancelled run must not go on by itself
-            raise UserError(f"this job was told to stop ({self.stop.reason})")
-        return super()._submit(*job)
+    def stand_by(self, run: Run, attempt: Attempt) -> None:
+        """Whoever takes over is not alone either: its own standby comes first."""
+        if not self._own or self._generation == 0:
+            return
+        if self._generation >= GENERATIONS:
+            log.error("%d jobs have died one after the other; nobody is behind this one", self._generation)
+            return
+        try:
+            others = [job for job in jobs_of([attempt.job_names.standby]) if job.number != self._own]
+            if not others:
+                self._patiently(lambda: self._submit_standby(run, attempt, self._own, self._generation + 1))
+        except Exception as error:
+            log.error("no standby could be submitted: %s", error)
+
+    def dismiss_standby(self, attempt: Attempt) -> None:
+        """The run has ended, if not well: there is nothing to take over."""
+        with suppress(UserError):
+            cancel_jobs(job.id for job in jobs_of([attempt.job_names.standby]) if job.number != self._own)
+
+    def follow_up(self, run: Run, attempt: Attempt) -> Attempt | None:
+        """The attempt to go on from: `attempt`, or what a predecessor of this job (another, or this one before it was
+        requeued) has begun after it. None where jobs of that one are at work."""
+        later = [a for a in read_attempts(run.folder) if a.time > attempt.time]
+        if not later:
+            return attempt
+        latest = later[-1]
+        jobs = self._patiently(lambda: jobs_of(latest.job_names, latest.job_ids))
+        others = [job for job in jobs if job.number != self._own]
+        if others and latest.submitted:
+            log.info("%s is at work already: %s", latest.name, ", ".join(map(str, others)))
+            with suppress(UserError):
+                release(latest.job_id or latest.finish_job_id or "")
+            return None
+        cancel_jobs(job.id for job in others)  # held, by a predecessor that died while it submitted
+        close(run.folder, latest)
+        return latest
+
+    def _patiently(self, act: Callable[[], Any]) -> Any:
+        """Again after a while, where Slurm refuses. Raises UserError."""
+        for pause in (*PATIENCE, None):
+            if self.stop.reason:  # a cancelled run must not go on by itself
+                leave(self.stop, Tally(stopped=self.stop.reason))
+            try:
+                return act()
+            except UserError as error:
+                if pause is None:
+                    raise
+                log.warning("%s; once more in %d s", error, pause)
+                time.sleep(pause)
+        raise AssertionError

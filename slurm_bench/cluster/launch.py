@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from slurm_bench.cluster import job
-from slurm_bench.cluster.alive import alive
+from slurm_bench.cluster.alive import at_work
 from slurm_bench.cluster.chain import Executor, carry_on, conclude, start
 from slurm_bench.cluster.here import Debug
 from slurm_bench.cluster.local import Local
@@ -18,8 +18,9 @@ from slurm_bench.cluster.queue import has_slurm
 from slurm_bench.cluster.slurm import Slurm, scores_itself
 from slurm_bench.command import command
 from slurm_bench.errors import COMPLETE, UserError
+from slurm_bench.logs import log
 from slurm_bench.report.write import print_summary
-from slurm_bench.run.attempts import Attempt, close, read_attempt, read_attempts
+from slurm_bench.run.attempts import Attempt, close, read_attempt
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run
 from slurm_bench.run.slices import describe_slices
@@ -43,10 +44,10 @@ def choose_executor(asked: str | None) -> Executor:
     return _EXECUTORS[name]()
 
 
-def launch(run: Run, executor: Executor, force: bool, wait: bool) -> int:
+def launch(run: Run, executor: Executor, force: bool, wait: bool, only_scores: bool = False) -> int:
     """Submit or do what is missing; gives the exit code. Raises UserError."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    attempt = start(run, executor, force)
+    attempt = start(run, executor, force, only_scores)
     if attempt is None:
         code = conclude(run)
         print_summary(run.folder)
@@ -54,8 +55,7 @@ def launch(run: Run, executor: Executor, force: bool, wait: bool) -> int:
     _announce(run, attempt)
     try:
         if isinstance(executor, Slurm):
-            executor.execute(run, attempt)
-            _follow(run.folder, attempt)
+            _submit(run, attempt, executor)
             return _wait(run) if wait else COMPLETE
         code = _work_here(run, attempt, executor)
     except UserError:
@@ -63,6 +63,19 @@ def launch(run: Run, executor: Executor, force: bool, wait: bool) -> int:
         raise
     print_summary(run.folder)
     return code
+
+
+def _submit(run: Run, attempt: Attempt, executor: Slurm) -> None:
+    try:
+        executor.execute(run, attempt)
+    except KeyboardInterrupt:
+        if read_attempt(run.folder.attempt(attempt.stage, attempt.number)).submitted:
+            log.warning("interrupted, but everything was submitted; to stop it: %s", command("cancel", run.root))
+        else:
+            log.warning("interrupted: nothing was submitted")
+            close(run.folder, attempt)
+        raise
+    _follow(run.folder, attempt)
 
 
 def _work_here(run: Run, attempt: Attempt, executor: Executor) -> int:
@@ -88,7 +101,7 @@ def _wait(run: Run) -> int:
 
 def _at_work(run: RunDir) -> bool:
     with suppress(UserError):  # a controller that doesn't answer now will later
-        return bool(alive(run, read_attempts(run)))
+        return bool(at_work(run))
     return True
 
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack
 
-from slurm_bench.cluster.slurm import PACKAGE_ROOT
+from slurm_bench.cluster.slot import GRACE, Slot
 from slurm_bench.config import Config
 from slurm_bench.machine import visible_gpus
 from slurm_bench.run.attempts import Attempt
-from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run
 
 POLL = 0.2
-# Seconds that a task gets to finish what it has in hand when the launcher is told to stop.
-GRACE = 40
 
 
 class Local:
@@ -35,36 +31,25 @@ class Local:
         return min(asked, len(self._gpus)) if self._gpus else asked
 
     def execute(self, run: Run, attempt: Attempt) -> bool:
-        """Every slice in a process of its own, each seeing its own one GPU. A process that dies leaves its samples
-        to the chain. On Ctrl-C, or SIGTERM, all are asked to leave in order."""
+        """Every slice in a slot of its own, each seeing its own one GPU. On Ctrl-C, or SIGTERM, all are asked to leave
+        in order."""
         run.folder.logs.mkdir(parents=True, exist_ok=True)
-        tasks: list[subprocess.Popen[bytes]] = []
-        try:
-            for task in range(attempt.slices):
-                tasks.append(self._start(run.folder, attempt, task))
-            while any(process.poll() is None for process in tasks):
+        slots: list[Slot] = []
+        with ExitStack() as files:
+            try:
+                for task in range(attempt.slices):
+                    output = files.enter_context(open(run.folder.logs / f"{attempt.name}-{task:04d}.out", "ab"))
+                    slots.append(Slot(run.folder, attempt, task, self._environment(task), output))
+                while any([not slot.over() for slot in slots]):  # noqa: C419 (each must be looked at)
+                    self.poll()
+                    time.sleep(POLL)
+            finally:
+                _stop(slots)
                 self.poll()
-                time.sleep(POLL)
-        finally:
-            _stop(tasks)
-            self.poll()
         return True
 
-    def _start(self, run: RunDir, attempt: Attempt, task: int) -> subprocess.Popen[bytes]:
-        words = [str(run.root), attempt.stage, str(attempt.number), str(task), str(os.getpid())]
-        path = os.pathsep.join(filter(None, [PACKAGE_ROOT, os.environ.get("PYTHONPATH")]))
-        environment = os.environ | {"PYTHONPATH": path}
-        if self._gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[task]
-        with open(run.logs / f"{attempt.name}-{task:04d}.out", "ab") as output:
-            return subprocess.Popen(
-                [sys.executable, "-m", "slurm_bench.cluster.job", *words],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=environment,
-                start_new_session=True,
-            )
+    def _environment(self, task: int) -> dict[str, str]:
+        return dict(os.environ) | ({"CUDA_VISIBLE_DEVICES": self._gpus[task]} if self._gpus else {})
 
 
 def gpu_slots() -> list[str]:
@@ -75,14 +60,11 @@ def gpu_slots() -> list[str]:
     return [name for name in listed.split(",") if name.strip()] if visible_gpus() else []
 
 
-def _stop(tasks: list[subprocess.Popen[bytes]]) -> None:
-    for process in tasks:
-        if process.poll() is None:
-            process.terminate()
+def _stop(slots: list[Slot]) -> None:
+    for slot in slots:
+        slot.tell(signal.SIGTERM)
     deadline = time.monotonic() + GRACE
-    for process in tasks:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(max(0.0, deadline - time.monotonic()))
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    while any([not slot.over() for slot in slots]) and time.monotonic() < deadline:  # noqa: C419
+        time.sleep(POLL)
+    for slot in slots:
+        slot.kill()

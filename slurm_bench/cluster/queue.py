@@ -6,11 +6,12 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from slurm_bench.errors import UserError
+from slurm_bench.run.attempts import Attempt
 
 KEEP = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS")
 
@@ -20,31 +21,58 @@ class Job:
     id: str
     name: str
     state: str
+    reason: str = ""  # why it waits, in Slurm's word
 
     def __str__(self) -> str:
         return f"job {self.id} ({self.state})"
+
+    @property
+    def held(self) -> bool:
+        return self.reason.startswith("JobHeld")
+
+    @property
+    def number(self) -> str:
+        """Without the indices of an array."""
+        return self.id.split("_")[0]
+
+    def belongs_to(self, attempt: Attempt) -> bool:
+        return self.name in attempt.job_names or self.number in attempt.job_ids
 
 
 def has_slurm() -> bool:
     return shutil.which("sbatch") is not None
 
 
-def jobs_named(names: Sequence[str]) -> list[Job]:
-    """The jobs of these names that are waiting or at work. Raises UserError where the queue can't be asked: not
-    knowing isn't knowing that there is none."""
-    if not names:
-        return []
-    text = _ask(["squeue", "--noheader", "--format=%i|%j|%T", f"--name={','.join(names)}"])
+def jobs_of(names: Iterable[str], ids: Iterable[str] = ()) -> list[Job]:
+    """The jobs of these names, or of these ids, that are waiting or at work. Raises UserError where the queue can't be
+    asked: not knowing isn't knowing that there is none."""
+    found = _squeue(f"--name={','.join(names)}") if (names := list(names)) else []
+    known = {job.number for job in found}
+    if others := [job_id for job_id in ids if job_id not in known]:
+        found += _squeue(f"--jobs={','.join(others)}")
+    return found
+
+
+def cancel_jobs(ids: Iterable[str]) -> None:
+    """Raises UserError where the controller can't be asked; a job that is over is none to cancel."""
+    if numbers := sorted({job_id.split("_")[0] for job_id in ids}):
+        _ask(["scancel", *numbers])
+
+
+def release(job_id: str) -> None:
+    """Let a held job go. Raises UserError."""
+    _ask(["scontrol", "release", job_id])
+
+
+def _squeue(which: str) -> list[Job]:
+    try:
+        text = _ask(["squeue", "--noheader", "--format=%i|%j|%T|%r", which])
+    except UserError as error:
+        if "Invalid job id" in str(error):  # its words for one that is long over
+            return []
+        raise
     rows = [line.strip().split("|") for line in text.splitlines() if line.strip()]
-    return [Job(*row) for row in rows if len(row) == 3]
-
-
-def cancel_named(names: Sequence[str]) -> list[Job]:
-    """Cancel what carries these names; gives what it was."""
-    jobs = jobs_named(names)
-    if jobs:
-        _ask(["scancel", *sorted({job.id.split("_")[0] for job in jobs})])
-    return jobs
+    return [Job(*row) for row in rows if len(row) >= 3]
 
 
 def nodes_of(partition: str | None) -> list[str]:

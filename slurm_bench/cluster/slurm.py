@@ -1,26 +1,30 @@
-"""The Slurm executor: an array and the job that follows it, through submitit."""
+"""The Slurm executor, through submitit: an array, the job that follows it, and a standby for that one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from slurm_bench.cluster.health import bad_nodes
-from slurm_bench.cluster.queue import cancel_named, max_array_size, nodes_of, outside_a_job
+from slurm_bench.cluster.interrupts import postponed
+from slurm_bench.cluster.queue import cancel_jobs, jobs_of, max_array_size, nodes_of, outside_a_job, release
 from slurm_bench.cluster.sbatch import sbatch_parameters
+from slurm_bench.cluster.slot import PACKAGE_ROOT
 from slurm_bench.config import Config
 from slurm_bench.errors import UserError
+from slurm_bench.logs import log
 from slurm_bench.run.attempts import Attempt, note_jobs
 from slurm_bench.run.journal import read_journals
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run
 
-PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
+# Seconds that sbatch gets: a controller that is down makes it wait.
+SBATCH_TIMEOUT = 120
 
 
 class Slurm:
-    """`task` and `finish` are what the array's tasks and the job that follows it run: importable functions (job.py)."""
+    """`task` and `finish` are what the array's tasks and the jobs that follow run: importable functions (job.py)."""
 
     name = "slurm"
 
@@ -28,75 +32,89 @@ class Slurm:
         self._task, self._finish = task, finish
 
     def slices(self, stage: str, config: Config) -> int:
-        return min(config.gpus if stage == "edit" else config.score_gpus, max_array_size())
+        asked, most = config.gpus if stage == "edit" else config.score_gpus, max_array_size()
+        if asked > most:
+            log.warning("%d tasks were asked for; this cluster's arrays take at most %d (MaxArraySize)", asked, most)
+        return min(asked, most)
 
     def execute(self, run: Run, attempt: Attempt) -> bool:
-        """Submit the array and its following job, or neither. A single scoring slice needs no array: the
-        following job does it itself. Raises UserError."""
-        array = finish = None
-        try:
-            if not scores_itself(attempt):
-                array = self._submit_array(run.folder, attempt, run.config)
-            finish = self._submit_finish(run.folder, attempt, run.config, array)
-        except Exception as error:
-            cancel_named(attempt.job_names(run.folder))
-            raise UserError(f"sbatch refused: {_reason(error)}") from None
-        note_jobs(run.folder, attempt, array, finish)
+        """Submit all of the attempt's jobs, or none. The first one is held until all are there and noted, so that
+        whoever dies in between leaves nothing at work. An interrupt is postponed until then. Raises UserError."""
+        with postponed():
+            try:
+                array, finish, standby = self._submit_held(run, attempt)
+                note_jobs(run.folder, attempt, array, finish, standby)
+                release(array or finish)
+            except Exception as error:
+                self._withdraw(attempt)
+                raise UserError(f"nothing was submitted: {_reason(error)}") from None
         return False
 
-    def _submit_array(self, run: RunDir, attempt: Attempt, config: Config) -> str:
+    def _submit_held(self, run: Run, attempt: Attempt) -> tuple[str | None, str, str]:
+        """A single scoring slice needs no array: the following job does it itself."""
+        array = None if scores_itself(attempt) else self._submit_array(run, attempt)
+        after: dict[str, Any] = {"hold": True}
+        if array and run.config.strict:
+            after = {"dependency": f"afterok:{array}", "kill_on_invalid_dep": "yes"}
+        elif array:
+            after = {"dependency": f"afterany:{array}"}
+        finish = self._submit_following(run, attempt, attempt.job_names.finish, after, 0)
+        return array, finish, self._submit_standby(run, attempt, finish, 1)
+
+    def _submit_array(self, run: Run, attempt: Attempt) -> str:
         n = attempt.slices
-        options = slurm_options(config, attempt.stage)
+        options = slurm_options(run.config, attempt.stage)
         parameters = sbatch_parameters(
-            options,
-            job_name=attempt.job_names(run)[0],
+            {**options, "hold": True},
+            job_name=attempt.job_names.array,
             python_path=PACKAGE_ROOT,
             slices=n,
-            exclude=self._exclude(run, attempt, options),
+            exclude=self._exclude(run.folder, attempt, options),
         )
         warning = parameters["signal_delay_s"]
-        return self._submit(
-            run,
-            parameters,
-            self._task,
-            [str(run.root)] * n,
-            [attempt.stage] * n,
-            [attempt.number] * n,
-            range(n),
-            [warning] * n,
-        )
+        columns = [str(run.root)] * n, [attempt.stage] * n, [attempt.number] * n, range(n), [warning] * n
+        return self._submit(run.folder, parameters, self._task, *columns)
 
-    def _submit_finish(self, run: RunDir, attempt: Attempt, config: Config, array: str | None) -> str:
-        options = slurm_options(config, "score")
+    def _submit_standby(self, run: Run, attempt: Attempt, finish: str, generation: int) -> str:
+        """Slurm itself watches: it starts the standby when `finish` ends in any way but well, and removes it else."""
+        after = {"dependency": f"afternotok:{finish}", "kill_on_invalid_dep": "yes"}
+        return self._submit_following(run, attempt, attempt.job_names.standby, after, generation)
+
+    def _submit_following(self, run: Run, attempt: Attempt, name: str, after: dict[str, Any], generation: int) -> str:
+        options = slurm_options(run.config, "score")
         parameters = sbatch_parameters(
-            options,
-            job_name=attempt.job_names(run)[1],
+            {**options, **after},
+            job_name=name,
             python_path=PACKAGE_ROOT,
-            after=array,
-            strict=config.strict,
-            exclude=self._exclude(run, attempt, options),
+            exclude=self._exclude(run.folder, attempt, options),
         )
-        warning = parameters["signal_delay_s"]
-        return self._submit(
-            run, parameters, self._finish, [str(run.root)], [attempt.stage], [attempt.number], [warning]
-        )
+        columns = [str(run.root)], [attempt.stage], [attempt.number], [parameters["signal_delay_s"]], [generation]
+        return self._submit(run.folder, parameters, self._finish, *columns)
 
     def _exclude(self, run: RunDir, attempt: Attempt, options: dict[str, Any]) -> list[str]:
-        if attempt.retry == 0:
+        if attempt.number == 1 and attempt.stage == "edit":
             return []
         ends = read_journals(run, "edit") + read_journals(run, "score")
-        return bad_nodes(ends, nodes_of(options.get("partition")))
+        return bad_nodes(ends, nodes_of(options.get("partition"))) if ends else []
 
-    def _submit(self, run: RunDir, parameters: dict[str, Any], function: Any, *columns: Any) -> str:
+    def _submit(self, run: RunDir, parameters: dict[str, Any], function: Any, *columns: Sequence[Any]) -> str:
         """One array (or job, where the columns have one row) of calls of an importable function; gives its id."""
-        from submitit.slurm.slurm import SlurmExecutor
-
         run.submitit.mkdir(parents=True, exist_ok=True)
-        executor = SlurmExecutor(run.submitit)
+        executor = _executor(run.submitit)
         executor.update_parameters(**parameters)
         with outside_a_job():
             jobs = executor.map_array(function, *(list(column) for column in columns))
         return str(jobs[0].job_id).split("_")[0]
+
+    def _withdraw(self, attempt: Attempt) -> None:
+        """Take back what was submitted of an attempt, the standby first. An sbatch whose answer was lost is found by
+        the job's name."""
+        try:
+            jobs = jobs_of(attempt.job_names)
+            for job in sorted(jobs, key=lambda job: -len(job.name)):
+                cancel_jobs([job.id])
+        except UserError as error:
+            log.warning("a held job of %s may be left in the queue (%s)", attempt.name, error)
 
 
 def scores_itself(attempt: Attempt) -> bool:
@@ -107,7 +125,22 @@ def slurm_options(config: Config, stage: str) -> dict[str, Any]:
     return dict(config.slurm) if stage == "edit" else {**config.slurm, **config.score_slurm}
 
 
+def _executor(folder: Path) -> Any:
+    """submitit's, with a bound on how long sbatch may take."""
+    from submitit.slurm.slurm import SlurmExecutor
+
+    class Executor(SlurmExecutor):
+        def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+            sbatch = super()._make_submission_command(submission_file_path)
+            return ["timeout", "--kill-after=5", str(SBATCH_TIMEOUT), *sbatch]
+
+    return Executor(folder)
+
+
 def _reason(error: Exception) -> str:
     said = getattr(error, "stderr", None) or str(error)
     lines = [line for line in str(said).splitlines() if line.strip()]
-    return " ".join(" ".join(lines).split())[-500:] or type(error).__name__
+    words = " ".join(" ".join(lines).split())[-500:]
+    if "exit status 124" in words or not words:
+        return f"sbatch did not answer within {SBATCH_TIMEOUT} s; is the Slurm controller up?"
+    return words if isinstance(error, UserError) else f"sbatch refused: {words}"

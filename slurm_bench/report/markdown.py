@@ -40,6 +40,7 @@ def render(name: str, config: Config, summary: Mapping[str, Any], provenance: Ma
             value = f"{number(row['mean'])} | {interval(row)}"
             lines.append(f"| {kind} | {over.replace('_', ' ')} | {row['n']} | {value} |")
     lines += _all_scores(summary)
+    lines += _others(summary, provenance.get("makers", {}))
     lines += _failures(summary)
     lines += ["", "## Where it comes from", "", f"Configuration `{provenance.get('config_hash')}`", ""]
     lines += [f"- {package} {version}" for package, version in provenance.get("packages", {}).items()]
@@ -76,6 +77,18 @@ def _all_scores(summary: Mapping[str, Any]) -> list[str]:
     for category, row in summary["categories"].items():
         cells = [number(row["scores"][name]["mean"]) if name in row["scores"] else "–" for name in names]
         lines.append(f"| {escape(category)} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _others(summary: Mapping[str, Any], makers: Mapping[str, Any]) -> list[str]:
+    """What other plug-ins than the configured ones made is in the run, and in none of its numbers (law 14)."""
+    if not summary["others"]:
+        return []
+    lines = ["", "## Not counted", ""]
+    for row in summary["others"]:
+        kind, maker = ("editor" if row["stage"] == "edit" else f"scorer ({row['plugin']})"), makers.get(row["by"], {})
+        who = f": {maker['class_path']} {maker['params']}" if maker else ""
+        lines.append(f"- {row['records']} by another {kind} ({row['by']}{escape(who)})")
     return lines
 
 

@@ -38,6 +38,10 @@ def summarize(config: Config, state: State, table: pd.DataFrame) -> dict[str, An
             "edit": round(sum(o.ok["seconds"] for o in state.edits.values() if o.ok), 3),
             "score": round(sum(o.ok["seconds"] for by in state.scores.values() for o in by.values() if o.ok), 3),
         },
+        "others": [
+            {"stage": stage, "plugin": name, "by": by, "records": count}
+            for (stage, name, by), count in state.others.items()
+        ],
         "failures": [
             {"id": row.id, "category": row.category, "status": row.status, "error": row.error}
             for row in table[table["status"] != OK].itertuples()

@@ -12,6 +12,7 @@ from slurm_bench.run.durable import write_atomic
 from slurm_bench.run.journal import read_journals
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run
+from slurm_bench.run.provenance import read_provenance, write_provenance
 from slurm_bench.run.records import State
 
 
@@ -30,10 +31,7 @@ def write_report(run: Run, state: State) -> dict[str, Any]:
 
 def _provenance_with_machines(run: RunDir) -> dict[str, Any]:
     """Only now is it known which nodes and GPUs did the work."""
-    try:
-        provenance = dict(json.loads(run.provenance.read_bytes()))
-    except (OSError, ValueError):
-        provenance = {}
+    provenance = read_provenance(run)
     ends = read_journals(run, "edit") + read_journals(run, "score")
     machines: set[tuple[str, str | None, str | None]] = {
         (end.node, gpu["name"], gpu["driver"]) for end in ends for gpu in end.gpus
@@ -41,7 +39,7 @@ def _provenance_with_machines(run: RunDir) -> dict[str, Any]:
     machines |= {(end.node, None, None) for end in ends if not end.gpus}
     rows = sorted(machines, key=str)
     provenance["machines"] = [dict(zip(("node", "gpu", "driver"), row, strict=True)) for row in rows]
-    write_atomic(run.provenance, (json.dumps(provenance, indent=1) + "\n").encode())
+    write_provenance(run, provenance)
     return provenance
 
 

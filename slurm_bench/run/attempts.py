@@ -6,23 +6,32 @@ import json
 import os
 import socket
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from slurm_bench.errors import UserError
 from slurm_bench.run.durable import create_once, json_line, write_atomic
-from slurm_bench.run.layout import RunDir
+from slurm_bench.run.layout import VERSION, RunDir, check_version
 from slurm_bench.run.slices import slice_of
 
 # A claim without a job id whose launcher can't be seen from here counts as alive this long, in seconds.
 CLAIM_GRACE = 120
 
+# Two readings of a process's start may differ by as much as the clock was set by, in seconds.
+SAME_START = 2.0
+
 
 @dataclass(frozen=True)
 class Attempt:
-    """The frozen list of what was missing, cut into N slices. `retry` counts the chain's resubmissions since a
-    person asked; `job_id` and `finish_job_id` stay empty where the launcher died before it could note them."""
+    """The frozen list of what was missing, cut into N slices. `retry` counts the attempts that brought no sample
+    forward since a person asked; with `only_scores` that was for scores, and nothing is edited afterwards. `key` and
+    `by` are the run's name in the queue and the plug-ins' marks (law 14) at that time.
+
+    The job ids stay empty where the launcher died before it could note them: then nothing of the attempt has begun to
+    work, for its first job is held until they are noted.
+    """
 
     stage: str
     number: int
@@ -33,9 +42,13 @@ class Attempt:
     time: float
     host: str
     pid: int
-    pid_start: int
+    pid_start: float
+    key: str = ""
+    by: Mapping[str, str] = field(default_factory=dict)
+    only_scores: bool = False
     job_id: str | None = None
     finish_job_id: str | None = None
+    standby_job_id: str | None = None
     closed: bool = False
 
     def slice(self, task: int) -> Sequence[str]:
@@ -45,19 +58,49 @@ class Attempt:
     def name(self) -> str:
         return f"{self.stage}-{self.number:03d}"
 
-    def job_names(self, run: RunDir) -> tuple[str, str]:
-        """What the array and the job that follows it are called in the queue."""
-        return f"{run.key}.{self.name}", f"{run.key}.{self.name}.finish"
+    @property
+    def job_names(self) -> JobNames:
+        """What its jobs are called in the queue, also after the run folder was moved."""
+        name = f"{self.key}.{self.name}"
+        return JobNames(name, f"{name}.finish", f"{name}.standby")
+
+    @property
+    def job_ids(self) -> tuple[str, ...]:
+        return tuple(filter(None, (self.job_id, self.finish_job_id, self.standby_job_id)))
+
+    @property
+    def submitted(self) -> bool:
+        return self.finish_job_id is not None
+
+    @property
+    def void(self) -> bool:
+        """Claimed for Slurm and never submitted: nothing was tried."""
+        return self.executor == "slurm" and self.closed and not self.submitted
 
     def launcher_lives(self) -> bool | None:
         """None where it ran on another host, which can't be looked into from here."""
         if self.host != socket.gethostname():
             return None
-        return process_start(self.pid) == self.pid_start
+        started = process_start(self.pid)
+        return started is not None and abs(started - self.pid_start) < SAME_START
+
+
+class JobNames(NamedTuple):
+    array: str
+    finish: str
+    standby: str
 
 
 def claim(
-    run: RunDir, stage: str, samples: Sequence[str], slices: int, executor: str, retry: int, number: int
+    run: RunDir,
+    stage: str,
+    samples: Sequence[str],
+    slices: int,
+    executor: str,
+    retry: int,
+    number: int,
+    by: Mapping[str, str] | None = None,
+    only_scores: bool = False,
 ) -> Attempt | None:
     """The attempt of that number, or None where another launcher has claimed it first."""
     attempt = Attempt(
@@ -70,23 +113,43 @@ def claim(
         time=time.time(),
         host=socket.gethostname(),
         pid=os.getpid(),
-        pid_start=process_start(os.getpid()) or 0,
+        pid_start=process_start(os.getpid()) or 0.0,
+        key=run.key,
+        by=dict(by or {}),
+        only_scores=only_scores,
     )
-    if create_once(run.attempt(stage, number), json_line(asdict(attempt))):
+    if create_once(run.attempt(stage, number), _line(attempt)):
         return attempt
     return None
 
 
-def note_jobs(run: RunDir, attempt: Attempt, job_id: str | None, finish_job_id: str | None) -> Attempt:
+def note_jobs(run: RunDir, attempt: Attempt, array: str | None, finish: str | None, standby: str | None) -> Attempt:
     """Add the job ids, which only the claimer learns."""
-    attempt = replace(attempt, job_id=job_id, finish_job_id=finish_job_id)
-    write_atomic(run.attempt(attempt.stage, attempt.number), json_line(asdict(attempt)))
+    attempt = replace(attempt, job_id=array, finish_job_id=finish, standby_job_id=standby)
+    write_atomic(run.attempt(attempt.stage, attempt.number), _line(attempt))
     return attempt
 
 
 def close(run: RunDir, attempt: Attempt) -> None:
     """Say that the attempt is over, in a file of its own: whoever sees the end is seldom who claimed it."""
     create_once(_closing(run.attempt(attempt.stage, attempt.number)), b"")
+
+
+def conclude_once(run: RunDir, attempt: Attempt) -> None:
+    """Say that the chain ended after this attempt, so that no standby takes it up again."""
+    create_once(_conclusion(run, attempt), b"")
+
+
+def is_concluded(run: RunDir, attempt: Attempt) -> bool:
+    return _conclusion(run, attempt).exists()
+
+
+def _conclusion(run: RunDir, attempt: Attempt) -> Path:
+    return run.attempt(attempt.stage, attempt.number).with_suffix(".concluded")
+
+
+def _line(attempt: Attempt) -> bytes:
+    return json_line({**asdict(attempt), "v": VERSION})
 
 
 def _closing(file: Path) -> Path:
@@ -102,6 +165,8 @@ def read_attempts(run: RunDir) -> list[Attempt]:
 def read_attempt(file: Path) -> Attempt:
     try:
         row = json.loads(file.read_bytes())
+        check_version(row, file)
+        row.pop("v", None)
         return Attempt(**{**row, "samples": tuple(row["samples"]), "closed": _closing(file).exists()})
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file}: damaged ({error}); move it away, its records stay valid") from None
@@ -111,11 +176,13 @@ def next_number(attempts: Sequence[Attempt], stage: str) -> int:
     return max((a.number for a in attempts if a.stage == stage), default=0) + 1
 
 
-def process_start(pid: int) -> int | None:
-    """When a process of this host started, in clock ticks since boot; tells a pid from its next owner."""
+def process_start(pid: int) -> float | None:
+    """When a process of this host started, in seconds since the epoch; tells a pid from its next owner. None where
+    there is none, or it is dead and nobody has taken note of it."""
+    import psutil
+
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        fields = stat[stat.rindex(")") + 2 :].split()
-        return None if fields[0] == "Z" else int(fields[19])
-    except (OSError, ValueError, IndexError):
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+    except psutil.Error:
         return None

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from slurm_bench.config import PLANNED, Config, config_hash, differences, dump, load_config
+from slurm_bench.config import PLANNED, Config, differences, dump, load_config
 from slurm_bench.data.item import Item
 from slurm_bench.errors import UserError
+from slurm_bench.logs import log
 from slurm_bench.run.durable import create_once, write_atomic
 from slurm_bench.run.layout import RunDir
-from slurm_bench.run.opened import Run
-from slurm_bench.run.plan import Plan, read_plan
-from slurm_bench.run.provenance import provenance
+from slurm_bench.run.opened import Run, open_run
+from slurm_bench.run.plan import Plan
+from slurm_bench.run.provenance import Models, create_provenance, model_changes, update_provenance
 
 
 def new_run_dir(name: str) -> Path:
@@ -35,21 +34,20 @@ def new_run_dir(name: str) -> Path:
     raise UserError(f"runs/{name}-{stamp} and 98 more are there already; name another with --run-dir")
 
 
-def create_run(
-    root: Path, config: Config, items: Callable[[], Iterable[Item]], models: dict[str, Any], force: bool
-) -> Run:
+def create_run(root: Path, config: Config, items: Callable[[], Iterable[Item]], models: Models, force: bool) -> Run:
     """A new run in `root`, or the one that is there, under `config`. `items` is called only where there is no plan
-    yet: a planned run doesn't need its data file any more. Raises UserError; then nothing has changed."""
+    yet: a planned run doesn't need its data file any more. `models` is what the plug-ins say of themselves. Raises
+    UserError; then nothing has changed."""
     folder = RunDir(root.resolve())
     _check_name(folder)
     if folder.config.exists() and folder.plan.exists():
-        config = settle_config(folder, config, force)
-        return Run(folder, config, read_plan(folder))
+        return reconfigure(open_run(folder.root), config, models, force)
     made = _make_folder(folder)
     plan = Plan(folder)
     try:
         plan.add(items(), config.seed)
-        config = settle_config(folder, config, force)
+        if not create_once(folder.config, dump(config).encode()):
+            config = _agreed(folder, load_config(folder.config), config, [], force)
         samples = plan.freeze()
     except BaseException:
         plan.withdraw()
@@ -57,31 +55,37 @@ def create_run(
             with suppress(OSError):
                 folder.root.rmdir()
         raise
-    text = json.dumps(provenance(config_hash(config), models), indent=1, default=str)
-    create_once(folder.provenance, (text + "\n").encode())
-    return Run(folder, config, samples)
+    return Run(folder, config, samples, create_provenance(folder, config, models))
 
 
-def reconfigure(run: Run, config: Config, force: bool) -> Run:
-    """The same run under a configuration that differs in how and where the work is done, or by `force` in more."""
-    return replace(run, config=settle_config(run.folder, config, force))
+def reconfigure(run: Run, config: Config, models: Models, force: bool) -> Run:
+    """The same run under a configuration that differs in how and where the work is done, or by `force` in more. Raises
+    UserError."""
+    changes = model_changes(run.folder, run.config, config, models)
+    config = _agreed(run.folder, run.config, config, changes, force)
+    by = update_provenance(run.folder, run.config, config, models)
+    if config != run.config:
+        write_atomic(run.folder.config, dump(config).encode())
+    return replace(run, config=config, by=by)
 
 
-def settle_config(folder: RunDir, config: Config, force: bool) -> Config:
-    """Put the configuration into the run, or hold it against the one that is there (law 10)."""
-    if create_once(folder.config, dump(config).encode()):
-        return config
-    stored = load_config(folder.config)
-    changed = differences(stored, config)
+def _agreed(folder: RunDir, stored: Config, config: Config, more: list[str], force: bool) -> Config:
+    """The configuration to go on with; its plan never changes (law 1). Raises UserError where another would decide the
+    results (law 10)."""
+    changed = differences(stored, config) + more
+    if config.seed != stored.seed:
+        frozen = (
+            f"the plan is frozen, and its samples' seeds come from {stored.seed}: for others start a new run folder"
+        )
+        if force:
+            log.warning("'seed': %s", frozen)
+        changed.append(frozen)
     if changed and not force:
         raise UserError(
-            f"{folder.root} was begun with another configuration ({'; '.join(changed)}); "
-            "start a new run folder, or say --force to go on with the new one for what is missing"
+            f"{folder.root} was begun with another configuration ({'; '.join(changed)}); start a new run folder, or "
+            "say --force to make with the new one what it hasn't made yet (what the old one made stays the old one's)"
         )
-    for key in PLANNED:  # the plan never changes (law 1)
-        setattr(config, key, getattr(stored, key))
-    write_atomic(folder.config, dump(config).encode())
-    return config
+    return replace(config, **{key: getattr(stored, key) for key in PLANNED})
 
 
 def _check_name(folder: RunDir) -> None:

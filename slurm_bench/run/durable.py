@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 import threading
 from pathlib import Path
 from typing import Any
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -22,28 +25,50 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def create_once(path: Path, data: bytes) -> bool:
-    """True for the one caller, of all hosts, that made `path`; False where it was there already.
+    """True for the one caller, of all hosts, that made `path`; False where it was there already. Raises OSError.
 
-    A link to a whole temporary file is atomic on NFS too; a rename would overwrite, and claim nothing.
+    A link to a whole temporary file is atomic on NFS too; a rename would overwrite, and claim nothing. Where the answer
+    to a link was lost, NFS asks again and is told that the file exists: that the temporary file has two links tells the
+    winner. A file system without hard links gets the file by exclusive creation, which readers may see half written.
     """
     temporary = _write_beside(path, data)
     try:
         os.link(temporary, path)
-        _sync_folder(path.parent)
-        return True
     except FileExistsError:
-        return False
+        if os.stat(temporary).st_nlink < 2:
+            return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _create_exclusively(path, data)
     finally:
         temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+    return True
+
+
+def _create_exclusively(path: Path, data: bytes) -> bool:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        return False
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(path.parent)
+    return True
 
 
 class LineWriter:
-    """Appends JSON lines to a file of its own; each is on disk when `write` returns. Raises OSError."""
+    """Appends JSON lines to a file of its own; each is on disk when `write` returns. Raises OSError, FileExistsError
+    where the file is there already, unless it was `reserved`: made before, for this process."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reserved: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "xb", buffering=0)  # noqa: SIM115 (closed by close)
-        _sync_folder(path.parent)
+        self._file = open(path, "ab" if reserved else "xb", buffering=0)  # noqa: SIM115 (closed by close)
+        if not reserved:
+            _sync_folder(path.parent)
 
     def write(self, value: dict[str, Any]) -> None:
         line = json_line(value)

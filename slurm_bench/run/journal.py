@@ -1,50 +1,108 @@
-"""How each task began and ended: what the healing chain and a puzzled person look at. Deleting it loses no result."""
+"""How each process of each task fared: what the healing chain and a puzzled person look at. Deleting it loses no
+result.
+
+A task is worked on by one process after another: where one dies, its supervisor or Slurm starts the next. Each has a
+file of lines (spawned, started, loaded, ended, and the exit status that its supervisor saw), and a small file beside it
+with the ids that it has in hand, overwritten before each call, so that a sample that kills its process is known.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slurm_bench.machine import visible_gpus
-from slurm_bench.run.durable import LineWriter, read_lines
+from slurm_bench.run.durable import json_line, read_lines
 from slurm_bench.run.layout import RunDir
 
-# How a task may end. One without an end was killed, or is still at work.
-DONE, STOPPED, REFUSED, FAILED = "done", "stopped", "refused", "failed"
+# How a process may end. One without an end was killed, or is still at work. LOST: its GPU can't be used any more.
+DONE, STOPPED, REFUSED, FAILED, LOST = "done", "stopped", "refused", "failed", "lost"
+
+_NAME = re.compile(r"(edit|score)-(\d+)-(\d+)-r(\d+)\.jsonl")
 
 
 class Journal:
     """Best effort: a full disk must not keep a task from leaving in order."""
 
     def __init__(self, path: Path) -> None:
-        self._lines = LineWriter(path)
+        self._path = path
+        self._lines: Any = None
+        self._hand: Any = None
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lines = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
 
     def note(self, event: str, **facts: Any) -> None:
         with suppress(OSError):
-            self._lines.write({"event": event, "time": time.time(), **facts})
+            if self._lines is not None:
+                self._lines.write(json_line({"event": event, "time": time.time(), **facts}))
 
     def start(self) -> None:
         job, gpus = os.environ.get("SLURM_JOB_ID"), [gpu.facts() for gpu in visible_gpus()]
         self.note("start", host=socket.gethostname(), node=node_name(), pid=os.getpid(), job=job, gpus=gpus)
 
+    def end(self, how: str, message: str = "", ok: int = 0, failed: int = 0) -> None:
+        """`how` is one of those above. What is in hand stays noted where the process is LOST."""
+        if how != LOST:
+            self.hold("", ())
+        self.note("end", how=how, message=message[:2000], ok=ok, failed=failed)
+
+    def hold(self, plugin: str, ids: Iterable[str]) -> None:
+        """What this process has begun with that plug-in and not finished. No fsync: the note has to outlive the
+        process, not the node, and a node that dies says nothing against a sample."""
+        with suppress(OSError):
+            if self._hand is None:
+                self._hand = open(_hand_of(self._path), "wb", buffering=0)  # noqa: SIM115 (closed by close)
+            line = json.dumps({"plugin": plugin, "ids": list(ids)}).encode()
+            os.pwrite(self._hand.fileno(), line, 0)
+            os.ftruncate(self._hand.fileno(), len(line))
+
+    def close(self) -> None:
+        for file in (self._lines, self._hand):
+            with suppress(OSError):
+                if file is not None:
+                    file.close()
+
 
 @dataclass(frozen=True)
-class TaskEnd:
-    """One incarnation of one task; `end` is None where it was killed or still works."""
+class TaskProcess:
+    """One process of one task. `end` is None where it was killed or still works; `exit` is its exit status (negative: a
+    signal) where its supervisor saw it."""
 
     stage: str
     attempt: int
     task: int
+    restart: int
     node: str
+    started: float
     end: str | None
     message: str
+    ok: int
+    failed: int
+    exit: int | None
+    plugin: str
+    in_hand: tuple[str, ...]
     gpus: Sequence[dict[str, str]]
+
+    @property
+    def how(self) -> str:
+        """What became of it, in words."""
+        if self.end is not None:
+            return self.message or self.end
+        if self.exit is None:
+            return "ended without a word, its supervisor too"
+        if self.exit < 0:
+            return f"killed by {signal.Signals(-self.exit).name}"
+        return f"left with exit code {self.exit}"
 
 
 def node_name() -> str:
@@ -52,22 +110,53 @@ def node_name() -> str:
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
-def read_journals(run: RunDir, stage: str, attempt: int | None = None) -> list[TaskEnd]:
+def read_journals(
+    run: RunDir, stage: str, attempt: int | None = None, task: int | None = None, holding: bool = False
+) -> list[TaskProcess]:
+    """Oldest first; with `holding` those alone that noted something in hand."""
     found = []
-    for file in sorted(run.journals.glob(f"{stage}-*.jsonl")) if run.journals.is_dir() else []:
-        _, number, task, _ = file.stem.split("-")
-        if attempt in (None, int(number)):
-            events = {row["event"]: row for row in read_lines(file) if "event" in row}
-            start, end = events.get("start", {}), events.get("end", {})
-            found.append(
-                TaskEnd(
-                    stage=stage,
-                    attempt=int(number),
-                    task=int(task),
-                    node=start.get("node", ""),
-                    end=end.get("how"),
-                    message=end.get("message", ""),
-                    gpus=start.get("gpus", []),
-                )
-            )
-    return found
+    for file in run.journals.iterdir() if run.journals.is_dir() else ():
+        match = _NAME.fullmatch(file.name)
+        if not match or match[1] != stage:
+            continue
+        key = tuple(int(number) for number in match.groups()[1:])
+        if attempt in (None, key[0]) and task in (None, key[1]) and (not holding or _hand_of(file).exists()):
+            found.append((key, file))
+    return [_read(file, stage, *key) for key, file in sorted(found)]
+
+
+def _read(file: Path, stage: str, attempt: int, task: int, restart: int) -> TaskProcess:
+    rows: list[dict[str, Any]] = []
+    with suppress(OSError):
+        rows = read_lines(file)
+    events = {row["event"]: row for row in rows if "event" in row}
+    start, end = events.get("start", events.get("spawn", {})), events.get("end", {})
+    plugin, in_hand = _read_hand(_hand_of(file))
+    return TaskProcess(
+        stage=stage,
+        attempt=attempt,
+        task=task,
+        restart=restart,
+        node=start.get("node", ""),
+        started=start.get("time", 0.0),
+        end=end.get("how"),
+        message=end.get("message", ""),
+        ok=end.get("ok", 0),
+        failed=end.get("failed", 0),
+        exit=events.get("exit", {}).get("code"),
+        plugin=plugin,
+        in_hand=in_hand,
+        gpus=start.get("gpus", []),
+    )
+
+
+def _hand_of(file: Path) -> Path:
+    return file.with_suffix(".hand")
+
+
+def _read_hand(file: Path) -> tuple[str, tuple[str, ...]]:
+    try:
+        row = json.loads(file.read_bytes())
+        return str(row["plugin"]), tuple(i for i in row["ids"] if isinstance(i, str))
+    except (OSError, ValueError, TypeError, KeyError):
+        return "", ()

@@ -1,11 +1,15 @@
-"""Every path of a run folder, and nothing else."""
+"""Every path of a run folder, and the version of what lies there."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from slurm_bench.errors import UserError
 
 
 def safe_name(sample_id: str) -> str:
@@ -18,6 +22,17 @@ def safe_name(sample_id: str) -> str:
 def fan(sample_id: str) -> str:
     """One of 256 sub-folders, so that no folder grows large on a parallel file system."""
     return hashlib.sha256(sample_id.encode("utf-8", "surrogatepass")).hexdigest()[:2]
+
+
+# What the lines of plan, records and attempts look like. It goes up when a reader of before would misread them; a run
+# of version 1 (no `v`: records without `by`) is still gone on with.
+VERSION = 2
+
+
+def check_version(row: Any, file: Path) -> None:
+    """Raises UserError where a newer slurm_bench wrote it."""
+    if isinstance(row, Mapping) and row.get("v", 1) > VERSION:
+        raise UserError(f"{file}: written by a newer slurm_bench (format {row['v']}, this one reads up to {VERSION})")
 
 
 @dataclass(frozen=True)
@@ -66,9 +81,10 @@ class RunDir:
         """Where an image that came inside the dataset is unpacked, from the run folder."""
         return f"sources/{fan(sample_id)}/{safe_name(sample_id)}{part}.{extension}"
 
-    def image(self, sample_id: str) -> str:
-        """The edited image's path from the run folder."""
-        return f"edit/images/{fan(sample_id)}/{safe_name(sample_id)}.png"
+    def image(self, sample_id: str, by: str) -> str:
+        """The edited image's path from the run folder. What another editor makes, or this one with other params, has
+        another name: it overwrites nobody's image."""
+        return f"edit/images/{fan(sample_id)}/{safe_name(sample_id)}{f'-{by}' if by else ''}.png"
 
     @property
     def logs(self) -> Path:

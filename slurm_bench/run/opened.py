@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from slurm_bench.config import Config, load_config
 from slurm_bench.errors import UserError
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample, read_plan
+from slurm_bench.run.provenance import read_provenance
 from slurm_bench.run.records import State, read_state
 
 
 @dataclass(frozen=True)
 class Run:
-    """The run's folder, its configuration and its plan. What the records say grows while tasks write, so it is read
-    when it is asked for."""
+    """The run's folder, its configuration, its plan, and the configured plug-ins' marks (law 14). What the records say
+    grows while tasks write, so it is read when it is asked for."""
 
     folder: RunDir
     config: Config
     samples: Sequence[Sample]
+    by: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def root(self) -> Path:
         return self.folder.root
 
     def state(self) -> State:
-        return read_state(self.folder, self.samples, self.config.scorers)
+        return read_state(self.folder, self.samples, self.config.scorers, self.by)
 
 
 def open_run(root: Path) -> Run:
@@ -35,4 +38,13 @@ def open_run(root: Path) -> Run:
     folder = RunDir(root.resolve())
     if not folder.config.exists():
         raise UserError(f"{root}: not a run folder (it has no {folder.config.name})")
-    return Run(folder, load_config(folder.config), read_plan(folder))
+    return Run(folder, load_config(folder.config), checked_plan(folder), read_provenance(folder).get("by", {}))
+
+
+def checked_plan(folder: RunDir) -> list[Sample]:
+    """The plan, if it is what was frozen. Raises UserError: a run whose plan was cut would pass for complete."""
+    samples = read_plan(folder)
+    frozen = read_provenance(folder).get("plan", {}).get("sha256")
+    if frozen is not None and hashlib.sha256(folder.plan.read_bytes()).hexdigest() != frozen:
+        raise UserError(f"{folder.plan}: not the plan that was frozen (another sha256); restore it from a copy")
+    return samples

@@ -13,7 +13,7 @@ from slurm_bench.data.formats.kinds import sniff_extension
 from slurm_bench.data.item import Item
 from slurm_bench.errors import UserError
 from slurm_bench.run.durable import create_once, json_line, write_atomic
-from slurm_bench.run.layout import RunDir
+from slurm_bench.run.layout import VERSION, RunDir, check_version
 from slurm_bench.run.slices import seed_of
 
 
@@ -36,11 +36,11 @@ class Sample:
         row = asdict(self)
         sources = row.pop("sources")
         row["source"] = sources[0] if len(sources) == 1 else list(sources) or None
-        return row
+        return {**row, "v": VERSION}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Sample:
-        row = dict(row)
+        row = {key: row[key] for key in row if key != "v"}
         source = row.pop("source")
         row["sources"] = tuple(source) if isinstance(source, list) else (source,) if source else ()
         return cls(**row)
@@ -107,8 +107,9 @@ class Plan:
 def read_plan(run: RunDir) -> list[Sample]:
     """Raises UserError where there is no plan, or one that was damaged: it is written whole, or not at all."""
     try:
-        lines = run.plan.read_bytes().splitlines()
-        return [Sample.from_json(json.loads(line)) for line in lines]
+        rows = [json.loads(line) for line in run.plan.read_bytes().splitlines()]
+        check_version(rows[0] if rows else None, run.plan)
+        return [Sample.from_json(row) for row in rows]
     except FileNotFoundError:
         raise UserError(f"{run.root}: not a run folder (it has no {run.plan.name})") from None
     except (ValueError, TypeError, KeyError) as error:

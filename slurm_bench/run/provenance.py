@@ -1,31 +1,90 @@
-"""Where a run's numbers come from: code, packages, models, machine."""
+"""Where a run's numbers come from: code, packages, models, machine, and who makes its records."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from slurm_bench.config import Config, config_hash
 from slurm_bench.machine import package_versions, visible_gpus
+from slurm_bench.run.by import contradictions, mark, plugins_of
+from slurm_bench.run.durable import create_once, write_atomic
+from slurm_bench.run.layout import VERSION, RunDir
+
+Models = Mapping[str, Mapping[str, Any]]  # what each plug-in says of itself, keyed `editor`, `scorers.<name>`
 
 
-def provenance(config_hash: str, models: dict[str, Any]) -> dict[str, Any]:
-    return {
+def provenance(run: RunDir, config: Config, models: Models) -> dict[str, Any]:
+    plan = run.plan.read_bytes()
+    facts = {
+        "format": VERSION,
         "time": time.time(),
         "command": sys.argv,
-        "config_hash": config_hash,
         "git": git_state(Path(__file__).parent),
         "python": platform.python_version(),
         "packages": package_versions(),
-        "models": models,
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "gpus": [gpu.facts() for gpu in visible_gpus()],
+        "plan": {"samples": plan.count(b"\n"), "sha256": hashlib.sha256(plan).hexdigest()},
     }
+    return facts | _made_by(config, models, {})
+
+
+def create_provenance(run: RunDir, config: Config, models: Models) -> dict[str, str]:
+    """Note it for a new run; gives the plug-ins' marks."""
+    create_once(run.provenance, _text(provenance(run, config, models)))
+    return dict(read_provenance(run).get("by", {}))
+
+
+def read_provenance(run: RunDir) -> dict[str, Any]:
+    """Empty where there is none, or a damaged one."""
+    try:
+        return dict(json.loads(run.provenance.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def write_provenance(run: RunDir, facts: Mapping[str, Any]) -> None:
+    write_atomic(run.provenance, _text(facts))
+
+
+def model_changes(run: RunDir, stored: Config, config: Config, models: Models) -> list[str]:
+    """What the same plug-in with the same params says otherwise than when the run was begun: another commit, say."""
+    before, old = read_provenance(run).get("models", {}), plugins_of(stored)
+    return [
+        f"{key}: {line}"
+        for key, plugin in plugins_of(config).items()
+        if old.get(key) == plugin
+        for line in contradictions(before.get(key, {}), models.get(key, {}))
+    ]
+
+
+def update_provenance(run: RunDir, stored: Config, config: Config, models: Models) -> dict[str, str]:
+    """Note who makes records from now on; gives the marks. A plug-in that is what it was keeps its mark, also where
+    more is known of it now."""
+    facts = read_provenance(run)
+    old = plugins_of(stored)
+    kept = {
+        key: facts["by"][key]
+        for key, plugin in plugins_of(config).items()
+        if old.get(key) == plugin
+        and key in facts.get("by", {})
+        and not contradictions(facts.get("models", {}).get(key, {}), models.get(key, {}))
+    }
+    new = facts | _made_by(config, models, kept)
+    new["makers"] = facts.get("makers", {}) | new["makers"]
+    if new != facts:
+        write_provenance(run, new)
+    return dict(new["by"])
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
@@ -35,6 +94,20 @@ def git_state(folder: Path) -> dict[str, Any] | None:
         return None
     changes = _output(["git", "-C", str(folder), "status", "--porcelain"])
     return {"revision": revision, "dirty": bool(changes)}
+
+
+def _made_by(config: Config, models: Models, kept: Mapping[str, str]) -> dict[str, Any]:
+    """The configured plug-ins and their marks; `makers` tells for a mark who it was, also after a change."""
+    by = {key: kept.get(key) or mark(plugin, models.get(key, {})) for key, plugin in plugins_of(config).items()}
+    makers = {
+        by[key]: {"class_path": plugin.class_path, "params": plugin.params, "says": dict(models.get(key, {}))}
+        for key, plugin in plugins_of(config).items()
+    }
+    return {"config_hash": config_hash(config), "models": dict(models), "by": by, "makers": makers}
+
+
+def _text(facts: Mapping[str, Any]) -> bytes:
+    return (json.dumps(facts, indent=1, default=str) + "\n").encode()
 
 
 def _output(command: list[str]) -> str | None:

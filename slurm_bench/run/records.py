@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,10 +23,12 @@ _MANIFEST = re.compile(r"(\d+)-(\d+)(?:-r(\d+))?\.jsonl")
 
 @dataclass
 class Outcome:
-    """All that is known of one sample in one stage (in score: by one scorer)."""
+    """All that is known of one sample in one stage (in score: by one scorer), as far as the configured plug-in made
+    it. `lost` says that an image was recorded and is no more."""
 
     ok: Record | None = None
     errors: list[Record] = field(default_factory=list)
+    lost: bool = False
 
     @property
     def error(self) -> dict[str, str] | None:
@@ -32,21 +37,31 @@ class Outcome:
 
     @property
     def settled(self) -> bool:
-        """Done, or failed for good, or the same way twice: another try would waste a GPU."""
-        failures = Counter[tuple[str, str]]()
+        """Done, or failed for good: the plug-in says so, or two processes had the same failure. Processes in which
+        everything failed alike count once a node: it may be the node, or a service."""
+        if self.ok is not None or any(record.get("final") for record in self.errors):
+            return True
+        processes = Counter[tuple[str, str]]()
+        nodes = set[tuple[tuple[str, str], str]]()
         for record in self.errors:
-            failures[_way(record["error"])] += int(record.get("tries", 1))
-        final = any(record.get("final") for record in self.errors)
-        return self.ok is not None or final or any(times > 1 for times in failures.values())
+            way = failure_kind(record["error"])
+            if not record.get("systematic"):
+                processes[way] += 1
+            elif (mark := (way, str(record.get("node", record.get("host"))))) not in nodes:
+                nodes.add(mark)
+                processes[way] += 1
+        return any(times > 1 for times in processes.values())
 
 
 @dataclass(frozen=True)
 class State:
-    """What the records say of the whole plan. `scores` is keyed by sample id, then by scorer."""
+    """What the records say of the whole plan. `scores` is keyed by sample id, then by scorer; `others` counts what
+    another than the configured plug-in made, by stage, name and `by`."""
 
     samples: Sequence[Sample]
     edits: Mapping[str, Outcome]
     scores: Mapping[str, Mapping[str, Outcome]]
+    others: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
 
     def to_edit(self) -> list[str]:
         return [s.id for s in self.samples if self.edits[s.id].ok is None]
@@ -73,20 +88,50 @@ class State:
         edit = self.edits[sample_id]
         if edit.error is not None:
             return f"edit: {_say(edit.error)}"
+        if edit.ok is None and edit.lost:
+            return "edit: its image is lost: gone, or not what was recorded"
         failed = [f"score ({name}): {_say(o.error)}" for name, o in self.scores[sample_id].items() if o.error]
         return "; ".join(failed) or None
 
 
-def read_state(run: RunDir, samples: Sequence[Sample], scorers: Iterable[str]) -> State:
+def read_state(
+    run: RunDir, samples: Sequence[Sample], scorers: Iterable[str], by: Mapping[str, str] | None = None
+) -> State:
+    """`by` has the configured plug-ins' marks, keyed `editor` and `scorers.<name>` (law 14); what has none, in the
+    records or there, passes for the configured one's: runs of earlier versions have none."""
+    others = Counter[tuple[str, str, str]]()
+
+    def is_own(record: Record, stage: str, name: str) -> bool:
+        mark, own = record.get("by"), (by or {}).get(name)
+        if not mark or not own or mark == own:
+            return True
+        if record["status"] == "ok":
+            others[stage, name, mark] += 1
+        return False
+
+    lost = read_lost(run)
     edits = {s.id: Outcome() for s in samples}
     for record in read_records(run, "edit"):
-        _add(edits.get(record["id"]), record)
+        if record["id"] not in edits or not is_own(record, "edit", "editor"):
+            continue
+        if (record["id"], record.get("time")) in lost:
+            edits[record["id"]].lost = True
+        else:
+            _add(edits[record["id"]], record)
     scores = {s.id: {name: Outcome() for name in scorers} for s in samples}
     for record in read_records(run, "score"):
-        edited = edits[record["id"]].ok if record["id"] in edits else None
-        if edited is not None and record.get("edit_sha256") == edited["sha256"]:
-            _add(scores[record["id"]].get(record["scorer"]), record)
-    return State(samples, edits, scores)
+        outcome = scores.get(record["id"], {}).get(record["scorer"])
+        if outcome is not None and is_own(record, "score", f"scorers.{record['scorer']}"):
+            edited = edits[record["id"]].ok
+            if edited is not None and _is_of(record, edited):
+                _add(outcome, record)
+    return State(samples, edits, scores, others)
+
+
+def _is_of(score: Record, edited: Record) -> bool:
+    """A score, or a failure to score, holds for this very image and these very sources."""
+    sources = score.get("source_sha256"), edited.get("source_sha256")
+    return score.get("edit_sha256") == edited["sha256"] and (None in sources or sources[0] == sources[1])
 
 
 def read_records(run: RunDir, stage: str) -> list[Record]:
@@ -95,7 +140,33 @@ def read_records(run: RunDir, stage: str) -> list[Record]:
 
 
 def read_manifest(file: Path) -> list[Record]:
-    return [r for r in read_lines(file) if isinstance(r.get("id"), str) and _is_whole(r)]
+    """The whole records of one process. Where it failed on several samples, and on all in the same way, each says
+    `systematic`: these failures are no property of the samples."""
+    records = [r for r in read_lines(file) if isinstance(r.get("id"), str) and _is_whole(r)]
+    ways = {failure_kind(r["error"]) if r["status"] == "error" else None for r in records}
+    if len(ways) == 1 and None not in ways and len({r["id"] for r in records}) > 1:
+        return [{**record, "systematic": True} for record in records]
+    return records
+
+
+def read_lost(run: RunDir) -> set[tuple[str, float]]:
+    """The edit records whose images are no more, by id and time."""
+    folder = run.records("edit")
+    files = sorted(folder.glob("lost-*.jsonl")) if folder.is_dir() else []
+    return {(row["id"], row["edit_time"]) for file in files for row in read_lines(file) if "edit_time" in row}
+
+
+def note_lost(run: RunDir, records: Sequence[Record], why: Mapping[str, str]) -> None:
+    """Say that these edit records' images are no more, so that they are made again (law 15). `why` is by id."""
+    stamp = f"{time.time():.6f}-{socket.gethostname()}-{os.getpid()}"
+    writer = LineWriter(run.records("edit") / f"lost-{stamp}.jsonl")
+    try:
+        for record in records:
+            writer.write(
+                {"id": record["id"], "status": "lost", "edit_time": record["time"], "why": why.get(record["id"], "")}
+            )
+    finally:
+        writer.close()
 
 
 def manifests(run: RunDir, stage: str, attempt: int | None = None, task: int | None = None) -> list[Path]:
@@ -112,19 +183,18 @@ def manifests(run: RunDir, stage: str, attempt: int | None = None, task: int | N
     return [file for _, file in sorted(found)]
 
 
-def open_manifest(run: RunDir, stage: str, attempt: int, task: int) -> tuple[LineWriter, int]:
-    """A new manifest of this process's own, and how often this task was restarted before."""
+def reserve_manifest(run: RunDir, stage: str, attempt: int, task: int) -> int:
+    """Make a new manifest for one process of a task, empty; gives its number among the task's processes."""
     restart = 0
     while True:
         try:
-            return LineWriter(run.manifest(stage, attempt, task, restart)), restart
+            LineWriter(run.manifest(stage, attempt, task, restart)).close()
+            return restart
         except FileExistsError:
             restart += 1
 
 
-def _add(outcome: Outcome | None, record: Record) -> None:
-    if outcome is None:
-        return
+def _add(outcome: Outcome, record: Record) -> None:
     if record["status"] == "ok":
         outcome.ok = record
     else:
@@ -137,7 +207,7 @@ def _is_whole(record: Record) -> bool:
     return record.get("status") == "error" and isinstance(record.get("error"), dict)
 
 
-def _way(error: Mapping[str, str]) -> tuple[str, str]:
+def failure_kind(error: Mapping[str, str]) -> tuple[str, str]:
     """How it failed, less the numbers that differ from one time to the next (bytes free, addresses)."""
     return str(error.get("type")), re.sub(r"\d+", "#", str(error.get("message")))
 

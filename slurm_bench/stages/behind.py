@@ -12,12 +12,12 @@ class StorageFailed(Exception):
 
 
 class WriteBehind:
-    """Runs the jobs put into it in order. After one has failed no other is started: `put`, and leaving the
-    block, raise StorageFailed. Leaving waits for what was put."""
+    """Runs the jobs put into it in order. After one has failed no other is started: `put`, `drain` and leaving the
+    block raise StorageFailed. Leaving waits for what was put."""
 
     def __init__(self, depth: int) -> None:
         self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(depth)
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="write", daemon=True)
 
     def __enter__(self) -> WriteBehind:
@@ -33,13 +33,19 @@ class WriteBehind:
         self._raise_failure()
         self._jobs.put(job)
 
+    def drain(self) -> None:
+        """Wait until all that was put is done."""
+        self._jobs.join()
+        self._raise_failure()
+
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             if self._failure is None:
                 try:
                     job()
-                except Exception as error:
+                except BaseException as error:  # whatever it is: the thread must go on, or `put` would wait for ever
                     self._failure = error
+            self._jobs.task_done()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

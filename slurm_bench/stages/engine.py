@@ -1,29 +1,36 @@
-"""One task's work: its samples through a plug-in in batches, each to a record, whatever some of them do.
+"""One process's work on a task: its samples through a plug-in in batches, each to a record, whatever some of them do.
 
 Some threads read ahead, this one calls the plug-in, one encodes and writes behind it, so that the GPU waits for no
-disk. What they hold is bounded.
+disk. What they hold is bounded, by count and by the memory that pictures take.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from slurm_bench.errors import LostGpu, ServiceDown
 from slurm_bench.logs import log
-from slurm_bench.machine import free_memory
+from slurm_bench.machine import GIB, free_memory
 from slurm_bench.run.durable import LineWriter
 from slurm_bench.run.plan import Sample
+from slurm_bench.run.records import failure_kind
 from slurm_bench.stages.behind import WriteBehind
-from slurm_bench.stages.faults import describe, is_out_of_memory, is_poisoned, let_go
+from slurm_bench.stages.faults import describe, drop_frames, is_out_of_memory, is_poisoned
 from slurm_bench.stages.stop import Stopped, StopSignals
 
 # A failed sample gets one more try at the task's end: what failed it may have passed.
 TRIES = 2
+# When so many of a task's first samples fail in the same way and none comes right, the task ends.
+SYSTEMATIC = 10
 # A megapixel PNG takes 20 to 60 ms of a core to decode, and a judge wants two or three every 80 ms.
 READERS = 4
+# Pictures decoded ahead take at most about so much memory, whatever the batch.
+READ_AHEAD = GIB
 
 
 class Work(Protocol):
@@ -34,36 +41,52 @@ class Work(Protocol):
         """What every record of the sample says, whether it comes right or fails."""
 
     def read(self, sample: Sample) -> Any:
-        """The plug-in's input; runs ahead, in a thread."""
+        """All that a call needs of the sample; runs ahead, in a thread. Each call gets inputs of its own."""
+
+    def weight(self, given: Any) -> int:
+        """The bytes that what `read` gave takes."""
 
     def expect(self, coming: Callable[[], Sequence[Any]]) -> None:
-        """Before each `call`: the inputs of the one after it, once they are read; a head start, no promise."""
+        """Before each `call`: what was read for the one after it, once it is; a head start, no promise."""
 
     def call(self, batch: Sequence[Any]) -> Sequence[Any]:
         """The plug-in: for each input a result or an exception."""
 
-    def keep(self, sample: Sample, request: Any, result: Any) -> dict[str, Any]:
-        """Check the result, put its data on disk, and give the record's fields; runs behind, in a thread."""
+    def take(self, given: Any, result: Any) -> Any:
+        """What `keep` needs, apart from the plug-in's own memory: it may use that again in its next call."""
+
+    def keep(self, sample: Sample, taken: Any) -> dict[str, Any]:
+        """Put the result's data on disk, and give the record's fields; runs behind, in a thread."""
 
 
 @dataclass
 class Tally:
-    """How a task's work ended. `stopped` says why it left early, if it did."""
+    """How a process's work ended. `stopped` says why it left early, if it did."""
 
     ok: int = 0
     failed: int = 0
     stopped: str | None = None
 
 
-class _Poisoned(Exception):
-    """The process can't use its GPU any more."""
+class SystematicFailure(Exception):
+    """The first samples all failed in the same way: the task can't be blamed on its samples."""
+
+
+class GpuLost(Exception):
+    """The process can't use its GPU any more. What it has in hand has no record."""
+
+
+class _Away(Exception):
+    """A service that the plug-in needs is down. What is in hand has no record."""
 
 
 @dataclass
-class _Item:
+class _Job:
+    """A sample on its way through."""
+
     sample: Sample
-    request: Any = None
-    result: Any = None
+    given: Any = None
+    taken: Any = None
     error: Exception | None = None
     seconds: float = 0.0
     tries: int = 0
@@ -71,52 +94,96 @@ class _Item:
 
 @dataclass
 class Engine:
+    """`hold` is told what has been begun and not finished, before each call."""
+
     work: Work
     manifest: LineWriter
     stamp: dict[str, Any]
     batch_size: int
     stop: StopSignals
     progress: Callable[[dict[str, Any]], None] = lambda record: None
+    hold: Callable[[Iterable[str]], None] = lambda ids: None
     tally: Tally = field(default_factory=Tally)
-    _again: list[_Item] = field(default_factory=list)
-    _in_hand: Sequence[_Item] = ()
+    _again: list[_Job] = field(default_factory=list)
+    _begun: dict[str, None] = field(default_factory=dict)
+    _heaviest: int = 0
+    _kinds: list[tuple[str, str]] | None = field(default_factory=list)
+    _logged: set[tuple[str, str]] = field(default_factory=set)
 
-    def run(self, samples: Sequence[Sample]) -> Tally:
-        """Every sample to a record, unless told to stop. Raises StorageFailed."""
+    def run(self, samples: Sequence[Sample], suspects: Sequence[Sample] = ()) -> Tally:
+        """Every sample to a record, unless told to stop; suspects last, each alone. Raises StorageFailed,
+        SystematicFailure, GpuLost."""
         with WriteBehind(2 * self.batch_size) as writer:
+            self._writer = writer
             try:
-                for batch in self._read(samples):
-                    self._process(batch, writer)
-                while self._again and (batch := next(self._read([self._again[0].sample]), [])):
-                    batch[0].tries = self._again.pop(0).tries
-                    self._process(batch, writer)
+                self._pass(samples)
+                for suspect in suspects:
+                    writer.drain()
+                    self._pass([suspect])
             except Stopped:
                 self.tally.stopped = self.stop.reason
-            except _Poisoned as error:
-                self.tally.stopped = f"the GPU's context is lost: {error}"
-                self._again += self._in_hand
-            for item in self._again:
-                writer.put(_bound(self._record, item))
+            except _Away as error:
+                self.tally.stopped = str(error)
+            finally:
+                for job in self._again:
+                    writer.put(_bound(self._record, job))
         return self.tally
 
-    def _read(self, samples: Sequence[Sample]) -> Iterator[list[_Item]]:
+    def give_up(self, sample: Sample, error: Exception) -> None:
+        """A record without a try."""
+        self._record(_Job(sample, error=error))
+
+    def _pass(self, samples: Sequence[Sample]) -> None:
+        for batch in self._read(samples):
+            self._process(batch)
+        while self._again and (batch := next(self._read([self._again[0].sample]), [])):
+            batch[0].tries = self._again.pop(0).tries
+            self._process(batch)
+
+    def _read(self, samples: Sequence[Sample]) -> Iterator[list[_Job]]:
         """Batches, read ahead; ends early when told to stop. The batch size may shrink on the way."""
-        ahead: list[tuple[Sample, Future[Any]]] = []
+        ahead: deque[tuple[Sample, Future[Any]]] = deque()
         waiting = iter(samples)
         with ThreadPoolExecutor(READERS, "read") as reader:
             try:
                 while not self._told_to_stop():
-                    while len(ahead) < 2 * self.batch_size and (sample := next(waiting, None)) is not None:
+                    while len(ahead) < self._room() and (sample := next(waiting, None)) is not None:
+                        self._begun[sample.id] = None
                         ahead.append((sample, reader.submit(self.work.read, sample)))
                     if not ahead:
                         return
-                    batch, ahead = ahead[: self.batch_size], ahead[self.batch_size :]
+                    if not self._heaviest:  # the first one tells how many are to be read
+                        self._weigh(ahead[0][1])
+                        continue
+                    size = min(len(ahead), self._limit(self.batch_size))
                     with self.stop.interruptible():
-                        items = [_item(sample, future) for sample, future in batch]
-                        self._expect([future for _, future in ahead[: self.batch_size]])
-                    yield items
+                        batch = [self._job(*ahead.popleft()) for _ in range(size)]
+                        self._expect([future for _, future in list(ahead)[: self.batch_size]])
+                    yield batch
             finally:
                 reader.shutdown(wait=False, cancel_futures=True)
+                for sample, _ in ahead:
+                    self._begun.pop(sample.id, None)
+
+    def _room(self) -> int:
+        return self._limit(2 * self.batch_size) if self._heaviest else READERS
+
+    def _limit(self, count: int) -> int:
+        return max(1, min(count, READ_AHEAD // self._heaviest))
+
+    def _weigh(self, future: Future[Any]) -> None:
+        with self.stop.interruptible():
+            known = future.exception() is None
+        self._heaviest = max(self._heaviest, self.work.weight(future.result()) if known else 1, 1)
+
+    def _job(self, sample: Sample, future: Future[Any]) -> _Job:
+        error = future.exception()
+        self._weigh(future)
+        if error is None:
+            return _Job(sample, given=future.result())
+        if isinstance(error, Exception):
+            return _Job(sample, error=error)
+        raise error
 
     def _expect(self, coming: list[Future[Any]]) -> None:
         try:
@@ -128,94 +195,132 @@ class Engine:
         self.tally.stopped = self.stop.reason
         return self.tally.stopped is not None
 
-    def _process(self, batch: Sequence[_Item], writer: WriteBehind) -> None:
-        for item in batch:
-            item.tries += 1
-        self._in_hand = batch
-        self._call([item for item in batch if item.error is None])
-        self._in_hand = ()
-        for item in batch:
-            if item.error is not None and item.tries < TRIES:
-                log.warning("%r failed, one more try later: %s", item.sample.id, _line(item.error))
-                self._again.append(_Item(item.sample, error=item.error, seconds=item.seconds, tries=item.tries))
+    def _process(self, batch: Sequence[_Job]) -> None:
+        for job in batch:
+            job.tries += 1
+        self.hold(list(self._begun))
+        self._call([job for job in batch if job.error is None])
+        for job in batch:
+            if job.error is not None and job.tries < TRIES:
+                log.warning("%r failed, one more try later: %s", job.sample.id, _line(job.error))
+                self._begun.pop(job.sample.id, None)
+                self._again.append(_Job(job.sample, error=job.error, seconds=job.seconds, tries=job.tries))
             else:
-                writer.put(_bound(self._record, item))
+                self._writer.put(_bound(self._record, job))
+        self._refuse_systematic(batch)
 
-    def _call(self, items: Sequence[_Item]) -> None:
-        """Give each item its result or error. What failed as a batch, or for memory, is tried in smaller ones."""
-        if not items:
+    def _refuse_systematic(self, batch: Sequence[_Job]) -> None:
+        """Raises SystematicFailure. From the first success on a failure is its own sample's."""
+        if self._kinds is None:
+            return
+        self._kinds += [failure_kind(describe(job.error)) for job in batch if job.error is not None and job.tries == 1]
+        if any(job.error is None for job in batch):
+            self._kinds = None
+        elif len(self._kinds) >= SYSTEMATIC and len(set(self._kinds)) == 1:
+            error = batch[-1].error
+            assert error is not None
+            raise SystematicFailure(f"the first {len(self._kinds)} samples all failed alike: {_line(error)}") from error
+
+    def _call(self, jobs: Sequence[_Job]) -> None:
+        """Give each job its result or error. What failed as a batch, or for memory, is tried in smaller ones."""
+        if not jobs:
             return
         start, raised = time.monotonic(), False
         try:
             with self.stop.interruptible():
-                results = list(self.work.call([item.request for item in items]))
-            if len(results) != len(items):
-                raise ValueError(f"the plug-in gave {len(results)} results for {len(items)} samples")
+                results = list(self.work.call([job.given for job in jobs]))
+            if len(results) != len(jobs):
+                raise ValueError(f"the plug-in gave {len(results)} results for {len(jobs)} samples")
+        except SystemExit as error:  # a plug-in's way of giving up; its words are the sample's error
+            results, raised = [RuntimeError(f"the plug-in called sys.exit: {error.code}")] * len(jobs), True
         except Exception as error:
-            results, raised = [error] * len(items), True
-        seconds = (time.monotonic() - start) / len(items)
-        for item, result in zip(items, results, strict=True):
-            item.seconds, item.result, item.error = seconds, None, None
-            if isinstance(result, Exception):
-                let_go(result)
-                item.error = result
-            else:
-                item.result = result
-        failed = [item for item in items if item.error is not None]
-        starved = [item for item in failed if item.error and is_out_of_memory(item.error)]
+            results, raised = [error] * len(jobs), True
+        seconds = (time.monotonic() - start) / len(jobs)
+        for job, result in zip(jobs, results, strict=True):
+            job.seconds, job.taken, job.error = seconds, None, None
+            self._settle(job, result)
+        failed = [job for job in jobs if job.error is not None]
+        self._raise_if_none_is_to_blame(failed)
+        starved = [job for job in failed if _starved(job)]
         if starved:
             free_memory()
-        for item in failed:
-            if item.error and is_poisoned(item.error):
-                raise _Poisoned(_line(item.error))
-        if len(items) > 1 and (starved or raised):
-            size = (len(items) + 1) // 2 if starved else 1
-            if starved:
-                self.batch_size = min(self.batch_size, size)
-                log.warning("out of memory at a batch of %d; going on with %d", len(items), self.batch_size)
-            for start_at in range(0, len(failed), size):
-                self._call(failed[start_at : start_at + size])
+        if len(jobs) > 1 and (starved or raised):
+            size = (len(jobs) + 1) // 2 if starved else 1
+            for first in range(0, len(failed), size):
+                self._call([job for job in failed[first : first + size] if self._read_again(job)])
+            if starved and not any(_starved(job) for job in failed) and size < self.batch_size:
+                log.warning("out of memory at a batch of %d; going on with %d", len(jobs), size)
+                self.batch_size = size
 
-    def _record(self, item: _Item) -> None:
+    def _settle(self, job: _Job, result: Any) -> None:
+        try:
+            if isinstance(result, Exception):
+                raise result
+            job.taken = self.work.take(job.given, result)
+        except Exception as error:
+            drop_frames(error)
+            job.error = error
+        job.given = None
+
+    def _read_again(self, job: _Job) -> bool:
+        """Inputs of its own for another try: the plug-in may have changed the first ones."""
+        try:
+            job.given = self.work.read(job.sample)
+            return True
+        except Exception as error:
+            job.error = error
+            return False
+
+    def _raise_if_none_is_to_blame(self, failed: Sequence[_Job]) -> None:
+        for job in failed:
+            assert job.error is not None
+            if isinstance(job.error, LostGpu) or is_poisoned(job.error):
+                raise GpuLost(_line(job.error))
+            if isinstance(job.error, ServiceDown):
+                raise _Away(_line(job.error))
+
+    def _record(self, job: _Job) -> None:
         """Data before record (law 2): `keep` has written the image when its record is."""
         fields: dict[str, Any] = {}
-        if item.error is None:
+        if job.error is None:
             try:
-                fields = self.work.keep(item.sample, item.request, item.result)
+                fields = self.work.keep(job.sample, job.taken)
             except OSError:
                 raise
             except Exception as error:
-                item.error = error
+                job.error = error
         record: dict[str, Any] = {
-            "id": item.sample.id,
+            "id": job.sample.id,
             "status": "ok",
-            "seconds": round(item.seconds, 4),
+            "seconds": round(job.seconds, 4),
             **fields,
         }
-        if item.error is not None:
-            record |= {"status": "error", "error": describe(item.error), "tries": item.tries}
-            record |= getattr(item.error, "fields", {})
-        record |= {**self.work.about(item.sample), **self.stamp, "time": time.time()}
+        if job.error is not None:
+            record |= {"status": "error", "error": describe(job.error), "tries": job.tries}
+            record |= getattr(job.error, "fields", {})
+        record |= {**self.work.about(job.sample), **self.stamp, "time": time.time()}
         self.manifest.write(record)
-        if item.error is None:
+        self._begun.pop(job.sample.id, None)
+        if job.error is None:
             self.tally.ok += 1
         else:
             self.tally.failed += 1
-            log.error("%r: %s", item.sample.id, _line(item.error), exc_info=item.error)
+            self._log_failure(job.sample, job.error)
         self.progress(record)
 
-
-def _item(sample: Sample, future: Future[Any]) -> _Item:
-    error = future.exception()
-    if error is None:
-        return _Item(sample, request=future.result())
-    if isinstance(error, Exception):
-        return _Item(sample, error=error)
-    raise error
+    def _log_failure(self, sample: Sample, error: Exception) -> None:
+        """A failure's traceback once; a hundred samples may fail alike."""
+        kind = failure_kind(describe(error))
+        log.error("%r: %s", sample.id, _line(error), exc_info=None if kind in self._logged else error)
+        self._logged.add(kind)
 
 
-def _bound(function: Callable[[_Item], None], item: _Item) -> Callable[[], None]:
-    return lambda: function(item)
+def _starved(job: _Job) -> bool:
+    return job.error is not None and is_out_of_memory(job.error)
+
+
+def _bound(function: Callable[[_Job], None], job: _Job) -> Callable[[], None]:
+    return lambda: function(job)
 
 
 def _line(error: BaseException) -> str:

@@ -22,9 +22,12 @@ def is_poisoned(error: BaseException) -> bool:
     return any(sign in str(error).lower() for sign in _POISON)
 
 
-def let_go(error: BaseException | None) -> None:
-    """Drop what the frames of an error still hold (activations, say), but keep the lines for the log."""
-    while error is not None:
+def drop_frames(error: BaseException | None) -> None:
+    """Drop what the frames of an error still hold (activations, say), but keep the lines for the log. Causes may go
+    round in a circle: `raise error.__cause__` makes one."""
+    seen = set[int]()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
 

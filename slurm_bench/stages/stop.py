@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -26,6 +27,7 @@ class StopSignals:
     def __init__(self, warning: int = 90, kill_wait: int = 30) -> None:
         self.reason: str | None = None
         self._grace = {signal.SIGUSR2: warning, signal.SIGTERM: kill_wait}
+        self._deadline = float("inf")
         self._armed = False
         self._overdue = False
         self._before: dict[int, object] = {}
@@ -57,7 +59,9 @@ class StopSignals:
     def _asked(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGTERM or self.reason is None:
             self.reason = signal.Signals(number).name
-        signal.alarm(max(1, self._grace[signal.Signals(number)] - FLUSH))
+        left = max(1, self._grace[signal.Signals(number)] - FLUSH)
+        self._deadline = min(self._deadline, time.monotonic() + left)  # of two signals the nearer kill counts
+        signal.alarm(max(1, round(self._deadline - time.monotonic())))
 
     def _over(self, _: int, __: FrameType | None) -> None:
         self._overdue = True

@@ -8,53 +8,76 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
+from slurm_bench.editors.base import EditRequest
 from slurm_bench.errors import UserError
 from slurm_bench.logs import log, log_to_file
 from slurm_bench.plugins import make_editor, make_scorer
 from slurm_bench.run.attempts import Attempt, read_attempt
-from slurm_bench.run.journal import DONE, FAILED, REFUSED, STOPPED, Journal
+from slurm_bench.run.durable import LineWriter
+from slurm_bench.run.journal import DONE, FAILED, LOST, REFUSED, STOPPED, Journal, node_name, read_journals
+from slurm_bench.run.layout import VERSION
 from slurm_bench.run.opened import Run
 from slurm_bench.run.plan import Sample
-from slurm_bench.run.records import manifests, open_manifest, read_manifest, read_state
-from slurm_bench.stages.engine import Engine, Tally, Work
+from slurm_bench.run.records import (
+    Record,
+    manifests,
+    note_lost,
+    read_manifest,
+    read_records,
+    read_state,
+    reserve_manifest,
+)
+from slurm_bench.run.suspects import ProcessDied, Suspect, find_suspects
+from slurm_bench.stages.engine import Engine, GpuLost, Tally, Work
 from slurm_bench.stages.loading import load_slot
 from slurm_bench.stages.stop import Stopped, StopSignals
 from slurm_bench.stages.work import EditWork, ScoreWork
 
 
-def run_task(run: Run, stage: str, number: int, task: int, stop: StopSignals) -> Tally:
-    """Do what is left of this task's slice. A bad sample becomes a record; raises only where the task as a
-    whole can't go on (UserError, StorageFailed, a model that doesn't load)."""
-    manifest, restart = open_manifest(run.folder, stage, number, task)
+def run_task(run: Run, stage: str, number: int, task: int, stop: StopSignals, restart: int | None = None) -> Tally:
+    """Do what is left of this task's slice, as the process `restart` of the task (by its supervisor's count; else the
+    next). A bad sample becomes a record; raises only where the task as a whole can't go on (UserError, StorageFailed,
+    GpuLost, SystematicFailure, a model that doesn't load)."""
+    if restart is None:
+        restart = reserve_manifest(run.folder, stage, number, task)
+    manifest = LineWriter(run.folder.manifest(stage, number, task, restart), reserved=True)
     journal = Journal(run.folder.journal(stage, number, task, restart))
     journal.start()
     handler = log_to_file(run.folder.log(stage, number, task))
     try:
         attempt = read_attempt(run.folder.attempt(stage, number))
-        try:
-            tally = _Task(run, attempt, task, manifest, journal, stop).run()
-        except Stopped:
-            tally = Tally(stopped=stop.reason)
-        journal.note("end", how=STOPPED if tally.stopped else DONE, message=tally.stopped or "")
+        tally = _Task(run, attempt, task, restart, manifest, journal, stop).run()
+        journal.end(STOPPED if tally.stopped else DONE, tally.stopped or "", tally.ok, tally.failed)
         log.info("task %d: %d ok, %d failed%s", task, tally.ok, tally.failed, _because(tally.stopped))
         return tally
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         log.error("task %d ends: %s: %s", task, type(error).__name__, error, exc_info=error)
-        how = REFUSED if isinstance(error, UserError) else FAILED
-        journal.note("end", how=how, message=f"{type(error).__name__}: {error}"[:2000])
+        how = REFUSED if isinstance(error, UserError) else LOST if isinstance(error, GpuLost) else FAILED
+        journal.end(how, f"{type(error).__name__}: {error}")
         raise
     finally:
         manifest.close()
+        journal.close()
         log.removeHandler(handler)
         with suppress(OSError):
             handler.close()
 
 
 class _Task:
-    def __init__(self, run: Run, attempt: Attempt, task: int, manifest: Any, journal: Journal, stop: StopSignals):
+    def __init__(
+        self,
+        run: Run,
+        attempt: Attempt,
+        task: int,
+        restart: int,
+        manifest: LineWriter,
+        journal: Journal,
+        stop: StopSignals,
+    ) -> None:
         self.folder, self.config = run.folder, run.config
-        self.attempt, self.task = attempt, task
+        self.attempt, self.task, self.restart = attempt, task, restart
         self.manifest, self.journal, self.stop = manifest, journal, stop
+        self.total = Tally()
         samples = {s.id: s for s in run.samples}
         self.slice = [samples[i] for i in attempt.slice(task)]
 
@@ -64,49 +87,91 @@ class _Task:
             *(self.attempt.stage, self.attempt.number, self.task, self.attempt.slices, len(self.slice)),
             *(self.attempt.slices, self.task, socket.gethostname()),
         )
-        return self._edit() if self.attempt.stage == "edit" else self._score()
+        try:
+            if self.attempt.stage == "edit":
+                self._edit()
+            else:
+                self._score()
+        except Stopped:  # out of a load, say; what was done until then is counted
+            self.total.stopped = self.stop.reason
+        return self.total
 
-    def _edit(self) -> Tally:
-        done = {r["id"] for r in self._own_records() if r["status"] == "ok"}
+    def _edit(self) -> None:
+        done = {r["id"] for r in self._own_records() if r["status"] == "ok" or r.get("final")}
         todo = [s for s in self.slice if s.id not in done]
         editor = make_editor(self.config)
-        return self._work(editor, todo, EditWork(self.folder, editor), self.config.batch_size)
+        work = EditWork(self.folder, editor, self._mark("editor"))
+        self._work("editor", editor, todo, work, self.config.batch_size)
 
-    def _score(self) -> Tally:
+    def _score(self) -> None:
         """Scorer after scorer, so that one model at a time is in memory."""
-        total = Tally()
         for name in self.config.scorers:
-            state = read_state(self.folder, self.slice, self.config.scorers)
-            todo = [s for s in self.slice if state.edits[s.id].ok and state.scores[s.id][name].ok is None]
+            state = read_state(self.folder, self.slice, self.config.scorers, self.attempt.by)
+            own = [r for r in self._own_records() if r.get("scorer") == name]
+            done = {r["id"] for r in own if r["status"] == "ok" or r.get("final")}
+            todo = [
+                s for s in self.slice if state.edits[s.id].ok and not state.scores[s.id][name].ok and s.id not in done
+            ]
             edits = {s.id: ok for s in todo if (ok := state.edits[s.id].ok)}
             scorer = make_scorer(self.config, name)
-            work = ScoreWork(self.folder, name, scorer, edits)
-            tally = self._work(scorer, todo, work, self.config.score_batch_size)
-            total.ok, total.failed = total.ok + tally.ok, total.failed + tally.failed
-            if tally.stopped:
-                total.stopped = tally.stopped
+            work = ScoreWork(self.folder, name, scorer, self._mark(f"scorers.{name}"), edits, self._note_lost)
+            self._work(f"scorers.{name}", scorer, todo, work, self.config.score_batch_size)
+            if self.total.stopped:
                 break
-        return total
 
-    def _own_records(self) -> list[dict[str, Any]]:
-        """What this task's earlier processes did, where Slurm restarted it; slices share no sample."""
+    def _mark(self, key: str) -> str:
+        return self.attempt.by.get(key, "")
+
+    def _own_records(self) -> list[Record]:
+        """What this task's earlier processes did, where it was started again; slices share no sample."""
         files = manifests(self.folder, self.attempt.stage, self.attempt.number, self.task)
         return [record for file in files for record in read_manifest(file)]
 
-    def _work(self, plugin: Any, todo: Sequence[Sample], work: Work, batch_size: int) -> Tally:
+    def _note_lost(self, record: Record, problem: str) -> None:
+        log.error("%r: %s", record["id"], problem)
+        note_lost(self.folder, [record], {record["id"]: problem})
+
+    def _work(self, key: str, plugin: Any, todo: Sequence[Sample], work: Work, batch_size: int) -> None:
         if not todo:
-            return Tally()
-        if self.stop.reason:
-            return Tally(stopped=self.stop.reason)
-        self._load(plugin)
-        self._prepare(plugin, todo, work)
-        stamp = {"attempt": self.attempt.number, "task": self.task, "host": socket.gethostname()}
+            return
+        host = {"host": socket.gethostname(), "node": node_name(), "v": VERSION}
+        stamp = {"attempt": self.attempt.number, "task": self.task, **host}
         engine = Engine(work, self.manifest, stamp, batch_size, self.stop, _Progress(len(todo)))
+        engine.hold = lambda ids: self.journal.hold(key, ids)
         try:
-            return engine.run(todo)
+            suspects = {suspect.id: suspect for suspect in self._suspects(key, todo)}
+            for sample in [s for s in todo if s.id in suspects and suspects[s.id].convicted]:
+                engine.give_up(sample, ProcessDied(suspects[sample.id].sentence))
+            left = [s for s in todo if s.id not in suspects or not suspects[s.id].convicted]
+            alone = sorted((s for s in left if s.id in suspects), key=lambda s: len(suspects[s.id].alone))
+            ordinary = [s for s in left if s.id not in suspects]
+            if left and not self.stop.reason:
+                self._load(plugin)
+                self._prepare(key, plugin, [*ordinary, *alone], work)
+                try:
+                    engine.run(ordinary, alone)
+                finally:
+                    if hasattr(plugin, "close"):
+                        plugin.close()
         finally:
-            if hasattr(plugin, "close"):
-                plugin.close()
+            self.total.ok += engine.tally.ok
+            self.total.failed += engine.tally.failed
+            self.total.stopped = engine.tally.stopped or self.stop.reason
+
+    def _suspects(self, key: str, todo: Sequence[Sample]) -> list[Suspect]:
+        own = (self.attempt.number, self.task, self.restart)
+        holding = [
+            process
+            for process in read_journals(self.folder, self.attempt.stage, holding=True)
+            if process.in_hand and (process.attempt, process.task, process.restart) != own
+        ]
+        if not holding:
+            return []
+        records = read_records(self.folder, self.attempt.stage)
+        suspects = find_suspects(holding, records, key, {s.id for s in todo})
+        for suspect in suspects:
+            log.warning("%r was in hand when its process died: it goes last and alone", suspect.id)
+        return suspects
 
     def _load(self, plugin: Any) -> None:
         if not hasattr(plugin, "load"):
@@ -119,15 +184,22 @@ class _Task:
         log.info("waited %.1f s for this node's load slot, loaded in %.1f s", waited, took)
         self.journal.note("loaded", waited=round(waited, 3), took=round(took, 3))
 
-    def _prepare(self, plugin: Any, todo: Sequence[Sample], work: Work) -> None:
+    def _prepare(self, key: str, plugin: Any, todo: Sequence[Sample], work: Work) -> None:
         """A head start over the whole task; what fails in it will fail again, and be recorded, where it belongs."""
         if not hasattr(plugin, "prepare"):
             return
         try:
             with self.stop.interruptible():
-                plugin.prepare(_readable(work, todo))
+                plugin.prepare(self._readable(key, work, todo))
         except Exception as error:
             log.warning("prepare failed, going on without: %s: %s", type(error).__name__, error, exc_info=error)
+
+    def _readable(self, key: str, work: Work, samples: Sequence[Sample]) -> Iterator[EditRequest]:
+        """An editor alone has a `prepare`."""
+        for sample in samples:
+            with suppress(Exception):
+                self.journal.hold(key, [sample.id])
+                yield work.read(sample).request
 
 
 class _Progress:
@@ -143,12 +215,6 @@ class _Progress:
             "[%d/%d] %r %s in %.2f s, about %.0f s left",
             *(self.done, self.total, record["id"], record["status"], record["seconds"], left),
         )
-
-
-def _readable(work: Work, samples: Sequence[Sample]) -> Iterator[Any]:
-    for sample in samples:
-        with suppress(Exception):
-            yield work.read(sample)
 
 
 def _because(stopped: str | None) -> str:

@@ -7,16 +7,17 @@ import io
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
 
-from slurm_bench.data.images import open_image
+from slurm_bench.data.images import file_bytes, open_image
 from slurm_bench.editors.base import Edited, EditRequest
 from slurm_bench.errors import SampleError
 from slurm_bench.run.durable import write_atomic
+from slurm_bench.run.images import read_recorded
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Record
@@ -32,75 +33,130 @@ class ParseFailure(SampleError):
 
     def __init__(self, scored: Scored) -> None:
         super().__init__(scored.parse)
-        self.fields = {"raw": scored.raw, "parse": scored.parse, "info": checked_info(scored.info), "final": True}
+        self.fields = {"raw": scored.raw, "parse": scored.parse, "info": scored.info, "final": True}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """A sample's source images, decoded and upright, with the sha256 of each file."""
+
+    images: tuple[Image.Image, ...]
+    sha256: tuple[str, ...]
+
+    @property
+    def for_record(self) -> str | list[str]:
+        return self.sha256[0] if len(self.sha256) == 1 else list(self.sha256)
+
+
+@dataclass(frozen=True)
+class EditInput:
+    """`pixels` tells the source as it was read: an editor may paint on its own."""
+
+    request: EditRequest
+    source_sha256: str | list[str]
+    pixels: bytes
+
+
+@dataclass(frozen=True)
+class Taken:
+    """An edited image in memory of its own."""
+
+    image: Image.Image
+    info: dict[str, Any]
+    given: EditInput
 
 
 @dataclass(frozen=True)
 class EditWork:
     run: RunDir
     editor: Any
+    by: str
 
     def about(self, sample: Sample) -> dict[str, Any]:
-        return {"seed": sample.seed}
+        return {"seed": sample.seed, "by": self.by}
 
-    def read(self, sample: Sample) -> EditRequest:
-        return EditRequest(sample.id, sample.instruction, read_sources(self.run, sample), sample.seed)
+    def read(self, sample: Sample) -> EditInput:
+        sources = read_sources(self.run, sample)
+        request = EditRequest(sample.id, sample.instruction, sources.images, sample.seed)
+        return EditInput(request, sources.for_record, pixels_digest(request.image))
 
-    def expect(self, coming: Callable[[], Sequence[EditRequest]]) -> None:
+    def weight(self, given: EditInput) -> int:
+        return _bytes_of(given.request.images)
+
+    def expect(self, coming: Callable[[], Sequence[EditInput]]) -> None:
         """An editor is told of the whole task, by its `prepare`."""
 
-    def call(self, batch: Sequence[EditRequest]) -> Sequence[Any]:
-        return self.editor.edit(batch)
+    def call(self, batch: Sequence[EditInput]) -> Sequence[Any]:
+        return self.editor.edit([given.request for given in batch])
 
-    def keep(self, sample: Sample, request: EditRequest, result: Any) -> dict[str, Any]:
+    def take(self, given: EditInput, result: Any) -> Taken:
         edited = result if isinstance(result, Edited) else Edited(result)
         if not isinstance(edited.image, Image.Image):
             raise SampleError(f"the editor gave a {type(edited.image).__name__}, not an image")
-        facts = checked_info(edited.info)
+        return Taken(copied(edited.image), checked_info(edited.info), given)
+
+    def keep(self, sample: Sample, taken: Taken) -> dict[str, Any]:
         begin = time.monotonic()
-        data = encode_png(edited.image)
-        path = self.run.image(sample.id)
+        data = encode_png(taken.image)
+        path = self.run.image(sample.id, self.by)
         write_atomic(self.run.root / path, data)
-        parts = facts.setdefault("seconds", {})
+        parts = taken.info.setdefault("seconds", {})
         if isinstance(parts, dict):
             parts["encode"] = round(time.monotonic() - begin, 4)
         return {
             "image": path,
             "sha256": hashlib.sha256(data).hexdigest(),
-            "width": edited.image.width,
-            "height": edited.image.height,
-            "unchanged": _same_pixels(request.image, edited.image),
-            "info": facts,
+            "bytes": len(data),
+            "source_sha256": taken.given.source_sha256,
+            "width": taken.image.width,
+            "height": taken.image.height,
+            "unchanged": pixels_digest(taken.image) == taken.given.pixels,
+            "info": taken.info,
         }
 
 
 @dataclass(frozen=True)
 class ScoreWork:
+    """`edits` are the records of the images to score; one whose image is no more is told to `lost`."""
+
     run: RunDir
     name: str
     scorer: Any
+    by: str
     edits: Mapping[str, Record]
+    lost: Callable[[Record, str], None]
 
     def about(self, sample: Sample) -> dict[str, Any]:
-        """A score, or a failure to score, holds for this very image."""
-        return {"scorer": self.name, "edit_sha256": self.edits[sample.id]["sha256"]}
+        """A score, or a failure to score, holds for this very image, made from these very sources."""
+        record = self.edits[sample.id]
+        facts = {"scorer": self.name, "by": self.by, "edit_sha256": record["sha256"]}
+        return facts | ({"source_sha256": record["source_sha256"]} if "source_sha256" in record else {})
 
     def read(self, sample: Sample) -> ScoreRequest:
         record = self.edits[sample.id]
-        data = (self.run.root / record["image"]).read_bytes()
-        if hashlib.sha256(data).hexdigest() != record["sha256"]:
-            raise SampleError(f"{record['image']} isn't the image that was recorded (another sha256)")
+        data, problem = read_recorded(self.run, record)
+        if problem:
+            self.lost(record, problem)
+            raise SampleError(f"the edited image is lost, and will be made again: {problem}")
+        sources = read_sources(self.run, sample)
+        if record.get("source_sha256", sources.for_record) != sources.for_record:
+            raise SampleError(
+                "the source isn't the one that was edited (another sha256); restore it, or plan a new run"
+            )
         return ScoreRequest(
             id=sample.id,
             category=sample.category,
             instruction=sample.instruction,
-            sources=read_sources(self.run, sample),
+            sources=sources.images,
             edited=open_image(data),
             reference=open_image(self.run.root / sample.reference) if sample.reference else None,
             description=sample.description,
             rationale=sample.rationale,
             seed=sample.seed,
         )
+
+    def weight(self, given: ScoreRequest) -> int:
+        return _bytes_of([*given.sources, given.edited, *([given.reference] if given.reference else [])])
 
     def expect(self, coming: Callable[[], Sequence[ScoreRequest]]) -> None:
         if hasattr(self.scorer, "expect"):
@@ -109,35 +165,65 @@ class ScoreWork:
     def call(self, batch: Sequence[ScoreRequest]) -> Sequence[Any]:
         return self.scorer.score(batch)
 
-    def keep(self, sample: Sample, request: ScoreRequest, result: Any) -> dict[str, Any]:
+    def take(self, given: ScoreRequest, result: Any) -> Scored:
         scored = result if isinstance(result, Scored) else Scored(result)
-        if scored.parse != "ok":
-            raise ParseFailure(scored)
+        if scored.raw is not None and not isinstance(scored.raw, str):
+            raise SampleError(f"the scorer's raw reply is a {type(scored.raw).__name__}, not text")
+        return replace(scored, info=checked_info(scored.info))
+
+    def keep(self, sample: Sample, taken: Scored) -> dict[str, Any]:
+        if taken.parse != "ok":
+            raise ParseFailure(taken)
         return {
-            "scores": checked_scores(scored.scores, declared_scores(self.scorer)),
-            "raw": scored.raw,
-            "parse": scored.parse,
-            "info": checked_info(scored.info),
+            "scores": checked_scores(taken.scores, declared_scores(self.scorer)),
+            "raw": taken.raw,
+            "parse": taken.parse,
+            "info": taken.info,
         }
 
 
-def read_sources(run: RunDir, sample: Sample) -> tuple[Image.Image, ...]:
-    """The source images, decoded and upright. Raises SampleError."""
+def read_sources(run: RunDir, sample: Sample) -> Sources:
+    """Raises SampleError. A file that wasn't there when the run was planned is looked for again."""
     if sample.problem:
         raise SampleError(sample.problem)
     if not sample.sources:
         raise SampleError("the data names no source image")
-    return tuple(open_image(run.root / source) for source in sample.sources)
+    files = []
+    for source in sample.sources:
+        try:
+            files.append(file_bytes(run.root / source))
+        except SampleError as error:
+            raise SampleError(f"{source}: {error}") from None
+    images = []
+    for source, data in zip(sample.sources, files, strict=True):
+        try:
+            images.append(open_image(data))
+        except SampleError as error:
+            raise SampleError(f"{source}: {error}") from None
+    return Sources(tuple(images), tuple(hashlib.sha256(data).hexdigest() for data in files))
+
+
+def copied(image: Image.Image) -> Image.Image:
+    """The pixels in memory of their own, RGB or RGBA: the plug-in may use its buffer again, or not have decoded it yet.
+    Raises SampleError."""
+    if min(image.size) < 1:
+        raise SampleError(f"the editor gave an empty image, {image.width}×{image.height}")
+    try:
+        plain = image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
+        return Image.frombytes(plain.mode, plain.size, plain.tobytes())
+    except Exception as error:
+        raise SampleError(f"the editor's image can't be decoded: {type(error).__name__}: {error}") from None
+
+
+def pixels_digest(image: Image.Image) -> bytes:
+    """Equal for equal pictures; an opaque one equals the same with alpha at 255."""
+    return hashlib.sha256(repr(image.size).encode() + image.convert("RGBA").tobytes()).digest()
 
 
 def encode_png(image: Image.Image) -> bytes:
-    """The same pixels give the same bytes: no metadata travels with them."""
-    if min(image.size) < 1:
-        raise SampleError(f"the editor gave an empty image, {image.width}×{image.height}")
-    plain = image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
-    clean = Image.frombytes(plain.mode, plain.size, plain.tobytes())
+    """The same pixels give the same bytes: no metadata travels with them. `image` is what `copied` gave."""
     buffer = io.BytesIO()
-    clean.save(buffer, "PNG", compress_level=PNG_LEVEL)
+    image.save(buffer, "PNG", compress_level=PNG_LEVEL)
     return buffer.getvalue()
 
 
@@ -167,5 +253,5 @@ def checked_info(info: Any) -> dict[str, Any]:
     return facts
 
 
-def _same_pixels(source: Image.Image, edited: Image.Image) -> bool:
-    return source.size == edited.size and source.convert("RGB").tobytes() == edited.convert("RGB").tobytes()
+def _bytes_of(images: Iterable[Image.Image]) -> int:
+    return sum(image.width * image.height * len(image.getbands()) for image in images)

@@ -1,0 +1,133 @@
+"""One task of an attempt, worked on by one process after another: what dies is started again in place, until the task
+is over or nothing is brought forward any more. The same for an array's task, for local slots, and for the scoring
+inside the job that follows an array."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from slurm_bench.logs import log
+from slurm_bench.run.attempts import Attempt
+from slurm_bench.run.journal import LOST, STOPPED, Journal, TaskProcess, node_name, read_journals
+from slurm_bench.run.layout import RunDir
+from slurm_bench.run.records import reserve_manifest
+from slurm_bench.stages.engine import Tally
+from slurm_bench.stages.stop import StopSignals
+
+PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
+
+POLL = 0.1
+# So many processes in a row may die without a record, or a suspect that was alone, before the task is left to others.
+FRUITLESS = 2
+# Seconds that a worker gets to finish what it has in hand when its supervisor has to leave.
+GRACE = 40
+
+
+class Slot:
+    """`warning` is the time between SIGUSR2 and the kill, in seconds."""
+
+    def __init__(
+        self,
+        run: RunDir,
+        attempt: Attempt,
+        task: int,
+        environment: Mapping[str, str],
+        output: IO[bytes] | None = None,
+        warning: int = 90,
+    ) -> None:
+        self._run, self._attempt, self._task, self._warning = run, attempt, task, warning
+        path = os.pathsep.join(filter(None, [PACKAGE_ROOT, environment.get("PYTHONPATH")]))
+        self._environment = {**environment, "PYTHONPATH": path}
+        self._output = output
+        self._fruitless = 0
+        self._told: int | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._start()
+
+    def over(self) -> bool:
+        """Look at the process; where it died, start the next one, if that may bring the task forward."""
+        if self._process is None:
+            return True
+        code = self._process.poll()
+        if code is None:
+            return False
+        self._end_children()
+        self._process = None
+        self._journal.note("exit", code=code)
+        self._journal.close()
+        last = self._last()
+        if last.end not in (None, LOST) or self._told is not None:
+            return True
+        log.warning("%s, task %d: its process was %s", self._attempt.name, self._task, last.how)
+        size = self._run.manifest(last.stage, last.attempt, last.task, last.restart).stat().st_size
+        self._fruitless = 0 if size or self._counts(last) else self._fruitless + 1
+        if self._fruitless >= FRUITLESS:
+            log.error("%s, task %d is left to others: its processes die at once", self._attempt.name, self._task)
+            return True
+        self._start()
+        return False
+
+    def tell(self, number: int) -> None:
+        """Pass a signal on, once of a kind. After it no other process is started."""
+        if self._process is not None and self._told != number:
+            self._told = number
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    def wait(self, stop: StopSignals) -> Tally:
+        """Until it is over; what tells `stop` to leave is passed on. Gives how it ended."""
+        while not self.over():
+            if stop.reason is not None:
+                self.tell(signal.Signals[stop.reason])
+            time.sleep(POLL)
+        last = self._last()
+        return Tally(ok=last.ok, stopped=last.message if last.end == STOPPED else None)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self.over()
+
+    @property
+    def failed(self) -> bool:
+        """The task's last process didn't come to its end in order."""
+        last = self._last()
+        return last.end is None or last.end == LOST
+
+    def _start(self) -> None:
+        run, attempt, task = self._run, self._attempt, self._task
+        self._restart = reserve_manifest(run, attempt.stage, attempt.number, task)
+        self._journal = Journal(run.journal(attempt.stage, attempt.number, task, self._restart))
+        self._journal.note("spawn", node=node_name(), job=os.environ.get("SLURM_JOB_ID"))
+        words = [run.root, attempt.stage, attempt.number, task, self._restart, self._warning, os.getpid()]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "slurm_bench.cluster.worker", *map(str, words)],
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
+            env=dict(self._environment),
+            start_new_session=True,
+        )
+        self._process, self._group = process, process.pid
+
+    def _end_children(self) -> None:
+        """What the plug-in started and left behind would keep the GPU."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._group, signal.SIGKILL)
+
+    def _last(self) -> TaskProcess:
+        return read_journals(self._run, self._attempt.stage, self._attempt.number, self._task)[-1]
+
+    def _counts(self, died: TaskProcess) -> bool:
+        """A death with one sample alone in hand tells something about it, where the task has got something done."""
+        files = self._run.records(died.stage).glob(f"{died.attempt:03d}-{died.task:04d}*.jsonl")
+        return len(died.in_hand) == 1 and any(file.stat().st_size for file in files)

@@ -1,0 +1,66 @@
+"""Samples that were in hand when their process died (law 13)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from slurm_bench.run.journal import LOST, TaskProcess
+from slurm_bench.run.records import Record
+
+# So often must a process have died with a sample alone in hand before the sample is given up.
+DEATHS = 2
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """`alone` are the processes that died with this sample alone in hand, where others came right on the same node or
+    it died on several nodes: a node on which everything dies says nothing about a sample."""
+
+    id: str
+    alone: tuple[TaskProcess, ...]
+
+    @property
+    def convicted(self) -> bool:
+        return len(self.alone) >= DEATHS
+
+    @property
+    def sentence(self) -> str:
+        ways = ", ".join(dict.fromkeys(process.how for process in self.alone))
+        return f"its process died {len(self.alone)} times with it alone in hand: {ways}"
+
+
+def find_suspects(
+    processes: Iterable[TaskProcess], records: Sequence[Record], plugin: str, ids: Collection[str]
+) -> list[Suspect]:
+    """Those of `ids` that a dead process had in hand for that plug-in, the least suspect first. `processes` are the
+    stage's, less the asking one; of these none can still be at work on these ids.
+
+    A sample that was given up starts anew: what died before its last error record doesn't count again.
+    """
+    given_up: dict[str, float] = {}
+    for record in records:
+        if record.get("error", {}).get("type") == ProcessDied.__name__:
+            given_up[record["id"]] = max(given_up.get(record["id"], 0.0), record.get("time", 0.0))
+    good_nodes = {record.get("node") for record in records if record["status"] == "ok"}
+    deaths: Mapping[str, list[TaskProcess]] = defaultdict(list)
+    for process in processes:
+        if process.end in (None, LOST) and process.plugin == plugin:
+            for sample_id in process.in_hand:
+                if sample_id in ids:
+                    deaths[sample_id].append(process)
+    found = []
+    for sample_id, died in deaths.items():
+        alone = [p for p in died if p.in_hand == (sample_id,) and p.started > given_up.get(sample_id, 0.0)]
+        several = len({process.node for process in alone}) > 1
+        counted = tuple(p for p in alone if several or p.node in good_nodes)
+        found.append(Suspect(sample_id, counted))
+    return sorted(found, key=lambda suspect: len(suspect.alone))
+
+
+class ProcessDied(Exception):
+    """This sample's process died, more than once, with the sample alone in hand. Only a person has it tried again."""
+
+    fields: ClassVar[dict[str, bool]] = {"final": True}

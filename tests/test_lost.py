@@ -1,0 +1,75 @@
+"""An image that is gone, or isn't what was recorded, is said, counted and made again (law 15)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers import assert_whole, attempts, launch, rows, run_dir, summary
+from tasks import edits, heal, prepare, work
+
+from slurm_bench.run.attempts import close, read_attempts
+from slurm_bench.run.opened import open_run
+
+
+def delete(image: Path) -> None:
+    image.unlink()
+
+
+def empty(image: Path) -> None:
+    image.write_bytes(b"")
+
+
+def overwrite(image: Path) -> None:
+    """As a process that was thought dead might: another image, of the same size on disk."""
+    data = bytearray(image.read_bytes())
+    data[-20] ^= 1
+    image.write_bytes(data)
+
+
+def edited(tmp_path: Path) -> Path:
+    """A run that has its images and no scores."""
+    root = prepare(tmp_path, "Tint", {}, retries=0)
+    work(root)
+    close(run_dir(root), read_attempts(run_dir(root))[0])
+    return root
+
+
+@pytest.mark.parametrize("harm", [delete, empty, overwrite])
+def test_a_lost_image_is_made_again(tmp_path: Path, harm: Callable[[Path], None]) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    heal(root)
+    shutil.copytree(root, tmp_path / "undisturbed")
+    victim = root / edits(root)["s-2"]["image"]
+    harm(victim)
+    checked = launch("verify", root, "--json")
+    assert checked.returncode == 3
+    found = json.loads(checked.stdout)
+    assert found["checked"] == 6
+    assert list(found["lost"]) == ["s-2"]
+    launch("report", root)
+    (row,) = [row for row in rows(root) if row["status"] == "error"]
+    assert (row["id"], "lost" in row["error"]) == ("s-2", True)
+    assert heal(root) == 0
+    assert attempts(root)[-1]["samples"] == ["s-2"]
+    assert_whole(root, tmp_path / "undisturbed")
+    assert launch("verify", root).returncode == 0
+
+
+@pytest.mark.parametrize("harm", [delete, empty])
+def test_the_chain_sees_by_itself_that_an_image_is_gone(tmp_path: Path, harm: Callable[[Path], None]) -> None:
+    root = edited(tmp_path)
+    harm(root / edits(root)["s-2"]["image"])
+    assert heal(root) == 0
+    assert summary(root)["counts"]["scored"] == 6
+
+
+def test_scoring_sees_that_an_image_was_overwritten(tmp_path: Path) -> None:
+    root = edited(tmp_path)
+    overwrite(root / edits(root)["s-2"]["image"])
+    assert heal(root) == 0
+    assert summary(root)["counts"]["scored"] == 6
+    assert open_run(root).state().edits["s-2"].ok["attempt"] == 2  # type: ignore[index]

@@ -1,0 +1,167 @@
+"""On a real cluster: whatever becomes of the job that follows an attempt, the run goes on by itself (law 11)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cluster import SlurmCluster
+from helpers import REPO, assert_whole, attempts, images
+from test_slurm import Bed
+
+from slurm_bench.run.records import read_records
+
+
+@pytest.fixture
+def bed(slurm: SlurmCluster, tmp_path: Path, bench: Path) -> Bed:
+    return Bed(slurm, tmp_path, bench)
+
+
+def slow_judge(delay: float) -> dict[str, object]:
+    return {"judge": {"class_path": "tests.plugins.Brightness", "params": {"delay": delay}}}
+
+
+def finishing(bed: Bed) -> str:
+    """The job that follows the first attempt, once it is at work."""
+    job = attempts(bed.root)[0]["finish_job_id"]
+    bed.slurm.wait_for(lambda: [job, "RUNNING"] in bed.slurm.squeue("%i %T"), 60, "the finishing job at work")
+    return str(job)
+
+
+def assert_doubled_nothing(bed: Bed) -> None:
+    scored = [r["id"] for r in read_records(bed.run, "score") if r["status"] == "ok"]
+    assert len(scored) == len(set(scored)) == 24
+    assert bed.slurm.squeue() == []
+
+
+def test_a_run_that_ends_well_leaves_no_standby_behind(bed: Bed, undisturbed: Path) -> None:
+    bed.config()
+    bed.submitted()
+    standby = attempts(bed.root)[0]["standby_job_id"]
+    assert bed.slurm.run("squeue", "-h", "-j", standby, "-o", "%E").startswith("afternotok:")
+    bed.slurm.wait_idle(90)
+    assert_whole(bed.root, undisturbed)
+    assert "JobState=CANCELLED" in bed.slurm.run("scontrol", "show", "job", standby)
+
+
+def test_the_finishing_job_is_killed_while_it_scores(bed: Bed, undisturbed: Path) -> None:
+    bed.config(scorers=slow_judge(1), score_batch_size=2)
+    bed.submitted()
+    job = finishing(bed)
+    bed.slurm.wait_for(lambda: (bed.root / "score" / "records").exists(), 60, "scores")
+    for pid in bed.slurm.processes(f"SLURM_JOB_ID={job}"):
+        os.kill(pid, signal.SIGKILL)
+    bed.slurm.wait_idle(120)
+    assert_whole(bed.root, undisturbed)
+    assert_doubled_nothing(bed)
+
+
+def test_the_process_that_scores_is_killed_and_the_job_goes_on(bed: Bed, undisturbed: Path) -> None:
+    bed.config(scorers=slow_judge(1), score_batch_size=2)
+    bed.submitted()
+    job = finishing(bed)
+    bed.slurm.wait_for(lambda: (bed.root / "score" / "records").exists(), 60, "scores")
+    worker = subprocess.check_output(["pgrep", "-f", f"cluster.worker {bed.root} score"], text=True).split()[0]
+    os.kill(int(worker), signal.SIGKILL)
+    bed.slurm.wait_idle(120)
+    assert_whole(bed.root, undisturbed)
+    assert bed.exit_code(job) == "0:0"
+
+
+def test_the_finishing_job_fails_before_python_starts(bed: Bed, undisturbed: Path) -> None:
+    mark = bed.folder / "failed-once"
+    setup = [f'case "$SLURM_JOB_NAME" in *.finish) [ -e {mark} ] || {{ touch {mark}; exit 9; }};; esac']
+    bed.config(score_slurm={"setup": setup})
+    bed.submitted()
+    bed.slurm.wait_idle(120)
+    assert mark.exists()
+    assert_whole(bed.root, undisturbed)
+
+
+def test_a_finishing_job_that_is_requeued_after_it_submitted_submits_nothing_twice(bed: Bed, undisturbed: Path) -> None:
+    bed.config("LoadsAtSecond", {"marks": bed.marks(), "delay": 1.5})
+    bed.submitted(gpus=2)
+    job = finishing(bed)
+    bed.slurm.wait_for(lambda: len(attempts(bed.root)) == 2, 60, "the second attempt")
+    bed.slurm.run("scontrol", "requeue", job, check=False)
+    bed.slurm.wait_hurried(150)
+    assert_whole(bed.root, undisturbed)
+    assert len(attempts(bed.root)) == 2
+    assert_doubled_nothing(bed)
+
+
+def test_a_user_cancels_the_finishing_job_alone(bed: Bed, undisturbed: Path) -> None:
+    bed.config(scorers=slow_judge(1), score_batch_size=4)
+    bed.submitted()
+    bed.slurm.run("scancel", finishing(bed))
+    bed.slurm.wait_idle(120)
+    assert_whole(bed.root, undisturbed)
+
+
+def test_cancel_takes_the_standby_first_and_leaves_nothing(bed: Bed) -> None:
+    bed.config("Tint", {"delay": 2})
+    bed.submitted()
+    done = bed.verb("cancel")
+    assert done.returncode == 0, done.stderr
+    ids = [attempts(bed.root)[0][key] for key in ("standby_job_id", "finish_job_id", "job_id")]
+    assert [line.split()[2].split("_")[0] for line in done.stdout.splitlines()] == ids
+    bed.slurm.wait_idle(60)
+    time.sleep(3)
+    assert bed.slurm.squeue() == []
+
+
+def test_a_launcher_killed_between_two_sbatch_calls_leaves_nothing_at_work(bed: Bed, undisturbed: Path) -> None:
+    """Its array is held; whoever asks next takes it back."""
+    bed.config()
+    slow = bed.folder / "bin"
+    slow.mkdir()
+    real = subprocess.check_output(["which", "sbatch"], env=bed.slurm.env, text=True).strip()
+    count = bed.folder / "count"
+    (slow / "sbatch").write_text(
+        f"#!/bin/sh\necho x >> {count}\n[ $(wc -l < {count}) = 2 ] && sleep 60\nexec {real} $*\n"
+    )
+    (slow / "sbatch").chmod(0o755)
+    words = ["--config", str(bed.folder / "c.yaml"), "--run-dir", str(bed.root), "--partition", "h100", "--gpus", "3"]
+    env = bed.slurm.env | {"PATH": f"{slow}:{bed.slurm.env['PATH']}"}
+    launcher = subprocess.Popen([sys.executable, "launch.py", *words], cwd=REPO, env=env, stdout=subprocess.DEVNULL)
+    bed.slurm.wait_for(lambda: count.exists() and len(count.read_text().split()) == 2, 60, "the second sbatch")
+    launcher.kill()
+    launcher.wait()
+    assert {row[1] for row in bed.slurm.squeue("%i %T")} == {"PENDING"}
+    assert images(bed.root) == {}
+    bed.submitted()
+    bed.slurm.wait_idle(90)
+    assert_whole(bed.root, undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_submitting_leaves_all_or_nothing(bed: Bed, number: int) -> None:
+    bed.config("Tint", {"delay": 1})
+    slow = bed.folder / "bin"
+    slow.mkdir()
+    real = subprocess.check_output(["which", "sbatch"], env=bed.slurm.env, text=True).strip()
+    (slow / "sbatch").write_text(f"#!/bin/sh\ntouch {bed.folder}/asked\nsleep 1\nexec {real} $*\n")
+    (slow / "sbatch").chmod(0o755)
+    words = ["--config", str(bed.folder / "c.yaml"), "--run-dir", str(bed.root), "--partition", "h100", "--gpus", "3"]
+    env = bed.slurm.env | {"PATH": f"{slow}:{bed.slurm.env['PATH']}"}
+    launcher = subprocess.Popen(
+        [sys.executable, "launch.py", *words], cwd=REPO, env=env, stderr=subprocess.PIPE, text=True
+    )
+    bed.slurm.wait_for((bed.folder / "asked").exists, 60, "the first sbatch")
+    launcher.send_signal(number)
+    said = launcher.communicate(timeout=60)[1]
+    assert launcher.returncode == 130
+    jobs = {row[0].split("_")[0] for row in bed.slurm.squeue("%i")}
+    assert ("everything was submitted" in said, len(jobs)) in ((True, 3), (False, 0)), said
+
+
+def test_a_node_on_which_every_call_fails_loses_no_sample(bed: Bed, undisturbed: Path) -> None:
+    bed.config("FailsOnNode", {"node": "n1"})
+    bed.submitted(gpus=8)
+    bed.slurm.wait_idle(120)
+    assert_whole(bed.root, undisturbed)

@@ -1,0 +1,79 @@
+"""A sample that ends its process is found, gets its record, and starves nobody (law 13)."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import attempts, images, launch, make_benchmark, make_config, rows, run_dir, summary
+
+from slurm_bench.run.journal import LOST, TaskProcess, read_journals
+from slurm_bench.run.suspects import find_suspects
+
+KILLED = [(int(signal.SIGKILL), "SIGKILL"), (int(signal.SIGSEGV), "SIGSEGV"), ("exit", "exit code 7")]
+
+
+@pytest.mark.parametrize(("how", "said"), [*KILLED, ("words", "please set FOO")])
+def test_a_sample_that_ends_its_process_costs_itself_alone(tmp_path: Path, how: Any, said: str) -> None:
+    data = make_benchmark(tmp_path / "bench", 12)
+    config = make_config(tmp_path / "c.yaml", data, "Kills", {"at": "s-0", "how": how}, gpus=1)
+    done = launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "local")
+    assert done.returncode == 3, done.stderr
+    assert summary(tmp_path / "run")["counts"]["scored"] == 11
+    (row,) = [row for row in rows(tmp_path / "run") if row["status"] == "error"]
+    assert row["id"] == "s-0"
+    assert said in row["error"]
+    assert said in done.stderr
+    if how != "words":
+        assert len(attempts(tmp_path / "run")) == 1, "it was found in the task itself"
+    left = [p for p in read_journals(run_dir(tmp_path / "run"), "edit") if p.end is None and p.exit is None]
+    assert left == []
+
+
+def test_two_of_them_in_one_task_cost_two(tmp_path: Path) -> None:
+    data = make_benchmark(tmp_path / "bench", 6)
+    scorer = {"judge": {"class_path": "tests.plugins.Brightness"}}
+    config = make_config(tmp_path / "c.yaml", data, "KillsTwo", gpus=1, scorers=scorer)
+    done = launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "local")
+    assert done.returncode == 3, done.stderr
+    assert set(images(tmp_path / "run")) == {"s-1", "s-2", "s-4", "s-5"}
+    assert {row["id"] for row in rows(tmp_path / "run") if "SIGKILL" in row["error"]} == {"s-0", "s-3"}
+
+
+def process(in_hand: tuple[str, ...], node: str = "n1", end: str | None = None, started: float = 1.0) -> TaskProcess:
+    return TaskProcess("edit", 1, 0, 0, node, started, end, "", 0, 0, -9, "editor", in_hand, [])
+
+
+def ok(node: str) -> dict[str, Any]:
+    return {"id": "other", "status": "ok", "node": node}
+
+
+def test_a_sample_is_given_up_after_two_deaths_alone() -> None:
+    deaths = [process(("a",)), process(("a",), end=LOST)]
+    (suspect,) = find_suspects(deaths, [ok("n1")], "editor", {"a"})
+    assert suspect.convicted
+    assert "SIGKILL" in suspect.sentence
+    for fewer in (deaths[:1], [deaths[0], process(("a", "b"))], [deaths[0], process(("a",), end="stopped")]):
+        (suspect,) = find_suspects(fewer, [ok("n1")], "editor", {"a"})
+        assert not suspect.convicted
+
+
+def test_a_node_on_which_everything_dies_says_nothing_about_a_sample() -> None:
+    deaths = [process(("a",)), process(("a",))]
+    (suspect,) = find_suspects(deaths, [ok("n2")], "editor", {"a"})
+    assert not suspect.convicted
+    (suspect,) = find_suspects([*deaths, process(("a",), "n2")], [], "editor", {"a"})
+    assert suspect.convicted, "on two nodes it is the sample"
+
+
+def test_a_person_who_asks_again_has_it_tried_again() -> None:
+    given_up = {"id": "a", "status": "error", "error": {"type": "ProcessDied"}, "time": 5.0}
+    deaths = [process(("a",)), process(("a",)), process(("a",), started=6.0)]
+    (suspect,) = find_suspects(deaths, [ok("n1"), given_up], "editor", {"a"})
+    assert len(suspect.alone) == 1
+
+
+def test_what_another_plug_in_died_of_is_no_suspicion() -> None:
+    assert find_suspects([process(("a",))], [], "scorers.judge", {"a"}) == []
