@@ -127,6 +127,26 @@ def test_exact_agrees_with_stock(plus, zero_cond_t, scale):
     assert (first - second).abs().max() > 1e-3, "the prompt hardly matters: agreement would prove nothing"
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [("norm_q", "norm_k"), ("norm_added_q", "norm_added_k"), ("norm_q", "norm_added_q")]
+)
+def test_norms_taken_for_each_other_would_be_seen(one, other):
+    """Agreement of exact and stock proves something only if the tiny model's norms differ."""
+    right, swapped = random_pipeline(), random_pipeline()
+    for block in swapped.transformer.transformer_blocks:
+        weights = getattr(block.attn, one).weight, getattr(block.attn, other).weight
+        for weight, value in zip(weights, [weights[1].clone(), weights[0].clone()], strict=True):
+            weight.copy_(value)
+    latents = [latents_of(tiny_editor(pipeline, true_cfg_scale=1), request())[0] for pipeline in (right, swapped)]
+    assert (latents[0] - latents[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder"])
+def test_no_norm_or_bias_of_the_tiny_model_is_trivial(part):
+    for name, weight in getattr(random_pipeline(), part).named_parameters():
+        assert len(weight.unique()) > 1 or weight.numel() == 1, name
+
+
 def test_the_picture_is_the_pipelines_own_to_the_last_shade():
     editor = tiny_editor()
     image_processor = editor._session.pipeline.image_processor

@@ -1,7 +1,8 @@
 """Whole Qwen-Image-Edit pipelines with random weights, built from their configurations, nothing downloaded.
 
 `full` has the published sizes (20.4 B transformer, 8.3 B text encoder), so its speed and memory are the real
-ones. `tiny` has the same parts and code paths, and edits an image on a CPU in about a second.
+ones. `tiny` has the same parts and code paths, and edits an image on a CPU in about a second; its norms and biases are
+random too, so that two of them that are swapped, or one that is left out, change the image.
 """
 
 from __future__ import annotations
@@ -86,10 +87,10 @@ def random_pipeline(
     seed: int = 0,
     zero_cond_t: bool = False,
 ) -> Any:
-    """A `QwenImageEditPipeline`, or with `plus` a `QwenImageEditPlusPipeline`, ready to edit.
+    """A `QwenImageEditPipeline`, or with `plus` a `QwenImageEditPlusPipeline`, loaded and ready to edit.
 
-    `zero_cond_t` is what the 2511 checkpoint adds. Parts are made where they stay: `meta` would lose the RoPE
-    tables, which are plain attributes.
+    `zero_cond_t` is what the 2511 checkpoint adds. Parts are made on the device where they stay, because `meta` would
+    lose the RoPE tables, which are plain attributes.
     """
     from diffusers import (
         AutoencoderKLQwenImage,
@@ -116,11 +117,24 @@ def random_pipeline(
                 shift_terminal=0.02,
             ),
         )
-    _learn_words(processor.tokenizer, pipeline.prompt_template_encode)
+        if size == "tiny":
+            for part in (pipeline.transformer, pipeline.vae, pipeline.text_encoder):
+                _randomize_norms_and_biases(part)
+    _add_words(processor.tokenizer, pipeline.prompt_template_encode)
     for part in (pipeline.transformer, pipeline.vae, pipeline.text_encoder):
         part.eval().requires_grad_(False)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+@torch.no_grad()
+def _randomize_norms_and_biases(model: Any) -> None:
+    """Libraries set the weights of norms to one and some biases to zero."""
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        elif (parameter == 1).all():
+            parameter.mul_(1 + 0.3 * torch.randn_like(parameter))
 
 
 @contextmanager
@@ -167,9 +181,9 @@ def _processor(patch_size: int) -> Any:
     )
 
 
-def _learn_words(tokenizer: Any, template: str) -> None:
-    """One token a word of the template, as a trained tokenizer has: the byte alphabet alone would make the
-    system prompt several times as long, and every figure with it."""
+def _add_words(tokenizer: Any, template: str) -> None:
+    """Gives each word of the template a token, as a trained tokenizer has: the byte alphabet alone would make the
+    system prompt several times as long, and change every figure with it."""
     from tokenizers import AddedToken
 
     words = sorted(set(re.findall(r" ?[A-Za-z]+", re.sub(r"<\|\w+\|>", "\n", template))))
