@@ -21,7 +21,7 @@ from tasks import edits, prepare, work
 from slurm_bench.config import load_config
 from slurm_bench.data import read_items
 from slurm_bench.editors.base import EditRequest
-from slurm_bench.errors import SampleError
+from slurm_bench.errors import LostGpu, SampleError
 from slurm_bench.run.attempts import claim
 from slurm_bench.run.create import create_run
 from slurm_bench.run.journal import read_journals
@@ -213,12 +213,42 @@ def test_after_the_storage_failed_nothing_more_is_written() -> None:
     assert done == []
 
 
-def test_faults_are_told_apart() -> None:
-    assert is_out_of_memory(RuntimeError("CUDA out of memory. Tried"))
-    assert is_out_of_memory(MemoryError())
-    assert is_poisoned(RuntimeError("CUDA error: an illegal memory access was encountered"))
-    assert not is_poisoned(RuntimeError("CUDA error: out of memory"))
-    assert not is_poisoned(ValueError("CUDA error: said by a user"))
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+    ],
+)
+def test_a_lack_of_memory_is_no_lost_gpu(error: Exception) -> None:
+    assert is_out_of_memory(error)
+    assert not is_poisoned(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        LostGpu("torch sees none"),
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA driver error: invalid device context"),
+        RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED_CUDART"),
+        RuntimeError("No CUDA GPUs are available"),
+        RuntimeError("Unexpected error from cudaGetDeviceCount(). Error 802: system not yet initialized"),
+    ],
+)
+def test_a_lost_gpu_is_no_samples_fault(error: Exception) -> None:
+    assert is_poisoned(error)
+    assert not is_out_of_memory(error)
+
+
+@pytest.mark.parametrize("error", [ValueError("CUDA error: said by a user"), RuntimeError("shapes don't match")])
+def test_other_errors_are_the_samples(error: Exception) -> None:
+    assert not is_poisoned(error)
+    assert not is_out_of_memory(error)
 
 
 def test_the_same_pixels_give_the_same_bytes_and_no_metadata(tmp_path: Path) -> None:

@@ -3,23 +3,48 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 
-_POISON = ("cuda error", "cublas_status_execution_failed", "device-side assert", "unspecified launch failure")
+from slurm_bench.errors import LostGpu
+
+# All in lower case. cuBLAS and cuDNN say a lack of memory for their workspace in words of their own.
+_OUT_OF_MEMORY = ("out of memory", "cublas_status_alloc_failed", "cudnn_status_alloc_failed")
+_LOST_GPU = (
+    "cuda error",
+    "hip error",
+    "cuda driver error",
+    "cuda unknown error",
+    "triton error [cuda]",
+    "triton error [hip]",
+    "cublas_status_execution_failed",
+    "cudnn_status_execution_failed",
+    "device-side assert",
+    "unspecified launch failure",
+    "no cuda gpus are available",
+    "found no nvidia driver",
+    "cudagetdevicecount",
+    "error 802",  # the fabric manager isn't ready
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, MemoryError)
         or "OutOfMemory" in type(error).__name__
-        or (isinstance(error, RuntimeError) and "out of memory" in str(error).lower())
+        or (isinstance(error, RuntimeError) and _says(error, _OUT_OF_MEMORY))
     )
 
 
 def is_poisoned(error: BaseException) -> bool:
     """After such an error every further call on this process's GPU fails alike: the task has to end."""
-    if not isinstance(error, RuntimeError) or is_out_of_memory(error):
-        return False
-    return any(sign in str(error).lower() for sign in _POISON)
+    if isinstance(error, LostGpu):
+        return True
+    return isinstance(error, RuntimeError) and not is_out_of_memory(error) and _says(error, _LOST_GPU)
+
+
+def _says(error: BaseException, signs: Iterable[str]) -> bool:
+    text = str(error).lower()
+    return any(sign in text for sign in signs)
 
 
 def drop_frames(error: BaseException | None) -> None:
