@@ -161,6 +161,14 @@ def test_layers_side_by_side_give_what_each_gives_and_go_on_to_work(narrow: bool
         assert layer.weight.untyped_storage().data_ptr() == joined.weight.untyped_storage().data_ptr(), "no copy"
 
 
+@pytest.mark.parametrize(("tokens", "pairs"), [(6, 12), (8, 12), (7, 6)])
+def test_rope_tables_of_another_size_are_refused(tokens: int, pairs: int) -> None:
+    x, table = torch.randn(7, 3, 24), torch.randn(tokens, pairs)
+    with pytest.raises(ValueError, match="RoPE"):
+        ops.rotate_(x, table, table, True)
+    ops.rotate_(x, *torch.randn(2, 7, 12), True)
+
+
 @pytest.mark.parametrize(("queries", "causal"), [(9, False), (9, True), (5, True), (1, True)])
 def test_attention_is_softmax_over_what_may_be_seen(queries: int, causal: bool) -> None:
     """By hand, in float64; a causal one's last query sees every key, and two heads share a key."""

@@ -12,7 +12,7 @@ import torch
 from tiny_models import SMALL, noise_image, request, save_tiny_qwen_edit, shrink_megapixel, tiny_editor
 
 from slurm_bench.editors.base import Edited
-from slurm_bench.editors.qwen import QwenImageEditor
+from slurm_bench.editors.qwen import QwenImageEditor, denoise
 from slurm_bench.editors.qwen.random_weights import random_pipeline
 from slurm_bench.editors.qwen.text import patch_image_processor
 from slurm_bench.errors import SampleError, UserError
@@ -217,6 +217,39 @@ def test_text_first_gives_the_same_and_drops_the_encoder(tmp_path):
     requests = [request(id="a"), request("unseen before", id="late")]
     for one, other in zip(inline.edit(requests), first.edit(requests), strict=True):
         assert np.array_equal(np.asarray(one.image), np.asarray(other.image))
+
+
+def test_a_prompt_that_cannot_be_encoded_hurts_itself_alone(tmp_path, monkeypatch):
+    """With text_first its error waits until its turn, and the text encoder never comes back beside the transformer."""
+    folder = save_tiny_qwen_edit(tmp_path / "model")
+    editor = QwenImageEditor(
+        str(folder), dtype="float32", num_inference_steps=2, max_pixels=SMALL, profile="exact", text_first=True
+    )
+    editor.load()
+    session, encode = editor._session, denoise.encode_prompts
+
+    def refuse_cursed(pipeline, images, instruction, *args):
+        if "cursed" in instruction:
+            raise ValueError("can't encode this")
+        return encode(pipeline, images, instruction, *args)
+
+    monkeypatch.setattr(denoise, "encode_prompts", refuse_cursed)
+    samples = [request(id="a"), request("cursed", id="b"), request("another", id="c")]
+    editor.prepare(iter(samples))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="can't encode this"):
+            editor.edit([samples[1]])
+    assert isinstance(editor.edit([samples[0]])[0], Edited)
+    assert isinstance(editor.edit([samples[2]])[0], Edited)
+    assert session.pipeline.text_encoder is None
+
+
+def test_a_prompt_beyond_the_positions_of_the_model_is_that_samples_error():
+    editor = tiny_editor(true_cfg_scale=1)
+    results = editor.edit([request("word " * 5000), request()])
+    assert isinstance(results[0], SampleError)
+    assert "tokens long" in str(results[0])
+    assert isinstance(results[1], Edited)
 
 
 @pytest.mark.parametrize("plus", [False, True])

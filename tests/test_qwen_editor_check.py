@@ -10,9 +10,16 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from tiny_models import save_tiny_qwen_edit
 
-from slurm_bench.checkpoints.folder import check_transformers_folder, count_parameters, read_tensors
+from slurm_bench.checkpoints.folder import (
+    check_pipeline_folder,
+    check_transformers_folder,
+    count_parameters,
+    read_tensors,
+)
 from slurm_bench.editors.qwen import QwenImageEditor
 from slurm_bench.editors.qwen.flops import floor_seconds, forward_flops
 from slurm_bench.errors import UserError
@@ -43,8 +50,6 @@ def edit_json(path, **fields):
 
 def into_shards(component, stem):
     """The component's weights as two files and an index, as large checkpoints come."""
-    from safetensors.torch import load_file, save_file
-
     weights = load_file(component / f"{stem}.safetensors")
     (component / f"{stem}.safetensors").unlink()
     names = sorted(weights)
@@ -119,13 +124,76 @@ def test_lora_files(folder, tmp_path):
     assert "no LoRA" in problem(folder, lora=str(weights))
 
 
-def test_too_small_a_gpu(folder, tmp_path, monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+@pytest.mark.parametrize("component", ["transformer", "text_encoder"])
+def test_quantized_weights_are_refused_before_a_load(folder, component):
+    edit_json(folder / component / "config.json", quantization_config={"quant_method": "fp8"})
+    assert "quantization_config" in problem(folder)
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ({"scaled_fp8": torch.zeros(2).to(torch.float8_e4m3fn)}, "scales beside"),
+        ({"img_in.weight_scale": torch.ones(())}, "scales beside"),
+        ({"img_in.weight": torch.zeros(4, 4, dtype=torch.int8)}, "packed as I8"),
+        ({}, ""),
+    ],
+)
+def test_8_bit_weights_with_scales_beside_them_are_refused(folder, extra, said):
+    weights = {"img_in.weight": torch.zeros(4, 4).to(torch.float8_e4m3fn), **extra}
+    save_file(weights, folder / "transformer" / "diffusion_pytorch_model.safetensors")
+    if said:
+        assert said in problem(folder)
+    else:
+        QwenImageEditor(str(folder), **PARAMS).check()
+
+
+def test_memory_is_counted_as_it_will_be_loaded(folder):
+    file = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    save_file({"a": torch.zeros(8), "b": torch.zeros(8).half(), "ids": torch.zeros(8, dtype=torch.int64)}, file)
+    sizes = check_pipeline_folder(folder)
+    assert sizes.bytes_in("bfloat16")["transformer"] == 16 + 16 + 64
+    assert sizes.bytes_in("float32")["transformer"] == 32 + 32 + 64
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"stochastic_sampling": True}, "stochastic_sampling"),
+        ({"_class_name": "FlowMatchLCMScheduler"}, "FlowMatchLCMScheduler"),
+    ],
+)
+def test_a_scheduler_whose_noise_does_not_follow_the_seed_is_refused(folder, fields, said):
+    edit_json(folder / "scheduler" / "scheduler_config.json", **fields)
+    assert said in problem(folder)
+
+
+@pytest.mark.parametrize(
+    "scheduler", [{"stochastic_sampling": True}, {"shift": "much"}, {"use_dynamic_shifting": 1}, {"basis_shift": 1}]
+)
+def test_a_scheduler_field_is_checked_before_any_gpu(folder, scheduler):
+    assert "editor.params.scheduler" in problem(folder, scheduler=scheduler)
+
+
+def test_who_has_set_text_first_is_not_advised_to(folder, tmp_path, monkeypatch):
+    a_small_gpu(tmp_path, monkeypatch)
+    assert "text_first=true" in problem(folder)
+    assert "text_first=" not in problem(folder, text_first=True)
+    assert "text_first=" not in problem(folder, profile="stock")
+
+
+def a_small_gpu(tmp_path, monkeypatch):
     smi = tmp_path / "bin" / "nvidia-smi"
     smi.parent.mkdir()
-    monkeypatch.setenv("PATH", str(smi.parent), prepend=":")
     smi.write_text("#!/bin/sh\necho 'GPU-0, NVIDIA Tiny, 1024, 570.1, 9.0'\n")
     smi.chmod(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(smi.parent), prepend=":")
+    return smi
+
+
+def test_too_small_a_gpu(folder, tmp_path, monkeypatch):
+    smi = a_small_gpu(tmp_path, monkeypatch)
     assert "1 GiB" in problem(folder)
     smi.write_text("#!/bin/sh\necho 'GPU-0, NVIDIA H100 80GB HBM3, 81559, 570.1, 9.0'\n")
     QwenImageEditor(str(folder), **PARAMS).check()
@@ -169,6 +237,9 @@ def test_hub_ids(saved, tmp_path, monkeypatch):
         ({"max_pixels": 1}, "max_pixels"),
         ({"cache": {"threshold": 1}}, "threshold"),
         ({"profile": "stock", "text_first": True}, "text_first"),
+        ({"true_cfg_scale": float("nan")}, "true_cfg_scale"),
+        ({"cache": {"residual_diff_threshold": "half"}}, "residual_diff_threshold"),
+        ({"cache": {"mask_policy": "quick"}}, "mask_policy"),
     ],
 )
 def test_wrong_parameters_name_themselves(params, named):

@@ -140,9 +140,7 @@ def _layer(path: Path, key: str, header: Header, module: str, names: Mapping[str
         raise UserError(f"'{key}': {path} has no {missing} for {module}; the file is incomplete")
     down, up = header.tensors[names["down"]].shape, header.tensors[names["up"]].shape
     if len(down) < 2 or len(up) < 2 or down[0] != up[1] or not down[0]:
-        raise UserError(
-            f"'{key}': {path}: the factors of {module} are {list(up)} and {list(down)}, which don't multiply"
-        )
+        raise UserError(f"'{key}': {path}: the factors of {module}, {list(up)} and {list(down)}, can't be multiplied")
     rank = down[0]
     return LoraLayer(module, names["down"], names["up"], rank, alphas.of(module, rank, names.get("alpha")))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -34,12 +35,15 @@ def scheduler_overrides(scheduler: str | dict[str, Any] | None) -> dict[str, Any
 
 def check_scheduler(class_name: str, config: Mapping[str, Any], overrides: Mapping[str, Any], steps: int) -> None:
     """`config` is what the model's folder says. Raises UserError for a scheduler whose noise doesn't follow the seed,
-    for a value of another type, and for one step of a schedule that divides by the distance between its ends."""
+    for a field that it doesn't have, for a value of another type, and for one step of a schedule that divides by the
+    distance between its ends."""
     if class_name not in SCHEDULERS:
         raise UserError(
             f"'editor.params.model_name': its scheduler is {class_name}; edits that follow their seed need "
             f"{' or '.join(SCHEDULERS)}"
         )
+    if unknown := sorted(set(overrides) - set(config) - _fields(class_name, overrides, config)):
+        raise UserError(f"'editor.params.scheduler': {class_name} has no field '{unknown[0]}'")
     for name, value in overrides.items():
         if value is not None and not same_kind(value, config.get(name)):
             raise UserError(f"'editor.params.scheduler': {name}={value!r} should be like {config[name]!r}")
@@ -56,12 +60,18 @@ def check_scheduler(class_name: str, config: Mapping[str, Any], overrides: Mappi
         )
 
 
+def _fields(class_name: str, overrides: Mapping[str, Any], config: Mapping[str, Any]) -> set[str]:
+    """Those of the class, if the overrides have one that the folder doesn't name: it may be of an older diffusers."""
+    if set(overrides) <= set(config):
+        return set()
+    import diffusers
+
+    return set(inspect.signature(getattr(diffusers, class_name)).parameters)
+
+
 def override_scheduler(pipeline: Any, overrides: Mapping[str, Any], steps: int) -> None:
-    """Raises UserError for a field that the scheduler doesn't have, and as `check_scheduler`."""
+    """Raises UserError as `check_scheduler` does."""
     scheduler = pipeline.scheduler
-    unknown = set(overrides) - set(scheduler.config)
-    if unknown:
-        raise UserError(f"'editor.params.scheduler': the scheduler has no field '{sorted(unknown)[0]}'")
     check_scheduler(type(scheduler).__name__, scheduler.config, overrides, steps)
     if overrides:
         pipeline.scheduler = type(scheduler).from_config(scheduler.config, **overrides)
