@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import UniPCMultistepScheduler
 from tiny_models import SMALL, noise_image, request, save_tiny_qwen_edit, shrink_megapixel, tiny_editor
 
 from slurm_bench.editors.base import Edited
@@ -125,6 +126,17 @@ def test_exact_agrees_with_stock(plus, zero_cond_t, scale):
         assert (stock - exact).abs().max() < 1e-4
     first, second = results["stock"]
     assert (first - second).abs().max() > 1e-3, "the prompt hardly matters: agreement would prove nothing"
+
+
+def test_exact_agrees_with_stock_by_another_scheduler():
+    latents = []
+    for profile in ("stock", "exact"):
+        pipeline = random_pipeline()
+        pipeline.scheduler = UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, use_dynamic_shifting=True
+        )
+        latents += latents_of(tiny_editor(pipeline, profile=profile, num_inference_steps=4), request())
+    assert (latents[0] - latents[1]).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize(
