@@ -91,6 +91,16 @@ def test_missing_parts(folder):
     assert "model_index.json" in problem(folder)
 
 
+def test_an_index_without_a_needed_part(folder):
+    edit_json(folder / "model_index.json", transformer=[None, None])
+    assert "no transformer" in problem(folder)
+
+
+@pytest.mark.parametrize("params", [{"profile": "fp8"}, {"profile": None, "text_first": True}])
+def test_what_a_cpu_cannot_do_is_refused_before_a_load(folder, params):
+    assert "editor.params.profile" in problem(folder, device="cpu", **params)
+
+
 def test_broken_weights(folder):
     weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
     whole = weights.read_bytes()

@@ -58,11 +58,15 @@ class QwenImageEditor:
     def check(self) -> None:
         """All that can be known without a GPU; with one in sight, its kind and memory too. Raises UserError."""
         settings = self.settings
-        profile = profile_named(settings.profile, cuda=True)
+        on_cpu = settings.device == "cpu"
+        profile = profile_named(settings.profile, cuda=not on_cpu)
         check_extras(profile)
         check_device(settings.device, f"{KEY}.device")
+        if on_cpu:
+            check_fp8(profile, "cpu")
+            settings.require_own_loop_for_savings(profile)
         loras = [read_lora(lora.path, LORA_KEY) for lora in settings.loras]
-        gpu = None if settings.device == "cpu" else visible_gpu()
+        gpu = None if on_cpu else visible_gpu()
         check_capability(profile, gpu)
         folder = self._find()
         if folder is None:
@@ -86,6 +90,9 @@ class QwenImageEditor:
         folder = check_pipeline_folder(path) if path else None
         if folder:
             self._is_plus(folder.class_name)
+            for component in ("transformer", "text_encoder", "vae"):
+                if component not in folder.tensors:
+                    raise UserError(f"{folder.path / 'model_index.json'}: names no {component}; download it again")
             self._class_name, self._commit = folder.class_name, folder.commit
         return folder
 
