@@ -15,6 +15,7 @@ from slurm_bench.editors.qwen import QwenImageEditor
 from slurm_bench.editors.qwen.denoise import set_timesteps
 from slurm_bench.editors.qwen.profiles import (
     CACHE_DEFAULTS,
+    FP8_CAPABILITY,
     PROFILES,
     check_capability,
     check_fp8,
@@ -29,7 +30,7 @@ from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear
 from slurm_bench.machine import Gpu
 
 torch.set_num_threads(2)
-HOPPER = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0)
+HAS_FP8 = torch.cuda.is_available() and torch.cuda.get_device_capability() >= FP8_CAPABILITY
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +113,7 @@ def test_profiles_ask_for_what_they_need(monkeypatch):
         QwenImageEditor("x", profile="fast").check()
 
 
-@pytest.mark.skipif(not HOPPER, reason="fp8 matrix products need a Hopper-class GPU")
+@pytest.mark.skipif(not HAS_FP8, reason="this GPU has no fp8 matrix products")
 def test_fp8_is_near_exact_on_the_gpu():
     exact, fp8 = (
         latents_of(
