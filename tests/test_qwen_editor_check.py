@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import subprocess
@@ -270,3 +271,14 @@ def test_floor_of_a_forward():
     assert flops.total == pytest.approx(198e12, rel=0.01)
     assert floor_seconds(flops, {"bf16": 769e12}, fp8=False) == pytest.approx(0.258, rel=0.01)
     assert floor_seconds(flops, {"bf16": 1.0, "fp8": 2.0}, fp8=True) == flops.total - flops.blocks / 2
+
+
+def test_the_editor_tells_the_types_of_its_parameters():
+    """Plug-ins' params are checked by the signature's annotations, before the editor is made."""
+    parameters = inspect.signature(QwenImageEditor).parameters
+    assert {name: p.annotation for name, p in parameters.items() if p.annotation in (int, float, bool)} == {
+        **dict.fromkeys(["num_inference_steps", "max_pixels"], int),
+        **dict.fromkeys(["text_first", "offload_modulation"], bool),
+        "true_cfg_scale": float,
+    }
+    assert not any(isinstance(p.annotation, str) for p in parameters.values())
