@@ -1,0 +1,41 @@
+"""What a run is asked to be: a typed configuration, checked before anything starts.
+
+Layers, later wins: the schema's defaults (`schema`), a YAML file, `key=value` words (`text`). What they say together
+(`load`), with its references resolved (`references`), is the configuration; `compare` tells two apart.
+"""
+
+from slurm_bench.bundled import CONFIGS
+from slurm_bench.config.compare import config_hash, differences
+from slurm_bench.config.load import load_config
+from slurm_bench.config.nearest import nearest
+from slurm_bench.config.references import with_environment, written
+from slurm_bench.config.schema import (
+    IDENTITY,
+    PLANNED,
+    Config,
+    DataConfig,
+    PluginConfig,
+    ReportConfig,
+)
+from slurm_bench.config.text import to_yaml
+
+__all__ = [
+    "CONFIGS",
+    "IDENTITY",
+    "PLANNED",
+    "Config",
+    "DataConfig",
+    "PluginConfig",
+    "ReportConfig",
+    "config_hash",
+    "differences",
+    "dump",
+    "load_config",
+    "nearest",
+    "with_environment",
+]
+
+
+def dump(config: Config) -> str:
+    """The configuration as a YAML file that `load_config` reads as the same."""
+    return to_yaml(written(config))

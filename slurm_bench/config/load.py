@@ -1,0 +1,148 @@
+"""Layers → the configuration. Every refusal is one line that names where the value was said and its key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import GrammarParseError, OmegaConfBaseException
+
+from slurm_bench.bundled import bundled
+from slurm_bench.command import EXECUTORS
+from slurm_bench.config.nearest import nearest
+from slurm_bench.config.references import escape_literal, resolve
+from slurm_bench.config.schema import Config, DataConfig, PluginConfig, ReportConfig
+from slurm_bench.config.text import quoted, read_file, read_word
+from slurm_bench.errors import UserError
+
+LEAST = {
+    "repeats": 1,
+    "gpus": 1,
+    "score_gpus": 1,
+    "batch_size": 1,
+    "score_batch_size": 1,
+    "load_concurrency": 1,
+    "retries": 0,
+}
+
+# A parameter whose text would lie in the run folder for all to read; `api_key_env` and `max_tokens` are none.
+_SECRET = re.compile(r"(?i)(^|[_-])(api_?key|access_?key|secret|password|auth|bearer|token)$")
+
+
+def load_config(file: Path | None, overrides: Sequence[str] = ()) -> Config:
+    """The configuration from a file and `key=value` words, later ones win. Raises UserError."""
+    layers = [(str(file), read_file(file))] if file is not None else []
+    layers += [(quoted(word), read_word(word)) for word in overrides]
+    merged = OmegaConf.structured(Config)
+    for where, layer in layers:
+        try:
+            kept = _take_away(merged, escape_literal(layer), where)
+            merged = OmegaConf.merge(merged, OmegaConf.create(kept))
+        except OmegaConfBaseException as error:
+            raise UserError(_say(error, where)) from None
+        except RecursionError:
+            raise UserError(f"{where}: nested too deeply") from None
+    values = resolve(merged)
+    _refuse_nameless(values, layers)
+    config = _typed(values)
+    _check_values(config)
+    return _with_absolute_paths(config, file)
+
+
+def _take_away(merged: DictConfig, layer: dict[str, Any], where: str, key: str = "") -> dict[str, Any]:
+    """What a layer adds, once its nulls have taken away: a scorer, or what was said of a section before."""
+    kept = {}
+    for name, value in layer.items():
+        path = f"{key}.{name}" if key else name
+        before = merged.get(name)
+        if value is None and key == "scorers":
+            if before is None:
+                raise UserError(f"{where}: no scorer '{name}' to take out; {nearest(name, merged)}")
+            del merged[name]
+        elif value is None and isinstance(before, DictConfig):
+            merged[name] = (
+                {} if OmegaConf.get_type(before) is dict else OmegaConf.structured(OmegaConf.get_type(before))
+            )
+        elif isinstance(value, dict) and isinstance(before, DictConfig) and name != "params":
+            kept[name] = _take_away(before, value, where, path)
+        else:
+            kept[name] = value
+    return kept
+
+
+def _refuse_nameless(values: dict[str, Any], layers: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """A plug-in whose class nobody named; a scorer's own name may be mistyped."""
+    plugins = {"editor": values["editor"], **{f"scorers.{name}": s for name, s in values["scorers"].items()}}
+    whole = [key for key, plugin in plugins.items() if plugin["class_path"] != MISSING]
+    for key in plugins.keys() - whole:
+        section, _, name = key.partition(".")
+        where = next((where for where, layer in layers if not name or name in (layer.get(section) or {})), "nothing")
+        hint = f"; {nearest(key, whole)}" if name else ""
+        raise UserError(f"{where}: '{key}.class_path' is not set{hint}")
+
+
+def _typed(values: dict[str, Any]) -> Config:
+    return Config(
+        **values
+        | {
+            "data": DataConfig(**values["data"]),
+            "editor": PluginConfig(**values["editor"]),
+            "scorers": {name: PluginConfig(**scorer) for name, scorer in values["scorers"].items()},
+            "report": ReportConfig(**values["report"]),
+        }
+    )
+
+
+def _check_values(config: Config) -> None:
+    for key, bound in LEAST.items():
+        if getattr(config, key) < bound:
+            raise UserError(f"'{key}' is {getattr(config, key)}; it must be at least {bound}")
+    if config.data.limit is not None and config.data.limit < 1:
+        raise UserError(f"'data.limit' is {config.data.limit}; it must be at least 1, or null for all")
+    if config.executor not in (None, *EXECUTORS):
+        raise UserError(f"'executor' is '{config.executor}'; {nearest(config.executor, EXECUTORS)}")
+    if not config.scorers:
+        raise UserError(f"'scorers' is empty; name at least one, see {bundled('demo.yaml')}")
+    for name in config.scorers:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name):
+            raise UserError(f"'scorers.{name}': a scorer's name is 1 to 40 letters, digits, '_' or '-'")
+    for key, plugin in {"editor": config.editor, **{f"scorers.{n}": s for n, s in config.scorers.items()}}.items():
+        _refuse_secrets(plugin.params, f"{key}.params")
+
+
+def _refuse_secrets(params: dict[str, Any], key: str) -> None:
+    for name, value in params.items():
+        if isinstance(value, dict):
+            _refuse_secrets(value, f"{key}.{name}")
+        elif type(value) is str and value and _SECRET.search(str(name)):
+            raise UserError(
+                f"'{key}.{name}': this secret would lie in the run folder for all to read; put it into an environment "
+                f"variable and type '{key}.{name}=${{oc.env:VARIABLE}}', in single quotes"
+            )
+
+
+def _with_absolute_paths(config: Config, file: Path | None) -> Config:
+    """Jobs run elsewhere: what was said relative to here, or to the file that says it, becomes absolute. An absolute
+    path stays as it is: a run that has its plan goes on without it, and who needs it says so if it isn't there."""
+    for key in ("path", "image_root"):
+        said = getattr(config.data, key)
+        if said is None or Path(said).is_absolute():
+            continue
+        places = [Path.cwd()] + ([file.resolve().parent] if file else [])
+        found = next((place / said for place in places if (place / said).exists()), None)
+        if found is None:
+            raise UserError(f"'data.{key}': no such file or folder: {said} (looked in {places[0]})")
+        setattr(config.data, key, str(found.resolve()))
+    return config
+
+
+def _say(error: OmegaConfBaseException, where: str) -> str:
+    if isinstance(error, GrammarParseError):
+        message = "a '${' that begins no reference; for the text itself, write \\${"
+    else:
+        message = str(error).splitlines()[0]
+    key = getattr(error, "full_key", None)
+    return f"{where}: '{key}': {message}" if key else f"{where}: {message}"

@@ -1,0 +1,77 @@
+"""What a run can be asked to be: every setting, its type and its default."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+# What a sample becomes depends on these alone (law 4); the rest says where and how the work is done.
+IDENTITY = ("seed", "repeats", "data", "editor", "scorers")
+PLANNED = ("seed", "repeats", "data")
+
+# In these a `${HOME}` is the batch script's, or part of a name: it refers to nothing of ours.
+LITERAL = ("slurm", "score_slurm", "data.fields")
+
+
+class Option:
+    """The type of a Slurm option: the text that sbatch takes, `true` or `false` for a flag, or null."""
+
+
+@dataclass
+class DataConfig:
+    reader: str = "demo"
+    path: str | None = None
+    categories: list[str] | None = None
+    limit: int | None = None
+    fields: dict[str, str] = field(default_factory=dict)
+    image_root: str | None = None
+
+
+@dataclass
+class PluginConfig:
+    class_path: str = MISSING
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ReportConfig:
+    by: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Config:
+    seed: int = 0
+    repeats: int = 1
+    data: DataConfig = field(default_factory=DataConfig)
+    editor: PluginConfig = field(default_factory=PluginConfig)
+    scorers: dict[str, PluginConfig] = field(default_factory=dict)
+    headline: str | None = None
+    report: ReportConfig = field(default_factory=ReportConfig)
+    executor: str | None = None
+    gpus: int = 1
+    score_gpus: int = 1
+    batch_size: int = 1
+    score_batch_size: int = 32
+    retries: int = 2
+    strict: bool = False
+    load_concurrency: int = 1
+    slurm: dict[str, Any] = field(default_factory=dict)
+    score_slurm: dict[str, Any] = field(default_factory=dict)
+
+
+def fields_of(schema: type) -> dict[str, Any]:
+    """The type of each field by its name."""
+    types = typing.get_type_hints(schema)
+    options = {name: dict[str, Option] for name in LITERAL if schema is Config and name in types}
+    return {f.name: types[f.name] for f in dataclasses.fields(schema)} | options
+
+
+def split_optional(hint: Any) -> tuple[Any, bool]:
+    """`str | None` → str, True."""
+    parts = [part for part in typing.get_args(hint) if part is not type(None)]
+    optional = type(None) in typing.get_args(hint)
+    return (parts[0] if optional else hint), optional
