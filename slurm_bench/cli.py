@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from slurm_bench import __version__
 from slurm_bench.command import EXECUTORS, command, program
@@ -17,6 +18,8 @@ from slurm_bench.errors import COMPLETE, INCOMPLETE, INTERRUPTED, USER_ERROR, Us
 from slurm_bench.logs import log_to_stderr
 
 if TYPE_CHECKING:
+    from slurm_bench.cluster.chain import Executor
+    from slurm_bench.config import Config
     from slurm_bench.run.plan import Sample
 
 SLURM_OPTIONS = (
@@ -41,15 +44,32 @@ class Verb:
     add_options: Callable[[argparse.ArgumentParser], None]
 
 
+class Parser(argparse.ArgumentParser):
+    """Names the nearest right option, or the way to hand one to sbatch."""
+
+    def error(self, message: str) -> NoReturn:
+        wrong = [word.partition("=")[0] for word in message.split() if word.startswith("-")]
+        if message.startswith("unrecognized arguments") and wrong:
+            close = difflib.get_close_matches(wrong[0], self._option_string_actions, n=1, cutoff=0.75)
+            sbatch = f"for one of sbatch type slurm.{wrong[0].lstrip('-').replace('-', '_')}=…"
+            message += f"; did you mean {close[0]}?" if close else f"; {sbatch}" if wrong[0][:2] == "--" else ""
+        super().error(message)
+
+
 def main(words: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     name = words.pop(0) if words and words[0] in VERBS else "run"
-    options = _parser(name).parse_intermixed_args(words)
+    parser = _parser(name)
+    if words and not words[0].startswith("-") and name == "run":
+        _refuse_no_setting(parser, words[0])
+    options = parser.parse_intermixed_args(words)
+    for word in getattr(options, "overrides", ()):
+        _refuse_no_setting(parser, word)
     log_to_stderr()
     try:
         return VERBS[name].act(options)
     except UserError as error:
-        print(f"{program()}: {error}", file=sys.stderr)
+        print(f"{program()}: {_one_line(str(error))}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         print(
@@ -62,10 +82,9 @@ def main(words: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     from slurm_bench.bundled import bundled, here_or_bundled
     from slurm_bench.cluster.chain import refuse_at_work
-    from slurm_bench.cluster.launch import choose_executor, launch
+    from slurm_bench.cluster.launch import launch
     from slurm_bench.config import load_config
     from slurm_bench.data import read_items
-    from slurm_bench.plugins import check_plugins
     from slurm_bench.run.create import create_run, new_run_dir
     from slurm_bench.run.layout import RunDir
     from slurm_bench.run.opened import open_run
@@ -73,9 +92,9 @@ def run(options: argparse.Namespace) -> int:
     stored = RunDir(options.run_dir.resolve()).config if options.run_dir else None
     default = stored if stored and stored.exists() else bundled("default.yaml")
     file = here_or_bundled(options.config) if options.config else default
-    config = load_config(file, _overrides(options))
-    executor = choose_executor(config.executor)
-    models = check_plugins(config)
+    words = _overrides(options)
+    config = load_config(file, words)
+    executor, models = _checked(config, words)
     if stored and stored.exists():
         refuse_at_work(open_run(options.run_dir), options.force)
     root = options.run_dir or new_run_dir(file.stem)
@@ -86,18 +105,17 @@ def run(options: argparse.Namespace) -> int:
 
 def resubmit(options: argparse.Namespace, only_scores: bool = False) -> int:
     from slurm_bench.cluster.chain import refuse_at_work
-    from slurm_bench.cluster.launch import choose_executor, launch
+    from slurm_bench.cluster.launch import launch
     from slurm_bench.config import differences, load_config
-    from slurm_bench.plugins import check_plugins
     from slurm_bench.run.create import reconfigure
     from slurm_bench.run.opened import open_run
 
     opened = open_run(options.run)
-    config = load_config(opened.folder.config, _overrides(options))
+    words = _overrides(options)
+    config = load_config(opened.folder.config, words)
     if only_scores and (others := differences(opened.config, config, ("seed", "data", "editor"))):
         raise UserError(f"score: it changes scorers alone, not {'; '.join(others)}")
-    executor = choose_executor(config.executor)
-    models = check_plugins(config)
+    executor, models = _checked(config, words)
     refuse_at_work(opened, options.force)
     opened = reconfigure(opened, config, models, options.force or only_scores)
     return launch(opened, executor, force=options.force, wait=options.wait, only_scores=only_scores)
@@ -182,8 +200,8 @@ def bench(options: argparse.Namespace) -> int:
 
 def _parser(name: str) -> argparse.ArgumentParser:
     verbs = "".join(f"  {verb:9} {what.help}\n" for verb, what in VERBS.items())
-    parser = argparse.ArgumentParser(
-        prog=program() if name == "run" else f"{program()} {name}",
+    parser = Parser(
+        prog=command() if name == "run" else command(name),
         description=f"verbs:\n{verbs}\n{name}: {VERBS[name].help}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -209,7 +227,9 @@ def _verify_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, metavar="FILE", help="default: configs/default.yaml")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="default: default.yaml, a bundled one; so is demo.yaml"
+    )
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="new, or a run to go on with")
     _submit_options(parser)
 
@@ -250,8 +270,61 @@ def _overrides(options: argparse.Namespace) -> list[str]:
     return words + options.overrides
 
 
+def _checked(config: Config, words: Sequence[str]) -> tuple[Executor, dict[str, Any]]:
+    """The executor, and what the plug-ins say of their models, once all that was asked for could work: what is
+    refused has changed nothing. Raises UserError."""
+    from slurm_bench.cluster.launch import choose_executor
+    from slurm_bench.cluster.queue import sbatch_options
+    from slurm_bench.cluster.sbatch import check_options
+    from slurm_bench.plugins import check_plugins, scores_by_scorer
+    from slurm_bench.report.table import check_headline
+
+    _refuse_slurm_elsewhere(config.executor, words)
+    executor = choose_executor(config.executor)
+    if executor.name == "slurm":
+        check_options(config, sbatch_options())
+    models = check_plugins(config)
+    check_headline(config, scores_by_scorer(config))
+    return executor, models
+
+
+def _refuse_no_setting(parser: argparse.ArgumentParser, word: str) -> None:
+    """A word that is neither a verb nor key=value: a run folder without a verb, or a verb mistyped."""
+    if "=" in word:
+        return
+    if (Path(word) / "config.yaml").is_file():
+        ways = ", ".join(command(verb, word) for verb in ("status", "resubmit"))
+        parser.error(f"{word!r} is a run folder; say what to do with it: {ways}")
+    close = difflib.get_close_matches(word, VERBS, n=1)
+    known = f"did you mean {close[0]}?" if close else f"there are {', '.join(VERBS)}"
+    parser.error(f"{word!r} is neither a verb nor key=value; {known}")
+
+
+def _refuse_slurm_elsewhere(executor: str | None, words: Sequence[str]) -> None:
+    """Who types an option of Slurm means a cluster: nothing is run on a login node instead."""
+    from slurm_bench.cluster.queue import has_slurm
+
+    keys = [word.partition("=")[0] for word in words]
+    typed = [key for key in keys if key.partition(".")[0] in ("slurm", "score_slurm")]
+    if not typed or "executor" in keys or executor == "slurm":
+        return
+    if executor is not None:
+        raise UserError(
+            f"'{typed[0]}' is for Slurm, but the configuration says executor: {executor}; add --executor slurm"
+        )
+    if not has_slurm():
+        raise UserError(
+            f"'{typed[0]}' is for Slurm, but there is no sbatch on the PATH; load the module, or --executor local"
+        )
+
+
+def _one_line(text: str) -> str:
+    """Nothing that a terminal would act on: what went wrong may quote a file."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.splitlines()))
+
+
 def _warn(troubled: Iterable[Sample]) -> None:
-    lines = [f"{program()}: sample {sample.id!r} will fail: {sample.problem}" for sample in troubled]
+    lines = [f"{program()}: sample {sample.id!r} will fail: {_one_line(sample.problem)}" for sample in troubled]
     for line in lines[:20]:
         print(line, file=sys.stderr)
     if len(lines) > 20:

@@ -43,6 +43,18 @@ class Tint:
         return Edited(ImageChops.add_modulo(image, Image.new("RGB", image.size, colour)), facts)
 
 
+class Signs(Tint):
+    """Needs a key, and tells no more of it than its length."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        done = super().one(request)
+        return Edited(done.image, {"key_length": len(self.key)}) if isinstance(done, Edited) else done
+
+
 class DiesOnce(Tint):
     """Kills its own process with `number` at sample `at`, once for the whole run."""
 

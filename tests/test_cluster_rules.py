@@ -12,8 +12,9 @@ import pytest
 from slurm_bench.cluster.chain import Step, first_step, next_step
 from slurm_bench.cluster.health import bad_nodes
 from slurm_bench.cluster.queue import outside_a_job
-from slurm_bench.cluster.sbatch import sbatch_parameters
+from slurm_bench.cluster.sbatch import check_options, sbatch_parameters
 from slurm_bench.config import Config
+from slurm_bench.errors import UserError
 from slurm_bench.run.attempts import Attempt
 from slurm_bench.run.journal import DONE, FAILED, LOST, STOPPED, TaskProcess
 from slurm_bench.run.layout import RunDir
@@ -79,6 +80,47 @@ def test_a_job_that_submits_hands_down_nothing_of_its_own(monkeypatch: pytest.Mo
         assert "SLURM_JOB_ID" not in os.environ
         assert os.environ["SLURM_CONF"] == "/etc/slurm.conf"
     assert os.environ["SLURM_JOB_ID"] == "7"
+
+
+def test_what_a_shell_would_tell_sbatch_does_not_reach_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("slurm_bench.logs.log.propagate", True)
+    monkeypatch.setenv("SBATCH_PARTITION", "debug")
+    for _ in range(2):
+        with outside_a_job():
+            assert "SBATCH_PARTITION" not in os.environ
+    assert os.environ["SBATCH_PARTITION"] == "debug"
+    assert [record.message for record in caplog.records if "SBATCH_PARTITION=debug" in record.message] == [
+        caplog.records[0].message
+    ], "said once"
+
+
+def test_a_mistyped_option_of_slurm_is_refused_and_an_unknown_one_left_to_sbatch() -> None:
+    known = ["partition", "exclude", "gpus", "time"]
+
+    def check(known: list[str], **options: Any) -> None:
+        check_options(Config(score_slurm=options), known)
+
+    with pytest.raises(UserError, match=r"'score_slurm\.partitoin'.*did you mean 'score_slurm\.partition'"):
+        check(known, partitoin="h100")
+    check(known, partition="h100", container_image="x", setup="module load a", time="1")
+    check([], partitoin="h100")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("array", "0-3"),
+        ("job_name", "mine"),
+        ("job-name", "mine"),
+        ("signal_delay_s", "soon"),
+        ("array_parallelism", "0"),
+    ],
+)
+def test_an_option_that_would_break_the_run_is_refused(option: str, value: str) -> None:
+    with pytest.raises(UserError, match=f"'slurm.{option}'"):
+        check_options(Config(slurm={option: value}), [])
 
 
 OK, ONCE = {"status": "ok", "sha256": "x"}, {"error": {"type": "E", "message": "m"}, "tries": 1}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from helpers import launch, make_benchmark, make_config
+from helpers import launch, make_benchmark, make_config, run_dir
 from plugins import Tint
 
 from slurm_bench.config import Config, config_hash, differences, dump, load_config
@@ -14,6 +16,7 @@ from slurm_bench.data.item import Item
 from slurm_bench.errors import UserError
 from slurm_bench.plugins import check_plugins
 from slurm_bench.run.create import create_run, new_run_dir
+from slurm_bench.run.records import read_records
 from slurm_bench.scorers.base import ScoreRequest
 
 
@@ -195,7 +198,7 @@ def test_a_plug_in_that_could_not_work_is_refused_before_anything_starts(tmp_pat
 
 
 def test_a_wrong_parameter_names_the_right_one(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"'editor\.params'.*did you mean 'delay'"):
+    with pytest.raises(UserError, match=r"'editor\.params\.dealy'.*did you mean 'delay'"):
         check_plugins(load_config(write(tmp_path, ""), ["editor.params.dealy=1"]))
 
 
@@ -208,8 +211,56 @@ def test_a_refusal_leaves_no_run_behind_and_shows_no_traceback(tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
 
-def test_wrong_usage_exits_2() -> None:
-    assert launch("--gpsu", "3").returncode == 2
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--gpsu", "3"], "did you mean --gpus?"),
+        (["-gpus", "3"], "did you mean --gpus?"),
+        (["--partitoin=x"], "did you mean --partition?"),
+        (["--gres", "gpu:2"], "slurm.gres=…"),
+        (["stats", "RUN"], "did you mean status?"),
+        (["gpus"], "neither a verb nor key=value"),
+        (["{run}"], "is a run folder; say what to do with it: python launch.py status {run}"),
+        (["run", "{run}"], "is a run folder"),
+        (["resubmit", "{run}", "gpus"], "neither a verb nor key=value"),
+        (["status", "--jsno", "{run}"], "did you mean --json?"),
+    ],
+)
+def test_wrong_usage_names_the_right_one_and_exits_2(finished_run: str, words: list[str], said: str) -> None:
+    done = launch(*(word.format(run=finished_run) for word in words))
+    assert done.returncode == 2
+    assert said.format(run=finished_run) in done.stderr.splitlines()[-1]
+
+
+def test_an_option_of_slurm_where_there_is_none_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+    config = make_config(tmp_path / "c.yaml", make_benchmark(tmp_path / "bench", 1))
+    here = {**os.environ, "PATH": os.path.dirname(sys.executable)}
+    for words in (["--partition", "h100"], ["slurm.gres=gpu:1"], ["score_slurm.mem=1G"]):
+        done = launch("--config", config, "--run-dir", tmp_path / "run", *words, env=here)
+        assert done.returncode == 1
+        assert "no sbatch on the PATH; load the module, or --executor local" in done.stderr
+    config = make_config(tmp_path / "c.yaml", tmp_path / "bench" / "bench.jsonl", executor="local")
+    done = launch("--config", config, "--run-dir", tmp_path / "run", "--partition", "h100")
+    assert "the configuration says executor: local" in done.stderr
+    assert not (tmp_path / "run").exists()
+    done = launch("--config", config, "--run-dir", tmp_path / "run", "--partition", "h100", "--executor", "debug")
+    assert done.returncode == 0, "it was said"
+
+
+def test_a_secret_of_the_environment_is_nowhere_in_the_run_folder(tmp_path: Path) -> None:
+    config = make_config(tmp_path / "c.yaml", make_benchmark(tmp_path / "bench", 2), editor="Signs")
+    words = ["--config", config, "--run-dir", tmp_path / "run", "--executor", "local"]
+    env = {**os.environ, "MY_SECRET": "sk-123"}
+    done = launch(*words, "editor.params.key=${oc.env:MY_SECRET}", env=env)
+    assert done.returncode == 0, done.stderr
+    assert "sk-123" not in done.stdout + done.stderr
+    files = [file for file in (tmp_path / "run").rglob("*") if file.is_file()]
+    assert len(files) > 5
+    assert not [file for file in files if b"sk-123" in file.read_bytes()]
+    assert "${oc.env:MY_SECRET}" in (tmp_path / "run" / "config.yaml").read_text()
+    records = read_records(run_dir(tmp_path / "run"), "edit")
+    assert {record["info"]["key_length"] for record in records} == {len("sk-123")}
+    assert launch("status", tmp_path / "run").returncode == 0, "only the jobs need it"
 
 
 def test_data_that_cannot_be_planned_leaves_no_run_behind(tmp_path: Path) -> None:

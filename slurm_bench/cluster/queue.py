@@ -11,7 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from slurm_bench.errors import UserError
+from slurm_bench.logs import log
 from slurm_bench.run.attempts import Attempt
+
+# What a person was told of that isn't handed to sbatch.
+_told: list[str] = []
 
 KEEP = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS")
 
@@ -98,14 +102,28 @@ def requeue_self() -> bool:
     return True
 
 
+def sbatch_options() -> list[str]:
+    """The options that this cluster's sbatch lists, plug-ins' too, as `cpus_per_task`. Empty where it doesn't say."""
+    try:
+        text = subprocess.run(["sbatch", "--help"], capture_output=True, text=True, timeout=10).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [name.replace("-", "_") for name in re.findall(r"^ +(?:-\w,? +)?--([a-z][a-z-]+)", text, re.MULTILINE)]
+
+
 @contextmanager
 def outside_a_job() -> Iterator[None]:
-    """A job that submits must not hand down its own SLURM_* variables: sbatch would take them for options."""
+    """sbatch takes variables for options, and these beat what stands in the script: neither a job's own SLURM_* nor
+    the SBATCH_* of a person's shell may reach it."""
     hidden = {
         name: os.environ.pop(name)
         for name in list(os.environ)
-        if name.startswith(("SLURM_", "SRUN_", "SUBMITIT_")) and name not in KEEP
+        if name.startswith(("SLURM_", "SRUN_", "SUBMITIT_", "SBATCH_")) and name not in KEEP
     }
+    shells = [f"{name}={value}" for name, value in hidden.items() if name.startswith("SBATCH_")]
+    if shells and not _told:
+        _told.extend(shells)
+        log.warning("not handed to sbatch: %s; what you mean of it, type as slurm.<option>=…", ", ".join(shells))
     try:
         yield
     finally:

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import difflib
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from slurm_bench.config import Config
+from slurm_bench.errors import UserError
+
 # Options of ours beside Slurm's own; what isn't here goes to sbatch as `--option=value`.
 OURS = ("setup", "signal_delay_s", "array_parallelism")
+WHOLE_NUMBERS = {"signal_delay_s": 0, "array_parallelism": 1}  # of ours, and the least that each may be
+# By these a run finds its jobs, tells them to stop in time, and reads what they said.
+RESERVED = ("array", "job_name", "output", "error", "signal", "wait", "wrap", "test_only", "parsable", "quiet")
 GPU_OPTIONS = ("gres", "gpus", "gpus_per_node", "gpus_per_task")
 SIGNAL_DELAY = 90
+
+
+def check_options(config: Config, known: Sequence[str]) -> None:
+    """Before anything starts. `known` are the cluster's options: what isn't one of them but near to one is mistyped,
+    other names are left to sbatch, which has more than it lists. Raises UserError."""
+    for section in ("slurm", "score_slurm"):
+        for name, value in getattr(config, section).items():
+            option, key = name.replace("-", "_"), f"{section}.{name}"
+            if option in RESERVED:
+                raise UserError(f"'{key}': the run sets this itself, to find and follow its jobs; leave it out")
+            least = WHOLE_NUMBERS.get(option)
+            if least is not None and value is not None and (not str(value).isdecimal() or int(value) < least):
+                raise UserError(f"'{key}' is '{value}'; it must be a whole number, at least {least}")
+            names = [*known, *OURS]
+            close = [] if option in names or not known else difflib.get_close_matches(option, names, n=1, cutoff=0.8)
+            if close:
+                raise UserError(f"'{key}': sbatch has no such option; did you mean '{section}.{close[0]}'?")
 
 
 def sbatch_parameters(

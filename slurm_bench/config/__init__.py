@@ -4,7 +4,6 @@ Layers, later wins: the schema's defaults (`schema`), a YAML file, `key=value` w
 (`load`), with its references resolved (`references`), is the configuration; `compare` tells two apart.
 """
 
-from slurm_bench.bundled import CONFIGS
 from slurm_bench.config.compare import config_hash, differences
 from slurm_bench.config.load import load_config
 from slurm_bench.config.nearest import nearest
@@ -20,7 +19,6 @@ from slurm_bench.config.schema import (
 from slurm_bench.config.text import to_yaml
 
 __all__ = [
-    "CONFIGS",
     "IDENTITY",
     "PLANNED",
     "Config",

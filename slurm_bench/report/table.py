@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from slurm_bench.config import Config
+from slurm_bench.config import Config, nearest
+from slurm_bench.errors import UserError
 from slurm_bench.run.records import State
 
 if TYPE_CHECKING:
@@ -68,6 +70,18 @@ def headline(config: Config, table: pd.DataFrame) -> str | None:
         if own:
             return max(own, key=lambda column: int(table[column].notna().sum()))
     return None
+
+
+def check_headline(config: Config, declared: Mapping[str, Mapping[str, Any] | None]) -> None:
+    """Before anything starts: is the configured headline a score that its scorer declares? Raises UserError."""
+    from slurm_bench.scorers.base import ANY
+
+    known = {name: scores for name, scores in declared.items() if scores is not None and ANY not in scores}
+    columns = [_column(name, score, config) for name, scores in known.items() for score in scores]
+    if config.headline is None or config.headline in columns:
+        return
+    if not any(config.headline.startswith(_column(name, "", config)) for name in declared.keys() - known):
+        raise UserError(f"'headline': no scorer gives '{config.headline}'; {nearest(config.headline, columns)}")
 
 
 def _column(scorer: str, score: str, config: Config) -> str:
