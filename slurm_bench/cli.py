@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     from slurm_bench.bundled import bundled, here_or_bundled
     from slurm_bench.cluster.chain import refuse_at_work
     from slurm_bench.cluster.launch import launch
-    from slurm_bench.config import load_config
+    from slurm_bench.config import load_config, with_environment
     from slurm_bench.data import read_items
     from slurm_bench.run.create import create_run, new_run_dir
     from slurm_bench.run.layout import RunDir
@@ -98,7 +98,8 @@ def run(options: argparse.Namespace) -> int:
     if stored and stored.exists():
         refuse_at_work(open_run(options.run_dir), options.force)
     root = options.run_dir or new_run_dir(file.stem)
-    planned = create_run(root, config, lambda: read_items(config.data), models, options.force)
+    data = replace(config.data, options=with_environment(config, "data.options"))
+    planned = create_run(root, config, lambda: read_items(data), models, options.force)
     _warn(sample for sample in planned.samples if sample.problem)
     return launch(planned, executor, force=options.force, wait=options.wait)
 

@@ -39,7 +39,7 @@ def make(config: Config, key: str, method: str) -> Any:
     cls = import_name(plugin.class_path, f"{key}.class_path")
     if not callable(getattr(cls, method, None)):
         raise UserError(f"'{key}.class_path': {plugin.class_path} has no method '{method}'")
-    params = with_environment(config, key)
+    params = with_environment(config, f"{key}.params")
     with speaking_for(key, plugin.class_path):
         return cls(**fitted(cls, params, plugin.params, f"{key}.params"))
 

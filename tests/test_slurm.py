@@ -113,6 +113,29 @@ def test_slurms_options_pass_through(bed: Bed) -> None:
     assert done.returncode == 0
 
 
+def test_what_was_typed_reaches_sbatch_as_it_is_and_a_shells_variables_do_not(bed: Bed) -> None:
+    bed.config()
+    words = ["--config", bed.folder / "c.yaml", "--run-dir", bed.root, "--partition", "h100"]
+    typed = ["slurm.comment=run #5: [a|b] ${HOME}", "slurm.setup=export MARK='start: now #1'", "slurm.exclusive=false"]
+    shell = {"SBATCH_PARTITION": "urgent", "SBATCH_TIMELIMIT": "00:07:00", "SBATCH_EXCLUSIVE": "user"}
+    done = launch(*words, *typed, "--time", "00:12:00", env={**bed.slurm.env, **shell})
+    assert done.returncode == 0, done.stderr
+    assert "SBATCH_PARTITION=urgent" in done.stderr
+    shown = bed.slurm.run("scontrol", "show", "job", attempts(bed.root)[0]["finish_job_id"])
+    for expected in ("Partition=h100", "TimeLimit=00:12:00", "Comment=run #5: [a|b] ${HOME}", "OverSubscribe=OK"):
+        assert expected in shown
+    bed.slurm.wait_idle(90)
+    assert summary(bed.root)["counts"]["scored"] == 24, "the setup line didn't break the script"
+
+
+def test_a_mistyped_option_of_slurm_is_refused_with_the_right_one(bed: Bed) -> None:
+    bed.config()
+    done = bed.launch("slurm.qoss=high", "slurm.cpus_per_taks=2")
+    assert done.returncode == 1
+    assert "did you mean 'slurm.qos'" in done.stderr
+    assert not bed.root.exists()
+
+
 def test_wait_stays_until_the_end_and_gives_the_runs_exit_code(bed: Bed, undisturbed: Path) -> None:
     bed.config("Tint", {"fail": ["s-3"]}, retries=0)
     done = bed.launch("--wait", gpus=2)

@@ -231,19 +231,19 @@ def test_what_the_environment_says_is_known_to_the_plug_in_alone(
         assert "sk-123" not in text
     reread = again(tmp_path, config)
     assert reread == config
-    assert with_environment(reread, "editor") == {
+    assert with_environment(reread, "editor.params") == {
         "key": "Bearer sk-123 ${seed}",
         "call": {"deep": [1, "sk-123 ${seed}"]},
         "literal": "${oc.env:MY_SECRET}",
     }
-    assert with_environment(reread, "scorers.s") == {"same": "Bearer sk-123 ${seed}", "fallback": "none"}
+    assert with_environment(reread, "scorers.s.params") == {"same": "Bearer sk-123 ${seed}", "fallback": "none"}
     monkeypatch.setenv("MY_SECRET", "another")
     assert config_hash(said("editor.params.key=${oc.env:MY_SECRET}")) == config_hash(
         said("editor.params.key=${oc.env:MY_SECRET}")
     )
     monkeypatch.delenv("MY_SECRET")
     with pytest.raises(UserError, match=r"'editor\.params\.key': .*MY_SECRET is not set"):
-        with_environment(reread, "editor")
+        with_environment(reread, "editor.params")
 
 
 @pytest.mark.parametrize("name", ["api_key", "hf_token", "PASSWORD"])

@@ -1,8 +1,8 @@
 """`${…}` in a value: OmegaConf's references, to other settings and to the environment.
 
 A reference is resolved once, when the configuration is read, and `\\${` stands for the text `${`. In the params of a
-plug-in a reference to the environment stays as it was typed, in the run folder too, so that no secret lies there: it
-is resolved where the plug-in is made.
+plug-in (and a reader's options) a reference to the environment stays as it was typed, in the run folder too, so that no
+secret lies there: it is resolved where the plug-in is made.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from slurm_bench.errors import UserError
 # A resolver that doesn't exist, in the place of the one that reads the environment: who needs it fails.
 _LATER = "oc.env_later"
 
-_PARAMS = re.compile(r"(editor|scorers\.[^.]+)\.params\.")
+_PARAMS = re.compile(r"((editor|scorers\.[^.]+)\.params|data\.options)\.")
 
 
 class FromEnvironment(str):
@@ -55,9 +55,9 @@ def written(config: Config) -> dict[str, Any]:
 
 
 def with_environment(config: Config, key: str) -> dict[str, Any]:
-    """The params of the plug-in `key` with what the environment says. Raises UserError."""
+    """What stands under `key` (the params of a plug-in), with what the environment says. Raises UserError."""
     tree = OmegaConf.create(escape_literal(written(config)))
-    return _values(OmegaConf.select(tree, f"{key}.params"), f"{key}.params", None)
+    return _values(OmegaConf.select(tree, key), key, None)
 
 
 def _values(node: Any, key: str, without: Any) -> Any:

@@ -29,6 +29,9 @@ class DataConfig:
     limit: int | None = None
     fields: dict[str, str] = field(default_factory=dict)
     image_root: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
