@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -52,7 +53,8 @@ class Parser(argparse.ArgumentParser):
         if message.startswith("unrecognized arguments") and wrong:
             close = difflib.get_close_matches(wrong[0], self._option_string_actions, n=1, cutoff=0.75)
             sbatch = f"for one of sbatch type slurm.{wrong[0].lstrip('-').replace('-', '_')}=…"
-            message += f"; did you mean {close[0]}?" if close else f"; {sbatch}" if wrong[0][:2] == "--" else ""
+            takes_settings = any(action.dest == "overrides" for action in self._actions)
+            message += f"; did you mean {close[0]}?" if close else f"; {sbatch}" if takes_settings else ""
         super().error(message)
 
 
@@ -99,7 +101,14 @@ def run(options: argparse.Namespace) -> int:
         refuse_at_work(open_run(options.run_dir), options.force)
     root = options.run_dir or new_run_dir(file.stem)
     data = replace(config.data, options=with_environment(config, "data.options"))
-    planned = create_run(root, config, lambda: read_items(data), models, options.force)
+    try:
+        planned = create_run(root, config, lambda: read_items(data), models, options.force)
+    except BaseException:
+        if not options.run_dir:  # ours, and still empty
+            for folder in (root, root.parent):
+                with suppress(OSError):
+                    folder.rmdir()
+        raise
     _warn(sample for sample in planned.samples if sample.problem)
     return launch(planned, executor, force=options.force, wait=options.wait)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from helpers import launch, make_benchmark, make_config, run_dir
+from helpers import REPO, launch, make_benchmark, make_config, run_dir
 from plugins import Tint
 
 from slurm_bench.config import Config, config_hash, differences, dump, load_config
@@ -261,6 +262,15 @@ def test_a_secret_of_the_environment_is_nowhere_in_the_run_folder(tmp_path: Path
     records = read_records(run_dir(tmp_path / "run"), "edit")
     assert {record["info"]["key_length"] for record in records} == {len("sk-123")}
     assert launch("status", tmp_path / "run").returncode == 0, "only the jobs need it"
+
+
+def test_a_refusal_leaves_no_folder_of_runs_behind(tmp_path: Path) -> None:
+    words = ["--config", "demo.yaml", "data.reader=jsonl", f"data.path={tmp_path}/none.jsonl"]
+    command, env = [sys.executable, "-m", "slurm_bench", *words], {**os.environ, "PYTHONPATH": str(REPO)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "no such file" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_data_that_cannot_be_planned_leaves_no_run_behind(tmp_path: Path) -> None:

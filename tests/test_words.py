@@ -201,6 +201,11 @@ def test_a_file_that_makes_no_sense_is_one_line(tmp_path: Path, text: str) -> No
     assert "my.yaml" in refusal(file=tmp_path / "my.yaml")
 
 
+def test_what_is_not_yaml_is_told_with_the_line(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("gpus: 1\nslurm: {time: 1\n")
+    assert "my.yaml: not YAML: line 3: expected ',' or '}'" in refusal(file=tmp_path / "my.yaml")
+
+
 def test_a_file_may_repeat_itself_by_an_anchor(tmp_path: Path) -> None:
     text = "scorers:\n  a: &a {class_path: m.S, params: {x: 1}}\n  b: {<<: *a, params: {x: 2}}\neditor: m.E\n"
     assert [s.params for s in from_file(tmp_path, text).scorers.values()] == [{"x": 1}, {"x": 2}]

@@ -82,7 +82,7 @@ def read_file(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from None
     except NOT_YAML as error:
-        raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{file}: not YAML: {_explained(error)}") from None
 
 
 def read_word(word: str) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def read_word(word: str) -> dict[str, Any]:
     try:
         return reader.value(node, Config, "")
     except NOT_YAML as error:
-        raise UserError(f"{quoted(word)}: {' '.join(str(error).split())}") from None
+        raise UserError(f"{quoted(word)}: {_explained(error)}") from None
 
 
 def quoted(text: str) -> str:
@@ -239,6 +239,12 @@ def _refuse_repeats(node: yaml.MappingNode) -> None:
 def _said(node: yaml.Node) -> str:
     kinds = {yaml.SequenceNode: "a list", yaml.MappingNode: "names with values"}
     return kinds.get(type(node)) or quoted(node.value)
+
+
+def _explained(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
 
 
 def _join(key: str, name: str) -> str:
