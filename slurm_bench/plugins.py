@@ -90,7 +90,8 @@ def _import(name: str, key: str) -> Any:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
-            raise UserError(f"'{key}': there is no module {error.name}; {_nearest_module(error.name)}") from None
+            nearest_one = _nearest_module(error.name)
+            raise UserError(f"'{key}': cannot import {name}: no module {error.name}; {nearest_one}") from None
         raise UserError(f"'{key}': cannot import {name}: {_blame(error, name)}") from None
 
 
