@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from slurm_bench import __version__
 from slurm_bench.command import EXECUTORS, command, program
 from slurm_bench.errors import COMPLETE, INCOMPLETE, INTERRUPTED, USER_ERROR, UserError
 from slurm_bench.logs import log_to_stderr
+from slurm_bench.usage import Parser, refuse_no_setting
 
 if TYPE_CHECKING:
     from slurm_bench.cluster.chain import Executor
     from slurm_bench.config import Config
+    from slurm_bench.data.item import Item
     from slurm_bench.run.plan import Sample
 
 SLURM_OPTIONS = (
@@ -45,28 +46,15 @@ class Verb:
     add_options: Callable[[argparse.ArgumentParser], None]
 
 
-class Parser(argparse.ArgumentParser):
-    """Names the nearest right option, or the way to hand one to sbatch."""
-
-    def error(self, message: str) -> NoReturn:
-        wrong = [word.partition("=")[0] for word in message.split() if word.startswith("-")]
-        if message.startswith("unrecognized arguments") and wrong:
-            close = difflib.get_close_matches(wrong[0], self._option_string_actions, n=1, cutoff=0.75)
-            sbatch = f"for one of sbatch type slurm.{wrong[0].lstrip('-').replace('-', '_')}=…"
-            takes_settings = any(action.dest == "overrides" for action in self._actions)
-            message += f"; did you mean {close[0]}?" if close else f"; {sbatch}" if takes_settings else ""
-        super().error(message)
-
-
 def main(words: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     name = words.pop(0) if words and words[0] in VERBS else "run"
     parser = _parser(name)
     if words and not words[0].startswith("-") and name == "run":
-        _refuse_no_setting(parser, words[0])
+        refuse_no_setting(parser, words[0], VERBS)
     options = parser.parse_intermixed_args(words)
     for word in getattr(options, "overrides", ()):
-        _refuse_no_setting(parser, word)
+        refuse_no_setting(parser, word, VERBS)
     log_to_stderr()
     try:
         return VERBS[name].act(options)
@@ -100,9 +88,12 @@ def run(options: argparse.Namespace) -> int:
     if stored and stored.exists():
         refuse_at_work(open_run(options.run_dir), options.force)
     root = options.run_dir or new_run_dir(file.stem)
-    data = replace(config.data, options=with_environment(config, "data.options"))
+
+    def items() -> Iterator[Item]:
+        return read_items(replace(config.data, options=with_environment(config, "data.options")))
+
     try:
-        planned = create_run(root, config, lambda: read_items(data), models, options.force)
+        planned = create_run(root, config, items, models, options.force)
     except BaseException:
         if not options.run_dir:  # ours, and still empty
             for folder in (root, root.parent):
@@ -296,18 +287,6 @@ def _checked(config: Config, words: Sequence[str]) -> tuple[Executor, dict[str, 
     models = check_plugins(config)
     check_headline(config, scores_by_scorer(config))
     return executor, models
-
-
-def _refuse_no_setting(parser: argparse.ArgumentParser, word: str) -> None:
-    """A word that is neither a verb nor key=value: a run folder without a verb, or a verb mistyped."""
-    if "=" in word:
-        return
-    if (Path(word) / "config.yaml").is_file():
-        ways = ", ".join(command(verb, word) for verb in ("status", "resubmit"))
-        parser.error(f"{word!r} is a run folder; say what to do with it: {ways}")
-    close = difflib.get_close_matches(word, VERBS, n=1)
-    known = f"did you mean {close[0]}?" if close else f"there are {', '.join(VERBS)}"
-    parser.error(f"{word!r} is neither a verb nor key=value; {known}")
 
 
 def _refuse_slurm_elsewhere(executor: str | None, words: Sequence[str]) -> None:

@@ -1,0 +1,37 @@
+"""Wrong usage, exit code 2: the nearest right verb or option is named."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NoReturn
+
+from slurm_bench.command import command
+
+
+class Parser(argparse.ArgumentParser):
+    """Names the nearest right option, or the way to hand one to sbatch."""
+
+    def error(self, message: str) -> NoReturn:
+        wrong = [word.partition("=")[0] for word in message.split() if word.startswith("-")]
+        if message.startswith("unrecognized arguments") and wrong:
+            close = difflib.get_close_matches(wrong[0], self._option_string_actions, n=1, cutoff=0.75)
+            sbatch = f"for one of sbatch type slurm.{wrong[0].lstrip('-').replace('-', '_')}=…"
+            takes_settings = any(action.dest == "overrides" for action in self._actions)
+            message += f"; did you mean {close[0]}?" if close else f"; {sbatch}" if takes_settings else ""
+        super().error(message)
+
+
+def refuse_no_setting(parser: argparse.ArgumentParser, word: str, verbs: Iterable[str]) -> None:
+    """A word that is neither a verb nor key=value: a run folder without a verb, or a verb mistyped."""
+    verbs = list(verbs)
+    if "=" in word:
+        return
+    if (Path(word) / "config.yaml").is_file():
+        ways = ", ".join(command(verb, word) for verb in ("status", "resubmit"))
+        parser.error(f"{word!r} is a run folder; say what to do with it: {ways}")
+    close = difflib.get_close_matches(word, verbs, n=1)
+    known = f"did you mean {close[0]}?" if close else f"there are {', '.join(verbs)}"
+    parser.error(f"{word!r} is neither a verb nor key=value; {known}")
