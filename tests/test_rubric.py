@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import yaml
 from PIL import Image
 
 from slurm_bench.errors import SampleError, UserError
@@ -40,6 +41,24 @@ def test_each_of_the_five_categories_has_a_rubric_of_its_own():
     assert len({rubrics.of(category) for category in [*five, "default"]}) == 6
     assert rubrics.of(" Physical ") == rubrics.of("physical")
     assert rubrics.of("anything else") == rubrics.of("default")
+
+
+def test_every_rubric_counts_an_unchanged_image_against_the_edit():
+    for category, one in rubric.load_rubrics().categories.items():
+        assert any("unchanged" in line for line in one.counts_against), category
+
+
+@pytest.mark.parametrize(("written", "asked"), [("物理", "physical"), ("Social", "cultural"), ("mine", " MINE ")])
+def test_a_category_has_one_spelling_in_the_rubrics_too(tmp_path, written, asked):
+    file = tmp_path / "mine.yaml"
+    own = yaml.safe_load(rubric.BUNDLED.read_text("utf-8"))
+    own["categories"] = {"default": own["categories"]["default"], written: own["categories"]["causal"]}
+    file.write_text(yaml.safe_dump(own), "utf-8")
+    assert rubric.load_rubrics(file).of(asked) == rubric.load_rubrics().of("causal")
+    own["categories"][asked] = own["categories"]["default"]
+    file.write_text(yaml.safe_dump(own), "utf-8")
+    with pytest.raises(UserError, match="twice"):
+        rubric.load_rubrics(file)
 
 
 def test_the_prompt_holds_its_category_s_rubric_and_no_other():

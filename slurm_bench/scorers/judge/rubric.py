@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from slurm_bench.bundled import bundled
+from slurm_bench.data.categories import canonical
 from slurm_bench.errors import UserError
 
 BUNDLED = bundled("rubrics.yaml")
@@ -43,14 +44,14 @@ class Rubrics:
     sha256: str
 
     def of(self, category: str) -> Rubric:
-        return self.categories.get(category.strip().casefold(), self.categories[DEFAULT])
+        return self.categories.get(canonical(category), self.categories[DEFAULT])
 
     def require(self, aspects: Sequence[str]) -> None:
         """UserError unless each of `aspects`, at least one, has its question here."""
         unknown = [aspect for aspect in aspects if aspect not in self.aspects]
         if unknown or not aspects or len(set(aspects)) != len(aspects):
             known = ", ".join(self.aspects)
-            raise UserError(f"'aspects' is {list(aspects)}: name one or more of {known}, each once")
+            raise UserError(f"'params.aspects' is {list(aspects)}: name one or more of {known}, each once")
 
 
 def load_rubrics(path: str | Path | None = None) -> Rubrics:
@@ -59,11 +60,11 @@ def load_rubrics(path: str | Path | None = None) -> Rubrics:
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise UserError(f"{file}: cannot read the judge's rubrics ({error.strerror}); set 'rubrics'") from None
+        raise UserError(f"'params.rubrics': cannot read the judge's rubrics {file} ({error.strerror})") from None
     try:
         parsed = yaml.safe_load(data)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"'params.rubrics': {file} is not YAML: {' '.join(str(error).split())}") from None
     return _Reader(file).rubrics(parsed, hashlib.sha256(data).hexdigest())
 
 
@@ -83,11 +84,17 @@ class _Reader:
         return Rubrics(
             scale=Scale(**{key: self._text(value, f"scale.{key}") for key, value in scale.items()}),
             aspects={key: self._text(value, f"aspects.{key}") for key, value in aspects.items()},
-            categories={
-                key.strip().casefold(): self._rubric(value, f"categories.{key}") for key, value in categories.items()
-            },
+            categories=self._rubrics(categories),
             sha256=sha256,
         )
+
+    def _rubrics(self, categories: dict[str, Any]) -> dict[str, Rubric]:
+        found: dict[str, Rubric] = {}
+        for key, value in categories.items():
+            if canonical(key) in found:
+                raise UserError(f"{self.file}: categories has '{canonical(key)}' twice, once as '{key}'")
+            found[canonical(key)] = self._rubric(value, f"categories.{key}")
+        return found
 
     def _rubric(self, data: Any, at: str) -> Rubric:
         fields = self._mapping(data, at, {"asks", "counts_for", "counts_against"})
