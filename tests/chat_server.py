@@ -13,10 +13,11 @@ from slurm_bench.scorers.base import ScoreRequest
 from slurm_bench.scorers.server.scorer import OpenAIScorer
 
 
-def says(content, refusal=None, logprobs=None) -> bytes:
-    """The body of a chat completion."""
-    message = {"role": "assistant", "content": content, "refusal": refusal}
-    return json.dumps({"choices": [{"message": message, "logprobs": logprobs, "finish_reason": "stop"}]}).encode()
+def says(content, refusal=None, logprobs=None, finish="stop", message=None, **fields) -> bytes:
+    """The body of a chat completion; `message` and `fields` add to the message and to the body."""
+    message = {"role": "assistant", "content": content, "refusal": refusal} | (message or {})
+    choice = {"message": message, "logprobs": logprobs, "finish_reason": finish}
+    return json.dumps({"choices": [choice]} | fields).encode()
 
 
 KEY = "sk-very-secret-key"
@@ -39,18 +40,19 @@ class Reply:
 
 @dataclass
 class Server:
-    """Gives `replies` in order, and the last one for ever."""
+    """Gives `replies` in order, and the last one for ever; or to each request what `script` says."""
 
     replies: list[Reply]
     asked: list[dict] = field(default_factory=list)
     headers: list[dict] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    script: Callable[[dict], Reply] | None = None
     url: str = ""
 
 
 @contextmanager
-def serve(*replies: Reply) -> Iterator[Server]:
+def serve(*replies: Reply, port: int = 0) -> Iterator[Server]:
     server = Server(list(replies))
 
     class Handler(BaseHTTPRequestHandler):
@@ -61,6 +63,7 @@ def serve(*replies: Reply) -> Iterator[Server]:
                 server.headers.append(dict(self.headers))
                 server.paths.append(self.path)
                 reply = server.replies.pop(0) if len(server.replies) > 1 else server.replies[0]
+                reply = server.script(body) if server.script else reply
             reply.before()
             try:
                 self.send_response(reply.status)
@@ -76,7 +79,7 @@ def serve(*replies: Reply) -> Iterator[Server]:
         def log_message(self, *_):
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     http.daemon_threads = True
     server.url = f"http://127.0.0.1:{http.server_port}/v1"
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
@@ -105,7 +108,8 @@ def request(number=0, **changes):
 
 
 def scorer(server, **params):
-    made = OpenAIScorer(server.url, "some-judge", **({"backoff": 0.001, "timeout": 20.0} | params))
+    """A loaded scorer that gives a server up after a moment."""
+    made = OpenAIScorer(server.url, "some-judge", **({"backoff": 0.001, "timeout": 20.0, "patience": 0.3} | params))
     made.check()
     made.load()
     return made

@@ -1,3 +1,4 @@
+import json
 import threading
 
 import pytest
@@ -9,7 +10,7 @@ from slurm_bench.errors import SampleError, UserError
 from slurm_bench.scorers.base import Scored
 from slurm_bench.scorers.judge import prompt
 from slurm_bench.scorers.judge.rubric import load_rubrics
-from slurm_bench.scorers.qwen3vl.model import Inputs, Judge, NextDigits
+from slurm_bench.scorers.qwen3vl.model import DigitProbabilities, Inputs, Judge
 from slurm_bench.scorers.qwen3vl.scorer import Qwen3VLScorer
 
 
@@ -28,7 +29,7 @@ def test_the_score_is_the_expectation_computed_by_hand(moe):
     with torch.no_grad():
         likely = model(**inputs).logits[0, -1].softmax(-1)
     digits = torch.stack([likely[processor.tokenizer.convert_tokens_to_ids(str(digit))] for digit in range(10)])
-    mean = (digits * torch.arange(10)).sum() / digits.sum() * 10 / 9
+    mean = (digits * torch.tensor([0, 1, 2, 3, 4, 5, 6.25, 7.5, 8.75, 10])).sum() / digits.sum()
     assert result.scores["overall"] == pytest.approx(mean.item(), abs=1e-4)
     assert result.info["mass"]["overall"] == pytest.approx(digits.sum().item(), abs=1e-5)
     assert result.parse == "ok"
@@ -121,7 +122,8 @@ def test_aspects_are_scored_each_or_none():
     judge = tiny_judge.scorer(aspects=["overall", "preservation"])
     (result,) = judge.score([tiny_judge.request(0)])
     (alone,) = tiny_judge.scorer().score([tiny_judge.request(0)])
-    assert set(result.scores) == set(result.info["mass"]) == {"overall", "preservation"}
+    assert list(result.scores) == list(result.info["mass"]) == ["overall", "preservation"]
+    assert result.raw.startswith("overall")
     assert result.scores["overall"] == pytest.approx(alone.scores["overall"], abs=1e-4)
     judge.min_mass = sum(result.info["mass"].values()) / 2
     (part,) = judge.score([tiny_judge.request(0)])
@@ -152,17 +154,17 @@ def test_the_next_micro_batch_is_prepared_while_the_model_works():
             self.begun = [threading.Event() for _ in range(3)]
             self.prepared = self.answered = 0
 
-        def prepare(self, prompts):
+        def preprocess(self, prompts):
             self.begun[self.prepared].set()
             self.prepared += 1
             return Inputs({}, (0,) * len(prompts))
 
-        def next_digits(self, inputs):
+        def digit_probabilities(self, inputs):
             self.answered += 1
             if self.answered < 3:
                 assert self.begun[self.answered].wait(20)
             rows = len(inputs.lengths)
-            return NextDigits(torch.full((rows, 10), 0.1), torch.zeros(rows))
+            return DigitProbabilities(torch.full((rows, 10), 0.1), torch.zeros(rows))
 
         def token(self, index):
             return "0"
@@ -170,16 +172,16 @@ def test_the_next_micro_batch_is_prepared_while_the_model_works():
     judge = tiny_judge.scorer(micro_batch=2)
     judge.judge = Waiting()
     results = judge.score([tiny_judge.request(number) for number in range(6)])
-    assert [result.scores["overall"] for result in results] == pytest.approx([5.0] * 6)
+    assert [result.scores["overall"] for result in results] == pytest.approx([4.75] * 6)
 
 
 def test_what_comes_next_is_prepared_ahead_and_scored_the_same():
     judge, now, then = tiny_judge.scorer(), tiny_judge.request(0), [tiny_judge.request(n) for n in (1, 2)]
     unusable = tiny_judge.request(3, instruction=" ")
     alone = tiny_judge.scorer().score([*then, unusable])
-    prepare, prepared = judge.judge.prepare, []
-    judge.judge.prepare = lambda prompts: prepared.append(len(prompts)) or prepare(prompts)
-    judge.expect(lambda: [*then, unusable])
+    preprocess, prepared = judge.judge.preprocess, []
+    judge.judge.preprocess = lambda prompts: prepared.append(len(prompts)) or preprocess(prompts)
+    judge.prefetch(lambda: [*then, unusable])
     judge.score([now])
     again = judge.score([*then, unusable])
     assert prepared == [1, 2]
@@ -215,12 +217,22 @@ def test_a_judge_without_a_chat_template_is_refused(tmp_path):
         ({"micro_batch": 0}, "micro_batch"),
         ({"retries": -1}, "retries"),
         ({"aspects": ["beauty"]}, "aspects"),
-        ({"rubrics": "nowhere.yaml"}, "nowhere.yaml"),
+        ({"rubrics": "nowhere.yaml"}, r"'params\.rubrics'.*nowhere\.yaml"),
+        ({"aspects": 3}, "'params.aspects'"),
+        ({"aspects": ["overall", None]}, "'params.aspects'"),
+        ({"aspects": None}, "'params.aspects'"),
+        ({"mode": ["expected"]}, "'params.mode'"),
+        ({"revision": 1}, "'params.revision'"),
+        ({"rubrics": 1}, "'params.rubrics'"),
+        ({"device": 0}, "'params.device'"),
+        ({"max_new_tokens": "many"}, "'params.max_new_tokens'"),
+        ({"temperature": True}, "'params.temperature'"),
+        ({"model_name": 8}, "'params.model_name'"),
     ],
 )
 def test_bad_params_are_refused_before_anything_starts(params, named):
     with pytest.raises(UserError, match=named):
-        Qwen3VLScorer("owner/name", **params)
+        Qwen3VLScorer(**({"model_name": "owner/name"} | params))
 
 
 @pytest.mark.parametrize(
@@ -243,8 +255,29 @@ def test_another_kind_of_model_is_refused(tmp_path):
     for file in tiny_judge.checkpoint().iterdir():
         content = file.read_bytes().replace(b"Qwen3VLForConditionalGeneration", b"BertModel")
         (tmp_path / file.name).write_bytes(content)
-    with pytest.raises(UserError, match="BertModel"):
-        Qwen3VLScorer(str(tmp_path)).check()
+    for started in (Qwen3VLScorer.check, Qwen3VLScorer.load):
+        with pytest.raises(UserError, match=r"BertModel.*OpenAIScorer"):
+            started(Qwen3VLScorer(str(tmp_path), device="cpu"))
+
+
+def test_a_quantized_judge_is_refused(tmp_path):
+    for file in tiny_judge.checkpoint().iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "fp8"}}))
+    with pytest.raises(UserError, match=r"quantized.*OpenAIScorer"):
+        Qwen3VLScorer(str(tmp_path), device="cpu").check()
+
+
+def test_a_thinking_judge_answers_at_once():
+    """Its first token is the answer's, as the thought that its template opens is closed."""
+    judge = tiny_judge.scorer(thinking=True)
+    text = judge.judge._text(judge.questions(0, tiny_judge.request(0))[0].prompt)
+    assert text.endswith("assistant\n<think>\n\n</think>\n\n")
+    (result,) = judge.score([tiny_judge.request(0)])
+    (plain,) = tiny_judge.scorer().score([tiny_judge.request(0)])
+    assert result.parse == "ok"
+    assert result.scores != plain.scores
 
 
 def test_provenance_names_the_model_and_the_rubrics():

@@ -3,6 +3,7 @@ import tiny_judge
 import torch
 
 from slurm_bench.scorers.judge import prompt
+from slurm_bench.scorers.judge.parse import Reply, scored
 from slurm_bench.scorers.judge.rubric import load_rubrics
 from slurm_bench.scorers.qwen3vl.model import Inputs
 
@@ -32,15 +33,42 @@ def test_the_first_reply_is_greedy_whatever_the_checkpoint_says():
 
 
 def test_what_cannot_be_parsed_is_a_failure_with_the_raw_text():
-    (result,) = tiny_judge.scorer(mode="generate", max_new_tokens=8).score([tiny_judge.request(0)])
+    result, _ = judged("seven", "no", "eight")
     assert result.scores == {}
     assert result.parse != "ok"
-    assert result.raw
+    assert result.raw == "eight"
     assert result.info == {"judge_retries": 2}
+
+
+def test_a_reply_that_was_cut_says_so_and_is_not_asked_for_again():
+    """These random weights don't end a reply within eight tokens."""
+    judge = tiny_judge.scorer(mode="generate", max_new_tokens=8, retries=2)
+    (result,) = judge.score([tiny_judge.request(0)])
+    assert result.scores == {}
+    assert result.raw
+    assert "max_new_tokens is 8" in result.parse
+    assert "judge_retries" not in result.info
+
+
+def ends_with_any_token(judge):
+    """Random weights end no reply; here any token counts as an end, so that no reply was cut."""
+    judge.judge.end_ids = set(range(len(judge.judge.processor.tokenizer)))
+
+
+@pytest.mark.parametrize("text", ["It fell.", 'It may be {"overall": 9}', 'No. </think>\n{"overall": 4}'])
+def test_a_template_that_opens_the_thinking_leaves_only_the_answer_to_be_read(text):
+    judge = tiny_judge.scorer(mode="generate", max_new_tokens=8, thinking=True)
+    assert judge.judge.thinks
+    judge.judge.processor.tokenizer.batch_decode = lambda written, **_: [text]
+    ends_with_any_token(judge)
+    inputs = judge.judge.preprocess([judge.questions(0, tiny_judge.request(0))[0].prompt])
+    result = scored(judge.judge.generate(inputs, 8)[0], ["overall"])
+    assert result.scores == ({"overall": 4.0} if "</think>" in text else {})
 
 
 def test_a_reply_depends_on_the_sample_alone():
     judge = tiny_judge.scorer(mode="generate", max_new_tokens=8, retries=1, micro_batch=3)
+    ends_with_any_token(judge)
     requests = [tiny_judge.request(number) for number in range(3)]
     together = [result.raw for result in judge.score(requests)]
     torch.manual_seed(7)
@@ -52,6 +80,7 @@ def test_a_reply_depends_on_the_sample_alone():
 
 def test_a_draw_of_the_judge_leaves_the_process_s_own_draws_alone():
     judge = tiny_judge.scorer(mode="generate", max_new_tokens=8, retries=1)
+    ends_with_any_token(judge)
     torch.manual_seed(7)
     before = torch.get_rng_state()
     judge.score([tiny_judge.request(0)])
@@ -64,12 +93,12 @@ class Scripted:
     def __init__(self, *replies):
         self.replies, self.calls = list(replies), []
 
-    def prepare(self, prompts):
+    def preprocess(self, prompts):
         return Inputs({}, (0,) * len(prompts))
 
-    def reply(self, inputs, max_new_tokens, temperature=0.0, seed=None):
+    def generate(self, inputs, max_new_tokens, temperature=0.0, seed=None):
         self.calls.append((temperature, seed))
-        return [self.replies.pop(0) for _ in inputs.lengths]
+        return [Reply(self.replies.pop(0)) for _ in inputs.lengths]
 
 
 def judged(*replies, retries=2):

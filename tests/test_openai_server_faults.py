@@ -5,8 +5,9 @@ import threading
 import pytest
 from chat_server import KEY, Reply, judge, key_set, request, says, scorer, serve
 
-from slurm_bench.errors import SampleError
-from slurm_bench.scorers.server.chat import ApiError, ApiRefused, Pace, retry_after
+from slurm_bench.errors import SampleError, ServiceDown
+from slurm_bench.scorers.server.faults import ApiError, ApiRefused, Kind, fault_of
+from slurm_bench.scorers.server.pace import Pace, retry_after
 
 
 @pytest.fixture(autouse=True)
@@ -35,30 +36,120 @@ def test_what_may_pass_is_asked_again(passing):
     assert server.asked[0] == server.asked[1]
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_server_that_stays_down_gives_an_error_and_no_judgement(status):
-    (result,), server = judge(Reply(b'{"overall": 7}', status), max_retries=2)
-    assert isinstance(result, ApiError)
-    assert str(status) in str(result)
-    assert "3 tries" in str(result)
-    assert len(server.asked) == 3
+@pytest.mark.parametrize("status", [429, 502, 503, 504, 529])
+def test_a_server_that_stays_away_is_no_sample_s_fault(status):
+    requests = [request(number) for number in range(4)]
+    results, server = judge(Reply(b"try later", status), requests=requests, concurrency=2)
+    assert all(isinstance(result, ServiceDown) and f"HTTP {status}" in str(result) for result in results)
+    assert len(server.asked) > 2
+
+
+def test_a_server_that_is_not_there_is_no_sample_s_fault():
+    with serve(Reply()) as server:
+        pass
+    (result,) = scorer(server).score([request()])
+    assert isinstance(result, ServiceDown)
+    assert server.url in str(result)
+
+
+def test_a_server_that_comes_back_loses_no_sample():
+    """It is away for more tries than a single request at fault would get."""
+    away = [Reply(b"", 503)] * 9
+    results, _ = judge(*away, Reply(), requests=[request(0), request(1)], max_retries=1, patience=20)
+    assert [result.scores for result in results] == [{"overall": 7.0}] * 2
+
+
+def test_a_server_that_is_started_again_is_found_at_its_address():
+    with serve(Reply()) as server:
+        port = int(server.url.rpartition(":")[2].partition("/")[0])
+        made = scorer(server, patience=20, backoff=0.05)
+    restarted = threading.Event()
+
+    def restart():
+        with serve(Reply(), port=port):
+            restarted.wait(20)
+
+    thread = threading.Timer(0.3, restart)
+    thread.start()
+    (result,) = made.score([request()])
+    restarted.set()
+    thread.join()
+    assert result.scores == {"overall": 7.0}
+
+
+def test_after_the_service_was_down_the_next_batch_asks_again():
+    with serve(Reply(b"", 503)) as server:
+        made = scorer(server, patience=0.05)
+        assert isinstance(made.score([request()])[0], ServiceDown)
+        server.replies[:] = [Reply()]
+        assert made.score([request()])[0].scores == {"overall": 7.0}
+
+
+def test_what_was_judged_before_the_server_went_away_is_kept():
+    results, _ = judge(
+        Reply(), Reply(b"", 503), requests=[request(number) for number in range(3)], concurrency=1, patience=0.05
+    )
+    assert results[0].scores == {"overall": 7.0}
+    assert all(isinstance(result, ServiceDown) for result in results[1:])
+
+
+def test_a_server_that_fails_at_one_request_and_answers_others_fails_that_sample_alone():
+    with serve(Reply(b"boom", 500)) as server:
+        server.script = lambda body: Reply(b"boom", 500) if "poison" in json.dumps(body) else Reply()
+        poison, good = request(0, instruction="poison"), [request(number) for number in range(1, 5)]
+        made = scorer(server, patience=20, max_retries=2, backoff=0.05, concurrency=2)
+        results = made.score([poison, *good])
+    assert isinstance(results[0], ApiError)
+    assert "HTTP 500" in str(results[0])
+    assert all(result.scores == {"overall": 7.0} for result in results[1:])
 
 
 def test_a_silent_server_is_an_error():
     free = threading.Event()
-    (result,), server = judge(Reply(before=lambda: free.wait(20)), timeout=0.1, max_retries=1)
+    (result,), _ = judge(Reply(before=lambda: free.wait(20)), timeout=0.1, patience=0)
     free.set()
     assert isinstance(result, ApiError)
     assert "in time" in str(result)
-    assert len(server.asked) == 2
 
 
-def test_a_server_that_is_not_there_is_an_error():
-    with serve(Reply()) as server:
-        pass
-    (result,) = scorer(server, max_retries=1).score([request()])
-    assert isinstance(result, ApiError)
-    assert "connection failed" in str(result)
+@pytest.mark.parametrize(
+    ("status", "error", "named"),
+    [
+        (429, {"code": "insufficient_quota", "type": "insufficient_quota"}, "quota"),
+        (429, {"type": "exceeded_current_quota_error"}, "quota"),
+        (400, {"code": "billing_hard_limit_reached"}, "quota"),
+        (400, {"code": "Arrearage"}, "quota"),
+        (402, {"message": "Insufficient Balance"}, "paid"),
+        (400, {"code": "unsupported_parameter", "param": "max_tokens"}, "params.extra"),
+        (400, {"code": "unsupported_value", "param": "temperature"}, "params.extra"),
+    ],
+)
+def test_what_holds_for_all_requests_is_refused_once(status, error, named):
+    requests = [request(number) for number in range(4)]
+    results, server = judge(
+        Reply(json.dumps({"error": error}).encode(), status), requests=requests, concurrency=1, patience=20
+    )
+    assert len(server.asked) == 1
+    assert all(isinstance(result, ApiRefused) and named in str(result) for result in results)
+    assert "\n" not in str(results[0])
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (429, '{"error": {"code": "rate_limit_exceeded"}}', Kind.AWAY),
+        (429, "<html>quota</html>", Kind.AWAY),
+        (500, '{"error": {"type": "billing"}}', Kind.BROKEN),
+        (400, '{"error": {"message": "the image is too large"}}', Kind.REJECTED),
+        (422, '{"detail": [{"type": "too_long"}]}', Kind.REJECTED),
+        (422, '{"detail": [{"type": "extra_forbidden"}]}', Kind.REFUSED),
+        (422, '{"detail": "Unexpected fields in the request: {\'x\'}"}', Kind.REFUSED),
+        (400, "[" * 100_000, Kind.REJECTED),
+        (403, '{"error": "no"}', Kind.REFUSED),
+    ],
+)
+def test_an_error_is_told_by_its_code(status, body, kind):
+    assert fault_of(status, body).kind is kind
 
 
 @pytest.mark.parametrize(("status", "named"), [(401, "key"), (403, "model"), (404, "address")])
@@ -81,17 +172,19 @@ def test_a_bad_request_is_that_sample_s_error_alone():
 def test_the_key_follows_no_redirect():
     with serve(Reply()) as other, serve(Reply(b"", 307, {"Location": f"{other.url}/chat/completions"})) as server:
         (result,) = scorer(server).score([request()])
-        assert isinstance(result, ApiError)
+        assert isinstance(result, ApiRefused)
+        assert f"{other.url}/chat/completions" in str(result)
         assert other.asked == []
 
 
 def test_the_key_is_in_no_log_and_no_record(caplog):
     caplog.set_level(logging.DEBUG)
-    body = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}}).encode()
+    body = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY} a-second-secret"}}).encode()
     with serve(Reply(body, 500)) as server:
-        made = scorer(server, max_retries=1)
+        made = scorer(server, headers={"X-Token": "a-second-secret"})
         (result,) = made.score([request()])
         assert "[key]" in str(result)
+        assert "a-second-secret" not in str(result) + repr(made)
         assert KEY not in str(result) + repr(made) + repr(made.provenance()) + caplog.text + json.dumps(server.asked)
 
 
@@ -148,7 +241,7 @@ def test_retry_after_is_read_or_ignored():
 def test_a_wait_ends_when_the_scorer_is_closed():
     asked = threading.Event()
     with serve(Reply(b"", 429, {"Retry-After": "100"}, before=asked.set)) as server:
-        made, results = scorer(server), []
+        made, results = scorer(server, patience=300), []
         thread = threading.Thread(target=lambda: results.extend(made.score([request()])), daemon=True)
         thread.start()
         assert asked.wait(20)

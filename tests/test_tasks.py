@@ -125,7 +125,7 @@ class Foresees(Brightness):
     foreseen: ClassVar[list[list[str]]] = []
     came: ClassVar[list[list[str]]] = []
 
-    def expect(self, coming: Callable[[], Sequence[ScoreRequest]]) -> None:
+    def prefetch(self, coming: Callable[[], Sequence[ScoreRequest]]) -> None:
         self.foreseen.append([request.id for request in coming()])
         raise KeyError("a head start that fails is no failure")
 

@@ -62,14 +62,22 @@ def request(number: int = 0, **changes) -> ScoreRequest:
     return ScoreRequest(**(fields | changes))
 
 
-def scorer(moe: bool = False, **params):
-    """The judge of that checkpoint, loaded."""
+def scorer(moe: bool = False, thinking: bool = False, **params):
+    """The judge of that checkpoint, loaded; `thinking` gives it a chat template as Qwen3-VL-Thinking has one, which
+    opens the thought itself."""
+    from slurm_bench.scorers.qwen3vl.model import load_model, load_processor
     from slurm_bench.scorers.qwen3vl.scorer import Qwen3VLScorer
 
     params = {"dtype": "float32", "min_mass": 0.0, "device": "cpu"} | params
     made = Qwen3VLScorer(str(checkpoint(moe)), **params)
     made.check()
-    made.load()
+    if not thinking:
+        made.load()
+        return made
+    processor = load_processor(str(checkpoint(moe)), None)
+    opened = "<|im_start|>assistant\n<think>\n"
+    processor.chat_template = processor.chat_template.replace("<|im_start|>assistant\n", opened)
+    made.use(load_model(str(checkpoint(moe)), None, made.dtype, "cpu"), processor)
     return made
 
 

@@ -66,19 +66,19 @@ def _measure(scorer: Any, folder: Path, count: int, side: int, device: str, kern
     }
     few = requests[: min(MICRO_BATCH[scorer.mode], count)]
     prompts = [question.prompt for place, request in enumerate(few) for question in scorer.questions(place, request)]
-    inputs = scorer.judge.prepare(prompts)
+    inputs = scorer.judge.preprocess(prompts)
     row["tokens"] = max(inputs.lengths)
     if scorer.mode == "expected":
 
         def prefill() -> Any:
-            return scorer.judge.next_digits(inputs)
+            return scorer.judge.digit_probabilities(inputs)
 
         row["ms_model_alone"] = round(1000 * seconds_of(prefill, device, repeat=5) / len(few), 1)
         if kernels:
             row["kernels"] = {name: round(ms / len(few), 1) for name, ms in kernel_groups(prefill, device).items()}
     else:
         begin = time.perf_counter()
-        scorer.judge.reply(inputs, scorer.max_new_tokens)
+        scorer.judge.generate(inputs, scorer.max_new_tokens)
         row["ms_model_alone"] = round(1000 * (time.perf_counter() - begin) / len(few), 1)
     return row
 

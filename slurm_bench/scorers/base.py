@@ -5,9 +5,10 @@ class MyScorer:
     def __init__(self, threshold=0.5): ...     # `scorers.<name>.params`; light, as for editors
     def check(self): ...                       # optional, login node: raise UserError if it can't work
     def load(self): ...                        # optional
-    def score(self, batch): return [{"quality": 7.5}, …]   # each a dict, a Scored, or an exception
-    def expect(self, coming): ...              # optional, before each `score`: coming(), which may wait and may be
-                                               # called in a thread, gives the batch after that one; a head start
+    def score(self, batch): return [{"quality": 7.5}, …]   # each a dict, a Scored, or an exception;
+                                               # UserError and ServiceDown are no sample's fault, and end the task
+    def prefetch(self, next_batch): ...        # optional, before each `score`: next_batch() blocks until the following
+                                               # batch is read, and gives it; preprocess it in a thread of your own
     def close(self): ...                       # optional
 """
 

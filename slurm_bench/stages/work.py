@@ -159,8 +159,8 @@ class ScoreWork:
         return _bytes_of([*given.sources, given.edited, *([given.reference] if given.reference else [])])
 
     def expect(self, coming: Callable[[], Sequence[ScoreRequest]]) -> None:
-        if hasattr(self.scorer, "expect"):
-            self.scorer.expect(coming)
+        if hasattr(self.scorer, "prefetch"):
+            self.scorer.prefetch(coming)
 
     def call(self, batch: Sequence[ScoreRequest]) -> Sequence[Any]:
         return self.scorer.score(batch)

@@ -1,118 +1,148 @@
-"""From what a judge says to numbers, or to the reason why there are none. Nothing is ever guessed."""
+"""From what a judge writes to numbers, or to the reason why there are none. Nothing is ever guessed."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from slurm_bench.scorers.base import Scored
 from slurm_bench.scorers.judge.prompt import SCORE_RANGE
 
-_FLAT_OBJECT = re.compile(r"\{[^{}]*\}")
-_AFTER = re.compile(r"\s*(```\s*)?")
+# How models mark their thinking in a text: Qwen, GLM and others; Mistral; Kimi-VL.
+_THINKING = r"<{0}(?:think|thinking|thought|reasoning)>|\[{0}THINK\]|◁{0}think▷"
+_OPENED = re.compile(_THINKING.format(""))
+_CLOSED = re.compile(_THINKING.format("/"))
 
+# What may stand around the last object without changing its meaning: Markdown, a full stop, closing tags.
+_AFTER = re.compile(r"[\s*`]*[.。]?[\s*`]*(?:</\w+>\s*)*")
 
-# How a judge is asked: for the probabilities of its first token, or for a text.
-MODES = ("expected", "generate")
+# The form that was asked for, echoed: an object whose values are placeholders, such as <number>, without a digit.
+_PLACEHOLDER = r"(?:<[^<>{}\d]*>|\.\.\.|…)"
+_ECHO = re.compile(rf'\{{(?:\s*"[^"{{}}]*"\s*:\s*"?{_PLACEHOLDER}"?\s*,?)+\s*\}}')
+
+# Not strict: reasons may run over several lines.
+_DECODER = json.JSONDecoder(object_pairs_hook=lambda pairs: _Pairs(pairs), strict=False)
+
+# Each opening brace may cost a scan to the text's end; a judge has no use for so many.
+_MOST_BRACES = 200
 
 
 class Unreadable(Exception):
     """Why no score can be read from a reply."""
 
 
-def read_scores(reply: str, aspects: Sequence[str]) -> dict[str, float]:
-    """The one format that counts: the reply ends in a JSON object with exactly `aspects` as keys and numbers
-    in the score range as values, in a code fence or not. Raises Unreadable.
+class _Pairs(tuple[tuple[str, Any], ...]):
+    """An object's keys and values in order, repeated keys included."""
 
-    A reply with several such objects is read only if they agree: who contradicts himself gave no score.
+
+@dataclass(frozen=True)
+class Reply:
+    """What a judge wrote. `cut_short` says why it isn't whole (a token limit, a filter): such a reply is never read,
+    and asking again in the same way would end in the same way."""
+
+    text: str
+    cut_short: str | None = None
+
+
+def scored(reply: Reply | str, aspects: Sequence[str]) -> Scored:
+    """The reply as a result: scores, or none and why."""
+    reply = Reply(reply) if isinstance(reply, str) else reply
+    try:
+        if reply.cut_short:
+            raise Unreadable(reply.cut_short)
+        return Scored(read_scores(reply.text, aspects), raw=reply.text)
+    except Unreadable as why:
+        return Scored({}, raw=reply.text, parse=str(why))
+
+
+def read_scores(text: str, aspects: Sequence[str]) -> dict[str, float]:
+    """The one format that counts: the text ends in a JSON object with `aspects` as keys and numbers in the score
+    range as values. Beside them it may hold reasons as texts; around it may stand Markdown and a full stop.
+    Raises Unreadable.
+
+    A text with several such objects is read only if they agree: a judge that contradicts itself gave no score.
     """
-    said = _after_thinking(reply)
-    found = [(match, _object(match.group(), aspects)) for match in _FLAT_OBJECT.finditer(said)]
-    verdicts = [(match, values) for match, values in found if values is not None]
+    said = _ECHO.sub(lambda echo: " " * len(echo.group()), after_thinking(text))
+    verdicts = [(end, scores) for end, found in _objects(said, aspects) if (scores := _verdict(found, aspects))]
     if not verdicts:
         raise Unreadable(f"no JSON object with {', '.join(aspects)} in the reply")
-    last, scores = verdicts[-1]
-    if not _AFTER.fullmatch(said, last.end()):
+    end, scores = verdicts[-1]
+    if not _AFTER.fullmatch(said, end):
         raise Unreadable("the reply goes on after its JSON object")
     checked = {aspect: _number(scores, aspect) for aspect in aspects}
-    if any(values != scores for _, values in verdicts):
+    if any(other != scores for _, other in verdicts):
         raise Unreadable("the reply contradicts itself: two JSON objects with different scores")
     return checked
 
 
-def expectation(probabilities: Mapping[str, float], min_mass: float) -> float:
-    """The expected score on 0 to 10.
-
-    `probabilities` are those of the digits 0 to 9 as the next token, out of the whole vocabulary; the scale
-    0 to 9 is stretched to 0 to 10. Raises Unreadable where the mass is under `min_mass`: a judge that would
-    rather have said something else gave no score.
-    """
-    mass = math.fsum(probabilities.values())
-    if not mass > 0 or mass < min_mass:
-        raise Unreadable(f"the digits have {mass:.4f} of the probability, under min_mass {min_mass}")
-    mean = math.fsum(int(digit) * p for digit, p in probabilities.items()) / mass
-    return min(max(mean * SCORE_RANGE[1] / 9, SCORE_RANGE[0]), SCORE_RANGE[1])
-
-
-@dataclass(frozen=True)
-class Digits:
-    """One aspect's answer: the probabilities of the digits 0 to 9, and what the judge would most likely say."""
-
-    aspect: str
-    probabilities: Mapping[str, float]
-    likeliest: str
-
-
-def expected(answers: Sequence[Digits], min_mass: float) -> Scored:
-    """`expectation` of each aspect as a result, with the mass in `info`; if one has none, no score at all."""
-    scores: dict[str, float] = {}
-    reasons = []
-    for answer in answers:
-        try:
-            scores[answer.aspect] = expectation(answer.probabilities, min_mass)
-        except Unreadable as why:
-            reasons.append(f"{answer.aspect}: {why}")
-    mass = {answer.aspect: round(math.fsum(answer.probabilities.values()), 6) for answer in answers}
-    raw = "\n".join(f"{answer.aspect}: {answer.likeliest}" for answer in answers)
-    return Scored({} if reasons else scores, raw, "; ".join(reasons) or "ok", {"mass": mass})
-
-
-def scored(reply: str, aspects: Sequence[str]) -> Scored:
-    """`read_scores` as a result: scores, or none and why."""
-    try:
-        return Scored(read_scores(reply, aspects), raw=reply)
-    except Unreadable as why:
-        return Scored({}, raw=reply, parse=str(why))
-
-
-def _after_thinking(reply: str) -> str:
-    """A judge may think aloud first; what counts is what it says then."""
-    _, closed, rest = reply.rpartition("</think>")
-    if not closed and "<think>" in reply:
+def after_thinking(text: str) -> str:
+    """A judge may think aloud first; what counts is what it says then. Raises Unreadable if it only thinks."""
+    closed = list(_CLOSED.finditer(text))
+    rest = text[closed[-1].end() :] if closed else text
+    if _OPENED.search(rest):
         raise Unreadable("the reply ends within the judge's thinking")
     return rest
 
 
-def _object(text: str, aspects: Sequence[str]) -> dict[str, Any] | None:
-    """The object if it is one about scores (it has any of `aspects`); None for other braces in the reply."""
-    try:
-        pairs = json.loads(text, object_pairs_hook=list)
-    except (ValueError, RecursionError):
-        if any(f'"{aspect}"' in text for aspect in aspects):
-            raise Unreadable("the scores are not valid JSON") from None
-        return None
-    names = [name for name, _ in pairs]
+def opens_thinking(prompt: str) -> bool:
+    """Whether a prompt ends in an opened thought, as the chat templates of some thinking models do."""
+    opened = list(_OPENED.finditer(prompt))
+    return bool(opened) and not prompt[opened[-1].end() :].strip()
+
+
+def _objects(text: str, aspects: Sequence[str]) -> Iterator[tuple[int, _Pairs]]:
+    """The JSON objects in a text that aren't within another, each with where it ends.
+
+    Raises Unreadable for braces that name an aspect and aren't JSON: they may have been a verdict.
+    """
+    at = text.find("{")
+    for _ in range(_MOST_BRACES):
+        if at < 0:
+            return
+        try:
+            found, end = _DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            inside = re.compile(r"[^{}]*").match(text, at + 1)
+            if inside and any(f'"{aspect}"' in inside.group() for aspect in aspects):
+                raise Unreadable("the scores are not valid JSON") from None
+            end = at + 1
+        else:
+            yield end, found
+        at = text.find("{", end)
+    raise Unreadable("the reply has too many braces")
+
+
+def _verdict(found: _Pairs, aspects: Sequence[str]) -> dict[str, Any] | None:
+    """The values of `aspects` if the object is one about scores (it has any of them); None for another object."""
+    names = [name for name, _ in found]
     if not set(names) & set(aspects):
         return None
     if len(set(names)) != len(names):
         raise Unreadable("a score is given twice in one JSON object")
-    if set(names) != set(aspects):
-        raise Unreadable(f"the JSON object has {', '.join(names)}, not {', '.join(aspects)}")
-    return dict(pairs)
+    values = dict(found)
+    beside = [name for name, value in values.items() if name not in aspects and not _is_reason(value)]
+    missing = [aspect for aspect in aspects if aspect not in values]
+    if missing or beside:
+        raise Unreadable(f"the JSON object has {', '.join(names)[:200]}, not {', '.join(aspects)}")
+    return {aspect: _value(values[aspect]) for aspect in aspects}
+
+
+def _value(value: Any) -> Any:
+    """The number of {"score": 7, "reason": "…"}; any other value as it is."""
+    if isinstance(value, _Pairs):
+        inner = dict(value)
+        beside = [name for name, one in inner.items() if name != "score" and not _is_reason(one)]
+        if "score" in inner and not beside and len(inner) == len(value):
+            return inner["score"]
+    return value
+
+
+def _is_reason(value: Any) -> bool:
+    """Words, and no number in their place that could be meant for a score."""
+    return isinstance(value, str) and not re.fullmatch(r"[\s\d.,/%+-]*\d[\s\d.,/%+-]*", value)
 
 
 def _number(scores: Mapping[str, Any], aspect: str) -> float:

@@ -12,9 +12,13 @@ from slurm_bench.errors import SampleError
 from slurm_bench.scorers.base import ScoreRequest
 from slurm_bench.scorers.judge.rubric import Rubrics
 
-# Digits are one token each for the judges at hand and 10 is two, so an expectation is read over 0 to 9.
-DIGITS = tuple("0123456789")
 SCORE_RANGE = (0, 10)
+
+# "10" is two tokens for many judges and each digit is one, so a judge that answers with one token is asked for 0 to 9.
+# It is told that 5 is the middle there too, so 5 counts as 5, 9 as 10, and the digits between lie on straight lines:
+# the same words go with the same number, in whichever mode the judge is asked.
+DIGIT_SCORES = {str(digit): digit if digit <= 5 else 5 + 1.25 * (digit - 5) for digit in range(10)}
+DIGITS = tuple(DIGIT_SCORES)
 
 Part = str | Image.Image
 

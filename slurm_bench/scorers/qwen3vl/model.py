@@ -1,4 +1,7 @@
-"""A Qwen3-VL model with its processor: prompts to tensors, tensors to probabilities or to text."""
+"""A Qwen3-VL model with its processor: prompts to tensors, tensors to probabilities or to text.
+
+Shapes: B prompts of a batch, T tokens of the longest one.
+"""
 
 from __future__ import annotations
 
@@ -10,33 +13,38 @@ from typing import Any
 from PIL import Image
 
 from slurm_bench.errors import UserError
+from slurm_bench.logs import log
+from slurm_bench.scorers.judge.parse import Reply, opens_thinking
 from slurm_bench.scorers.judge.prompt import DIGITS, Prompt
 
 # The model's own processor refuses longer strips.
 MAX_ASPECT_RATIO = 200
 
-# Prompts of a few lengths alone, as attention kernels are planned for each.
+# Prompts are padded to a multiple of this: attention kernels are planned once for each length.
 LENGTH_STEP = 64
+
+# What a Qwen model that doesn't think writes behind an opened thought.
+_NO_THOUGHT = "\n</think>\n\n"
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """A batch on the model's device. `lengths` counts each row's tokens without padding, `shared` those that all
-    rows begin with; `ready` is the CUDA event after which the tensors are there."""
+    """A batch on the model's device. `lengths` has each prompt's number of tokens without padding, `shared_prefix` how
+    many tokens all prompts begin with; `ready` is the CUDA event after which the tensors are there."""
 
     tensors: dict[str, Any]
     lengths: tuple[int, ...]
-    shared: int = 0
+    shared_prefix: int = 0
     ready: Any = None
 
 
 @dataclass(frozen=True)
-class NextDigits:
-    """Probabilities of the next token, out of the whole vocabulary: `digits` is [rows, 10], `best` is [rows]
-    the likeliest token's id. Both may still be computing on the GPU."""
+class DigitProbabilities:
+    """Of the first token, out of the whole vocabulary: `digits` [B, 10], and `likeliest` [B], the likeliest token's id.
+    Both may still be computing on the GPU."""
 
     digits: Any
-    best: Any
+    likeliest: Any
 
 
 def load_model(model_name: str, revision: str | None, dtype: str, device: str) -> Any:
@@ -55,6 +63,13 @@ def load_model(model_name: str, revision: str | None, dtype: str, device: str) -
     )
 
 
+def load_config(model_name: str, revision: str | None) -> dict[str, Any]:
+    """config.json, from the folder or the hub."""
+    from transformers import PretrainedConfig
+
+    return PretrainedConfig.get_config_dict(model_name, revision=revision)[0]
+
+
 def load_processor(model_name: str, revision: str | None) -> Any:
     from transformers import AutoProcessor
 
@@ -64,8 +79,8 @@ def load_processor(model_name: str, revision: str | None) -> Any:
 class Judge:
     """`max_pixels` bounds each image, whatever its own size; small images are enlarged to the processor's minimum.
 
-    With `prefill_only` it gives `next_digits`, and pads at the end; without, `reply`, and pads at the start. The
-    published generation configuration samples, so all of it but the ids of special tokens is dropped.
+    With `prefill_only` it gives `digit_probabilities`, and pads at the end; without, it can `generate`, and pads at the
+    start. The published generation configuration samples, so all of it but the ids of special tokens is dropped.
     """
 
     def __init__(self, model: Any, processor: Any, max_pixels: int, prefill_only: bool) -> None:
@@ -83,6 +98,7 @@ class Judge:
         processor.chat_template = processor.chat_template or tokenizer.chat_template
         if not processor.chat_template:
             raise UserError(f"{tokenizer.name_or_path}: the judge has no chat template: the download is incomplete")
+        self.thinks = opens_thinking(self._template(Prompt("", ("",))))
         self.padding: dict[str, Any] = {"padding_side": "left"}
         self.prefill: Any = None
         if prefill_only:
@@ -90,17 +106,20 @@ class Judge:
 
             self.prefill = Prefill(model)
             self.padding = {"padding_side": "right", "pad_to_multiple_of": LENGTH_STEP}
+            if self.thinks:
+                log.warning("this judge thinks before it answers; mode expected has it answer at once")
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         published = model.generation_config
         ends = published.eos_token_id if published.eos_token_id is not None else tokenizer.eos_token_id
+        self.end_ids = set(ends if isinstance(ends, list | tuple) else [ends])
         model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
         self.digit_ids = self._digit_ids()
         self._side_stream = self._new_stream()
 
-    def prepare(self, prompts: Sequence[Prompt]) -> Inputs:
-        """Tokens and pixels, on the device. Meant for a thread: on CUDA it works beside the model, on a stream
-        of its own, and images are resized and cut into patches by the GPU."""
+    def preprocess(self, prompts: Sequence[Prompt]) -> Inputs:
+        """Tokens and pixels, on the device. May run in a thread: on CUDA it works on a stream of its own, beside the
+        model, and images are resized and cut into patches by the GPU."""
         import torch
 
         texts = [self._text(prompt) for prompt in prompts]
@@ -115,30 +134,30 @@ class Judge:
                 images_kwargs={"device": str(self.device)},
             )
             lengths = batch["attention_mask"].sum(dim=1).tolist()
-            shared = self._plan(batch, lengths) if self.prefill else 0
+            shared_prefix = self._positions_and_prefix(batch, lengths) if self.prefill else 0
             tensors = {name: tensor.to(self.device) for name, tensor in batch.items()}
             ready = self._side_stream.record_event() if self._side_stream else None
-        return Inputs(tensors, tuple(lengths), shared, ready)
+        return Inputs(tensors, tuple(lengths), shared_prefix, ready)
 
-    def next_digits(self, inputs: Inputs) -> NextDigits:
+    def digit_probabilities(self, inputs: Inputs) -> DigitProbabilities:
         """One prefill: no cache is kept, and only a prompt's last token meets the vocabulary."""
         import torch
 
-        from slurm_bench.scorers.qwen3vl.prefill import Batch
+        from slurm_bench.scorers.qwen3vl.prefill import PackedBatch
 
-        self._await(inputs)
+        self._wait_for(inputs)
         with torch.inference_mode():
-            hidden = self.prefill.last_hidden(inputs.tensors, Batch(inputs.lengths, inputs.shared))
+            hidden = self.prefill.last_hidden(inputs.tensors, PackedBatch(inputs.lengths, inputs.shared_prefix))
             logits = self.model.lm_head(hidden).float()
-            return NextDigits(logits.softmax(-1)[:, list(self.digit_ids.values())], logits.argmax(-1))
+            return DigitProbabilities(logits.softmax(-1)[:, list(self.digit_ids.values())], logits.argmax(-1))
 
-    def reply(
+    def generate(
         self, inputs: Inputs, max_new_tokens: int, temperature: float = 0.0, seed: int | None = None
-    ) -> list[str]:
+    ) -> list[Reply]:
         """What the judge writes: greedy at temperature 0, else sampled from `seed`, whatever was drawn before."""
         import torch
 
-        self._await(inputs)
+        self._wait_for(inputs)
         sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.inference_mode(), torch.random.fork_rng(devices):
@@ -146,22 +165,34 @@ class Judge:
                 torch.manual_seed(seed)
             tokens = self.model.generate(**inputs.tensors, **sampling, max_new_tokens=max_new_tokens)
         written = tokens[:, inputs.tensors["input_ids"].shape[1] :]
-        return list(self.processor.tokenizer.batch_decode(written, skip_special_tokens=True))
+        texts = self.processor.tokenizer.batch_decode(written, skip_special_tokens=True)
+        # The prompt has opened the thought, so the reply must: what is in it isn't the answer.
+        opened = "<think>\n" if self.thinks else ""
+        return [
+            Reply(opened + text, None if self.end_ids & set(row) else _cut_short(max_new_tokens))
+            for text, row in zip(texts, written.tolist(), strict=True)
+        ]
 
     def token(self, index: int) -> str:
         return str(self.processor.tokenizer.decode([index]))
 
-    def _plan(self, batch: Any, lengths: Sequence[int]) -> int:
-        """What the model would work out with the GPU waiting: positions, and how many tokens all rows share."""
-        from slurm_bench.scorers.qwen3vl.prefill import shared_length
+    def _positions_and_prefix(self, batch: Any, lengths: Sequence[int]) -> int:
+        """Adds the position ids, and gives the length of the prefix that all prompts share: both are computed from
+        tensors on the CPU, as the model itself would make the GPU wait for them."""
+        from slurm_bench.scorers.qwen3vl.prefill import shared_prefix
 
         parts = {
             name: batch[name].cpu() for name in ("input_ids", "mm_token_type_ids", "image_grid_thw", "attention_mask")
         }
         batch["position_ids"], _ = self.model.model.get_rope_index(**parts)
-        return shared_length(parts["input_ids"], parts["mm_token_type_ids"], lengths)
+        return shared_prefix(parts["input_ids"], parts["mm_token_type_ids"], lengths)
 
     def _text(self, prompt: Prompt) -> str:
+        """The prompt as the model reads it, up to where the answer begins."""
+        text = self._template(prompt)
+        return text + _NO_THOUGHT if self.prefill and self.thinks else text
+
+    def _template(self, prompt: Prompt) -> str:
         parts = [
             {"type": "image"} if isinstance(part, Image.Image) else {"type": "text", "text": f"{part}\n"}
             for part in prompt.parts
@@ -190,7 +221,7 @@ class Judge:
 
         return torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
 
-    def _await(self, inputs: Inputs) -> None:
+    def _wait_for(self, inputs: Inputs) -> None:
         if inputs.ready is None:
             return
         import torch
@@ -199,3 +230,7 @@ class Judge:
         stream.wait_event(inputs.ready)
         for tensor in inputs.tensors.values():
             tensor.record_stream(stream)
+
+
+def _cut_short(max_new_tokens: int) -> str:
+    return f"the reply was cut off at the limit of tokens: max_new_tokens is {max_new_tokens}"

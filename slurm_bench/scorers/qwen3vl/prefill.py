@@ -1,11 +1,17 @@
-"""Qwen3-VL for one prefill of a batch of prompts padded at their ends: the same mathematics with less work.
+"""Qwen3-VL for one prefill of a batch of prompts that are padded at their ends: the same mathematics with less work.
 
-- Causal attention never looks ahead, so padding behind a prompt is invisible to it: no mask is needed.
-- What all prompts begin with, the rubric, is computed once for the batch; only its keys and values are handed to
-  each row.
-- The last layer works for the last tokens alone, whose logits are wanted.
-- What stands between two matrix products is one pass over the data (`kernels`): eager, these operations are 40 % of
+- Causal attention never looks ahead, so a prompt doesn't see the padding behind it: no mask is needed.
+- The prefix that all prompts share, the rubric, is computed once for the batch. Only its keys and values are copied
+  to each prompt.
+- The last layer is computed for the last tokens alone, whose logits are wanted.
+- Between two matrix products there is one pass over the data (`kernels`). In eager mode these operations take 40 % of
   the time on an H100.
+
+The model: https://github.com/huggingface/transformers/tree/main/src/transformers/models/qwen3_vl.
+
+Shapes: B prompts, T tokens of the longest prompt, S tokens of the shared prefix, H heads (of keys and values fewer:
+grouped-query attention), C channels of a head, D channels of a token. "Packed" tokens are [S + B · (T - S), …]: the
+prefix once, then what each prompt has behind it, padding included. Images have P patches together.
 """
 
 from __future__ import annotations
@@ -24,20 +30,22 @@ from slurm_bench.kernels.ops import feed_forward, layer_norm, linear, rms_norm, 
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Rows of tokens, [rows, length] padded, packed to [tokens]: the first `shared` once, then each row's rest."""
+class PackedBatch:
+    """Where a batch's tokens are once they are packed. `lengths` are those of the prompts, without padding."""
 
-    lengths: tuple[int, ...]  # of each row, without padding
+    lengths: tuple[int, ...]
     shared: int
 
     def pack(self, rows: Tensor) -> Tensor:
+        """[B, T, …] → packed."""
         return torch.cat([rows[0, : self.shared], rows[:, self.shared :].flatten(0, 1)])
 
     def rest(self, tokens: Tensor) -> Tensor:
-        """[rows, length - shared, …]: what isn't shared."""
+        """Packed → [B, T - S, …], without the prefix."""
         return tokens[self.shared :].unflatten(0, (len(self.lengths), -1))
 
     def unpack(self, tokens: Tensor) -> Tensor:
+        """Packed → [B, T, …], with the prefix copied to each prompt."""
         rest = self.rest(tokens)
         rows = tokens.new_empty((len(rest), self.shared + rest.shape[1], *rest.shape[2:]))
         rows[:, : self.shared] = tokens[: self.shared]
@@ -45,24 +53,25 @@ class Batch:
         return rows
 
     def last(self, tokens: Tensor) -> Tensor:
-        """Each row's last token."""
+        """Packed → [B, …], each prompt's last token."""
         width = (len(tokens) - self.shared) // len(self.lengths)
         return tokens[[row * width + length - 1 for row, length in enumerate(self.lengths)]]
 
 
-def shared_length(ids: Tensor, types: Tensor, lengths: Sequence[int]) -> int:
-    """How many tokens all rows begin with alike, before any image and any row's last token."""
+def shared_prefix(ids: Tensor, types: Tensor, lengths: Sequence[int]) -> int:
+    """How many tokens all prompts begin with, before any image and any prompt's last token. `ids` and `types`
+    (0 for text) are [B, T]."""
     alike = ((ids == ids[:1]) & (types == 0)).all(dim=0)
     alike[min(lengths) - 1 :] = False
     return int(alike.long().cumprod(0).sum())
 
 
 class Prefill:
-    """`model`, dense or mixture of experts, is changed in place: it can't generate any more."""
+    """Replaces the forwards of `model`, dense or mixture of experts, by its own: it can't generate any more."""
 
     def __init__(self, model: Any) -> None:
         self._model = model.model
-        self._batch: Batch | None = None
+        self._batch: PackedBatch | None = None
         text, visual = self._model.language_model, self._model.visual
         text.forward = self._text
         self._silu = text.config.hidden_act == "silu"
@@ -71,8 +80,8 @@ class Prefill:
         for block in visual.blocks:
             block.forward = _vision_block(block, images, visual.config.hidden_act == "gelu_pytorch_tanh")
 
-    def last_hidden(self, tensors: dict[str, Tensor], batch: Batch) -> Tensor:
-        """The hidden state of each row's last token, [rows, channels]."""
+    def last_hidden(self, tensors: dict[str, Tensor], batch: PackedBatch) -> Tensor:
+        """The hidden state of each prompt's last token, [B, D]."""
         self._batch = batch
         tensors = {name: tensor for name, tensor in tensors.items() if name != "attention_mask"}
         return self._model(**tensors, use_cache=False).last_hidden_state
@@ -85,6 +94,7 @@ class Prefill:
         deepstack_visual_embeds: Sequence[Tensor] = (),
         **_: Any,
     ) -> Any:
+        """The language model's forward: [B, T, D] in, packed tokens out."""
         from transformers.modeling_outputs import BaseModelOutputWithPast
 
         text, batch = self._model.language_model, self._batch
@@ -101,9 +111,10 @@ class Prefill:
         return BaseModelOutputWithPast(last_hidden_state=hidden)
 
     def _layer(
-        self, layer: Any, x: Tensor, y: Tensor | None, cos: Tensor, sin: Tensor, batch: Batch, last: bool
+        self, layer: Any, x: Tensor, y: Tensor | None, cos: Tensor, sin: Tensor, batch: PackedBatch, last: bool
     ) -> tuple[Tensor, Tensor]:
-        """The layer's output is the sum of the two, and so is its input: adding them is the next norm's business."""
+        """`x` + `y` is the layer's input, and the sum of the two results is its output, all packed [·, D]: the next
+        norm adds them in its own pass."""
         attn, first, second = layer.self_attn, layer.input_layernorm, layer.post_attention_layernorm
         x, h = rms_norm(x, first.weight, first.variance_epsilon, y)
         key, value = (project(h).unflatten(-1, (-1, attn.head_dim)) for project in (attn.k_proj, attn.v_proj))
@@ -123,8 +134,8 @@ class Prefill:
         return mlp(h[None]).view_as(h)
 
 
-def _attend(project: Any, query: Tensor, key: Tensor, value: Tensor, batch: Batch, scale: float) -> Tensor:
-    """Packed tokens in and out, [tokens, heads, channels] → [tokens, channels]."""
+def _attend(project: Any, query: Tensor, key: Tensor, value: Tensor, batch: PackedBatch, scale: float) -> Tensor:
+    """Packed [·, H, C] → packed [·, D]. The prefix attends to itself once; what stands behind it, to both."""
     shared = batch.shared
     out = query.new_empty((len(query), project.out_features))
     if shared:
@@ -135,8 +146,9 @@ def _attend(project: Any, query: Tensor, key: Tensor, value: Tensor, batch: Batc
     return out
 
 
-def _attend_last(project: Any, query: Tensor, key: Tensor, value: Tensor, batch: Batch, scale: float) -> Tensor:
-    """`query` has each row's last token alone, which must not see the padding behind it."""
+def _attend_last(project: Any, query: Tensor, key: Tensor, value: Tensor, batch: PackedBatch, scale: float) -> Tensor:
+    """`query` is [B, H, C], the last tokens; the result is [B, D]. They must not see the padding, so there is a mask,
+    which neither FlashAttention nor cuDNN's kernel takes: torch chooses another."""
     rows, key, value = (part.transpose(1, 2) for part in (query[:, None], batch.unpack(key), batch.unpack(value)))
     places = torch.arange(key.shape[2], device=key.device)
     mask = (places < torch.tensor(batch.lengths, device=key.device)[:, None])[:, None, None]
@@ -145,7 +157,7 @@ def _attend_last(project: Any, query: Tensor, key: Tensor, value: Tensor, batch:
 
 
 def _patches_by_product(embed: Any) -> None:
-    """A convolution whose stride is its kernel is one matrix product over the patches."""
+    """The patch embedding as a matrix product, [P, pixels] → [P, D]: a convolution whose stride equals its kernel."""
     conv = embed.proj
 
     def forward(patches: Tensor) -> Tensor:
@@ -176,14 +188,14 @@ def _vision_block(block: Any, images: _Images, tanh_gelu: bool) -> Any:
 
 
 class _Images:
-    """Which patches are an image's, read from the GPU once a forward and not in every block."""
+    """Which patches belong to which image: read from the GPU once a forward, not in each block."""
 
     def __init__(self) -> None:
         self._bounds: Tensor | None = None
         self._runs: list[tuple[int, int, int]] = []
 
     def runs(self, bounds: Tensor) -> Iterable[tuple[int, int, int]]:
-        """Neighbours of one size together: where they start, where they stop, how many they are."""
+        """Images of one size that stand side by side attend together: (start, stop, how many images)."""
         if bounds is not self._bounds:
             self._bounds, self._runs, start = bounds, [], 0
             sizes = (stop - begin for begin, stop in pairwise(bounds.tolist()))

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from slurm_bench.checkpoints.folder import ModelFolder, check_transformers_folder
+from slurm_bench.checkpoints.folder import ModelFolder, check_transformers_folder, read_json
 from slurm_bench.checkpoints.hub import locate
 from slurm_bench.errors import SampleError, UserError
-from slurm_bench.machine import DTYPE_BYTES, GIB, check_gpu_memory, visible_gpu
+from slurm_bench.machine import DTYPE_BYTES, GIB, check_device, check_gpu_memory, choose_device, visible_gpu
 from slurm_bench.scorers.base import Score, Scored, ScoreRequest
 from slurm_bench.scorers.judge import parse, prompt
-from slurm_bench.scorers.judge.options import as_names, number, one_of
-from slurm_bench.scorers.judge.rubric import Rubrics, load_rubrics
-from slurm_bench.scorers.qwen3vl.ahead import MicroBatches
-from slurm_bench.scorers.qwen3vl.model import MAX_ASPECT_RATIO, Inputs, Judge, load_model, load_processor
+from slurm_bench.scorers.judge.expectation import DigitAnswer, expected
+from slurm_bench.scorers.judge.options import check_judging, number, one_of, text
+from slurm_bench.scorers.qwen3vl.micro_batches import MicroBatches
+from slurm_bench.scorers.qwen3vl.model import (
+    MAX_ASPECT_RATIO,
+    Inputs,
+    Judge,
+    load_config,
+    load_model,
+    load_processor,
+)
 
 CLASSES = ("Qwen3VLForConditionalGeneration", "Qwen3VLMoeForConditionalGeneration")
 PROCESSOR_FILES = (
@@ -23,7 +30,8 @@ PROCESSOR_FILES = (
     ("preprocessor_config.json", "processor_config.json"),
 )
 MICRO_BATCH = {"expected": 8, "generate": 16}
-_KEY = "params.model_name"
+_KEY, _DEVICE_KEY = "params.model_name", "params.device"
+_SERVE_IT = "serve it (vLLM, SGLang) and take slurm_bench.scorers.openai_api.OpenAIScorer"
 
 # Beside the weights: activations of a few samples of two images of 1 MP, and the CUDA context.
 _WORKING_MEMORY = 6 * GIB
@@ -78,18 +86,13 @@ class Qwen3VLScorer:
     device: str | None = None
 
     def __post_init__(self) -> None:
+        text(self, "model_name")
+        text(self, "revision", optional=True)
         one_of(self, "dtype", tuple(DTYPE_BYTES))
-        one_of(self, "mode", parse.MODES)
-        number(self, "max_pixels", 32 * 32, 1 << 26)
-        number(self, "min_mass", 0.0, 1.0)
-        if self.micro_batch is not None:
-            number(self, "micro_batch", 1, 1024)
+        number(self, "micro_batch", 1, 1024, optional=True)
         number(self, "max_new_tokens", 8, 1 << 16)
-        number(self, "retries", 0, 100)
-        number(self, "temperature", 0.01, 10.0)
-        self.aspects = as_names(self.aspects)
-        self._rubrics: Rubrics = load_rubrics(self.rubrics)
-        self._rubrics.require(self.aspects)
+        text(self, "device", optional=True)
+        self._rubrics = check_judging(self)
         self.scores = {aspect: Score(*prompt.SCORE_RANGE) for aspect in self.aspects}
         self._found: ModelFolder | None = None
         self.judge: Judge | None = None
@@ -97,12 +100,12 @@ class Qwen3VLScorer:
 
     def check(self) -> None:
         """The checkpoint is there and complete, of a known class, and fits the GPU if one is to be seen."""
+        check_device(self.device, _DEVICE_KEY)
         folder = locate(self.model_name, self.revision, _KEY, index="config.json")
         if folder is None:
             return
+        _check_config(read_json(folder / "config.json"), self.model_name)
         model = check_transformers_folder(folder)
-        if model.class_name not in CLASSES:
-            raise UserError(f"'{_KEY}': {folder} is a {model.class_name}; this judge takes {' or '.join(CLASSES)}")
         for files in PROCESSOR_FILES:
             if not any((folder / file).is_file() for file in files):
                 raise UserError(f"'{_KEY}': {folder} has no {' or '.join(files)}: the download is incomplete")
@@ -112,9 +115,8 @@ class Qwen3VLScorer:
             check_gpu_memory(needed, visible_gpu(), self.model_name, "take a smaller judge")
 
     def load(self) -> None:
-        import torch
-
-        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = choose_device(self.device, _DEVICE_KEY)
+        _check_config(load_config(self.model_name, self.revision), self.model_name)
         model = load_model(self.model_name, self.revision, self.dtype, device)
         self.use(model, load_processor(self.model_name, self.revision))
 
@@ -123,7 +125,7 @@ class Qwen3VLScorer:
         self.judge = Judge(model, processor, self.max_pixels, prefill_only=self.mode == "expected")
         size = self.micro_batch or MICRO_BATCH[self.mode]
         # A prefill's first few are soon at work; a reply takes as long for two as for all.
-        self._batches = MicroBatches(self._prepare, size, first=min(2, size) if self.mode == "expected" else size)
+        self._batches = MicroBatches(self._preprocess, size, first=min(2, size) if self.mode == "expected" else size)
 
     def provenance(self) -> dict[str, Any]:
         """Class and commit are known once the checkpoint was seen: by `check`, if it is on this machine."""
@@ -147,8 +149,8 @@ class Qwen3VLScorer:
         results: dict[int, Scored | Exception] = {**answered, **refused}
         return [results[place] for place in range(len(batch))]
 
-    def expect(self, coming: Callable[[], Sequence[ScoreRequest]]) -> None:
-        self._loaded()[1].expect(lambda: self._questions(coming())[0])
+    def prefetch(self, next_batch: Callable[[], Sequence[ScoreRequest]]) -> None:
+        self._loaded()[1].prefetch(lambda: self._questions(next_batch())[0])
 
     def _questions(self, batch: Sequence[ScoreRequest]) -> tuple[list[_Question], dict[int, SampleError]]:
         """What to ask, and by its place what can't be asked about."""
@@ -175,35 +177,37 @@ class Qwen3VLScorer:
     def _expected(self, questions: Sequence[_Question]) -> dict[int, Scored]:
         """Every batch is launched before the first answer is fetched, so that the GPU doesn't wait for it."""
         judge, batches = self._loaded()
-        launched = [(part, judge.next_digits(inputs)) for part, inputs in batches.of(questions)]
-        answers: dict[int, list[parse.Digits]] = {}
-        for part, digits in launched:
-            rows = zip(part, digits.digits.tolist(), digits.best.tolist(), strict=True)
-            for question, probabilities, best in rows:
-                digits_by_name = dict(zip(prompt.DIGITS, probabilities, strict=True))
-                answer = parse.Digits(question.aspects[0], digits_by_name, judge.token(best))
+        launched = [(batch, judge.digit_probabilities(inputs)) for batch, inputs in batches.split(questions)]
+        answers: dict[int, list[DigitAnswer]] = {}
+        for batch, found in launched:
+            rows = zip(batch, found.digits.tolist(), found.likeliest.tolist(), strict=True)
+            for question, probabilities, likeliest in rows:
+                by_digit = dict(zip(prompt.DIGITS, probabilities, strict=True))
+                answer = DigitAnswer(question.aspects[0], by_digit, judge.token(likeliest))
                 answers.setdefault(question.place, []).append(answer)
-        return {place: parse.expected(given, self.min_mass) for place, given in answers.items()}
+        return {place: expected(given, self.aspects, self.min_mass) for place, given in answers.items()}
 
     def _generated(self, questions: Sequence[_Question]) -> dict[int, Scored]:
         judge, batches = self._loaded()
-        results: dict[int, Scored] = {}
-        for part, inputs in batches.of(questions):
-            replies = judge.reply(inputs, self.max_new_tokens)
-            for question, reply in zip(part, replies, strict=True):
-                results[question.place] = parse.scored(reply, self.aspects)
-        for question in questions:
-            for retry in range(1, self.retries + 1):
-                if results[question.place].parse == "ok":
-                    break
-                inputs, seed = judge.prepare([question.prompt]), question.request.seed + retry
-                (reply,) = judge.reply(inputs, self.max_new_tokens, self.temperature, seed)
-                again = parse.scored(reply, self.aspects)
-                results[question.place] = replace(again, info={"judge_retries": retry})
-        return results
+        replies: dict[int, parse.Reply] = {}
+        for batch, inputs in batches.split(questions):
+            written = judge.generate(inputs, self.max_new_tokens)
+            replies |= {question.place: reply for question, reply in zip(batch, written, strict=True)}
+        return {question.place: self._read_or_ask_again(question, replies[question.place]) for question in questions}
 
-    def _prepare(self, part: Sequence[_Question]) -> Inputs:
-        return self._loaded()[0].prepare([question.prompt for question in part])
+    def _read_or_ask_again(self, question: _Question, reply: parse.Reply) -> Scored:
+        judge, _ = self._loaded()
+        result = parse.scored(reply, self.aspects)
+        for retry in range(1, self.retries + 1):
+            if result.parse == "ok" or reply.cut_short:
+                break
+            inputs, seed = judge.preprocess([question.prompt]), question.request.seed + retry
+            (reply,) = judge.generate(inputs, self.max_new_tokens, self.temperature, seed)
+            result = replace(parse.scored(reply, self.aspects), info={"judge_retries": retry})
+        return result
+
+    def _preprocess(self, batch: Sequence[_Question]) -> Inputs:
+        return self._loaded()[0].preprocess([question.prompt for question in batch])
 
     def _length(self, built: prompt.Prompt) -> int:
         """About how many pixels, and letters of text, the model will see."""
@@ -214,3 +218,17 @@ class Qwen3VLScorer:
         if self.judge is None or self._batches is None:
             raise RuntimeError("the judge is not loaded")
         return self.judge, self._batches
+
+
+def _check_config(config: Mapping[str, Any], name: str) -> None:
+    """UserError for a checkpoint that this code can't run, with what can."""
+    (kind, *_) = config.get("architectures") or ["nothing known"]
+    if kind not in CLASSES:
+        raise UserError(
+            f"'{_KEY}': {name} is {kind}; this judge takes {' or '.join(CLASSES)}. For another, {_SERVE_IT}"
+        )
+    if config.get("quantization_config"):
+        raise UserError(
+            f"'{_KEY}': {name} is a quantized checkpoint, which this judge doesn't run; take the one in bfloat16, or "
+            f"{_SERVE_IT}"
+        )

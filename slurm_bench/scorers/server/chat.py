@@ -2,189 +2,181 @@
 
 from __future__ import annotations
 
-import email.utils
 import json
-import math
 import random
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from slurm_bench.errors import SampleError
+from slurm_bench.errors import ServiceDown
+from slurm_bench.scorers.server.answer import Answer, read_answer
+from slurm_bench.scorers.server.faults import ApiError, ApiRefused, Fault, Kind, fault_of, fault_within
+from slurm_bench.scorers.server.pace import Pace, retry_after
 
-# What another try may mend: a timeout at the server, a conflict, too many requests, any fault of the server's own.
-_PASSING = {408, 409, 425, 429}
-_REFUSED = {
-    401: "the key was not accepted",
-    403: "the key may not use this model",
-    404: "no such address or model",
-}
-_LONGEST_WAIT = 120.0
-
-
-class ApiError(SampleError):
-    """The server gave no judgement for this sample."""
-
-
-class ApiRefused(ApiError):
-    """The server would refuse every other request alike: key, address or model are wrong."""
+_LONGEST_BACKOFF = 30.0
+_LONGEST_RETRY_AFTER = 120.0
+_CONNECT_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
-class Answer:
-    """`text` is what the model wrote ("" if nothing); `first` the probabilities of the first token's candidates,
-    if they were asked for, as (token, probability)."""
+class Access:
+    """Where the server is and what is sent with each request. `api_version` is Azure's, which wants it in the
+    address, and the key in a header of its own."""
 
-    text: str
-    first: tuple[tuple[str, float], ...] = ()
+    base_url: str
+    key: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    api_version: str | None = None
+
+    @property
+    def all_headers(self) -> dict[str, str]:
+        if not self.key:
+            return dict(self.headers)
+        named = {"api-key": self.key} if self.api_version else {"Authorization": f"Bearer {self.key}"}
+        return {**named, **self.headers}
+
+    def hidden(self, text: str) -> str:
+        """A server may quote the key or a header that it was sent: `text` in one short line, without them."""
+        for secret in (self.key, *self.headers.values()):
+            if secret and len(secret) > 3:
+                text = text.replace(secret, "[key]")
+        return " ".join(text.split())[:400]
 
 
-class Pace:
-    """At most `per_minute` starts within any minute, over all threads; None for no limit."""
+@dataclass(frozen=True)
+class Patience:
+    """How long a request is tried again.
 
-    def __init__(self, per_minute: int | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.per_minute = per_minute
-        self._clock = clock
-        self._starts: deque[float] = deque()
-        self._lock = threading.Lock()
+    A server that can't work for anyone, or that has answered nobody since the request's first try, is asked again
+    for `seconds`: it may be restarting. One that answers others and fails at this request is asked `max_retries`
+    times more. Waits double from `backoff` seconds, with jitter, up to half a minute; Retry-After is heeded.
+    """
 
-    def reserve(self) -> float:
-        """Take the next free place; gives the seconds to wait for it."""
-        if self.per_minute is None:
-            return 0.0
-        with self._lock:
-            now = self._clock()
-            while self._starts and self._starts[0] <= now - 60:
-                self._starts.popleft()
-            busy = len(self._starts) - self.per_minute
-            start = now if busy < 0 else max(now, self._starts[busy] + 60)
-            self._starts.append(start)
-            return start - now
+    seconds: float
+    max_retries: int
+    backoff: float
 
 
 class ChatApi:
-    """Safe to use from many threads. The key goes into the header of each request, and nowhere else.
-
-    Retried up to `max_retries` times, with a wait that doubles from `backoff` seconds and jitter, or as long as
-    Retry-After says: connections that fail, timeouts, 429 and 5xx, answers that aren't a chat completion.
-    """
+    """Safe to use from many threads. The key goes into the header of each request, and nowhere else."""
 
     def __init__(
-        self, base_url: str, key: str | None, timeout: float, max_retries: int, backoff: float, pace: Pace
+        self, access: Access, patience: Patience, timeout: float, pace: Pace, connections: int | None = None
     ) -> None:
         import httpx
 
-        self._key = key
-        self._max_retries = max_retries
-        self._backoff = backoff
+        self._access = access
+        self._patience = patience
         self._pace = pace
         self._closed = threading.Event()
-        self._refused: ApiRefused | None = None
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(base_url=base_url, headers=headers, timeout=timeout, follow_redirects=False)
+        self._ended: ApiRefused | ServiceDown | None = None
+        self._answered = 0
+        self._http = httpx.Client(
+            base_url=access.base_url,
+            headers=access.all_headers,
+            params={"api-version": access.api_version} if access.api_version else None,
+            timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT)),
+            limits=httpx.Limits(max_connections=connections),
+            follow_redirects=False,
+        )
 
     def ask(self, payload: Mapping[str, Any]) -> Answer:
-        """Raises ApiError."""
-        tried = 0
+        """Raises ApiError for this request, ApiRefused and ServiceDown for all of them. After these, every other
+        request ends likewise without being sent: after ApiRefused for ever, after ServiceDown until `try_again`."""
+        tries, begin, answered = 0, time.monotonic(), self._answered
         while True:
             self._sleep(self._pace.reserve())
-            if self._refused is not None:
-                raise ApiRefused(str(self._refused))
+            if self._ended is not None:
+                raise type(self._ended)(str(self._ended))
             try:
                 return self._once(payload)
-            except _Passing as passing:
-                if tried == self._max_retries:
-                    raise ApiError(f"{passing} ({tried + 1} tries)") from None
-                wait = self._backoff * 2**tried * random.uniform(0.5, 1.5)
-                self._sleep(min(max(wait, passing.wait), _LONGEST_WAIT))
-            tried += 1
+            except _Failed as failed:
+                tries += 1
+                away, others_answered = failed.fault.kind is Kind.AWAY, self._answered > answered
+                waited = time.monotonic() - begin
+                if waited >= self._patience.seconds or (not away and others_answered and self._used_up(tries)):
+                    said = f"{failed.fault.said} ({tries} tries in {waited:.0f} s)"
+                    if away and not others_answered:
+                        self._ended = ServiceDown(f"the judge's server {self._access.base_url} is away: {said}")
+                        raise self._ended from None
+                    raise ApiError(said) from None
+                self._sleep(max(self._backoff(tries), min(failed.wait, _LONGEST_RETRY_AFTER)))
+
+    def refuse(self, why: str) -> ApiRefused:
+        """For the caller to raise: what it found holds for every request."""
+        self._ended = ApiRefused(self._access.hidden(why))
+        return self._ended
+
+    def try_again(self) -> None:
+        """A server that was away may be back."""
+        if isinstance(self._ended, ServiceDown):
+            self._ended = None
 
     def close(self) -> None:
         """Waiting threads give up."""
         self._closed.set()
         self._http.close()
 
+    def _used_up(self, tries: int) -> bool:
+        return tries > self._patience.max_retries
+
+    def _backoff(self, tries: int) -> float:
+        wait = self._patience.backoff * 2.0 ** min(tries - 1, 30)
+        return min(wait, _LONGEST_BACKOFF) * random.uniform(0.5, 1.5)
+
     def _once(self, payload: Mapping[str, Any]) -> Answer:
         import httpx
 
         try:
             response = self._http.post("chat/completions", json=payload)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
+            raise _Failed(Fault(Kind.AWAY, f"no connection: {type(error).__name__}")) from None
         except httpx.TimeoutException:
-            raise _Passing("the server did not answer in time") from None
+            raise _Failed(Fault(Kind.BROKEN, "the server did not answer in time")) from None
         except httpx.TransportError as error:
-            raise _Passing(f"the connection failed: {type(error).__name__}") from None
-        status = response.status_code
-        if status == 200:
-            return self._answer(response.text)
-        said = f"HTTP {status}: {self._hidden(response.text)}"
-        if status in _REFUSED:
-            self._refused = ApiRefused(f"{_REFUSED[status]}; {said}")
-            raise self._refused
-        if status in _PASSING or status >= 500:
-            raise _Passing(said, retry_after(response.headers.get("retry-after")))
-        raise ApiError(said)
-
-    def _answer(self, body: str) -> Answer:
+            raise _Failed(Fault(Kind.AWAY, f"the connection failed: {type(error).__name__}")) from None
+        if response.is_redirect:
+            target = response.headers.get("location", "")
+            raise self.refuse(f"'params.base_url': the server sends elsewhere ({response.status_code}): {target}")
+        if response.status_code != 200:
+            return self._explained(fault_of(response.status_code, response.text), response)
         try:
-            parsed = json.loads(body)
-        except (ValueError, RecursionError):
-            raise _Passing(f"the answer is not JSON: {self._hidden(body)}") from None
-        if isinstance(parsed, dict) and parsed.get("error"):
-            raise _Passing(f"the server reports an error: {self._hidden(json.dumps(parsed['error']))}")
-        try:
-            choice = parsed["choices"][0]
-            message = choice["message"]
-            text = message.get("content") or message.get("refusal") or ""
-            if not isinstance(text, str):
-                raise TypeError
-            return Answer(text.encode("utf-8", "replace").decode(), _first_token(choice.get("logprobs")))
+            completion = json.loads(response.text)
+            if isinstance(completion, dict) and (fault := fault_within(completion)):
+                return self._explained(fault, response)
+            answer = read_answer(completion)
+        except RecursionError:
+            raise self._failed(Kind.BROKEN, "the answer is no chat completion") from None
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-            raise _Passing(f"the answer is no chat completion: {self._hidden(body)}") from None
+            raise self._failed(Kind.BROKEN, f"the answer is no chat completion: {response.text}") from None
+        self._answered += 1
+        return answer
 
-    def _hidden(self, text: str) -> str:
-        """A server may quote the key that it was sent."""
-        shown = text.replace(self._key, "[key]") if self._key else text
-        return " ".join(shown.split())[:300] or "(empty)"
+    def _explained(self, fault: Fault, response: Any) -> Answer:
+        """A filter's refusal is an answer; any other fault is raised."""
+        if fault.kind is Kind.REFUSED:
+            raise self.refuse(fault.said)
+        if fault.kind in (Kind.AWAY, Kind.BROKEN):
+            raise self._failed(fault.kind, fault.said, retry_after(response.headers.get("retry-after")))
+        self._answered += 1
+        if fault.kind is Kind.FILTERED:
+            return Answer(self._access.hidden(fault.said), finish="content_filter")
+        raise ApiError(self._access.hidden(fault.said))
+
+    def _failed(self, kind: Kind, said: str, wait: float = 0.0) -> _Failed:
+        return _Failed(Fault(kind, self._access.hidden(said)), wait)
 
     def _sleep(self, seconds: float) -> None:
         if self._closed.wait(seconds) if seconds > 0 else self._closed.is_set():
             raise ApiError("closed while waiting for the server")
 
 
-class _Passing(Exception):
-    """Worth another try, after `wait` seconds at least."""
+class _Failed(Exception):
+    """A try that may be followed by another, after `wait` seconds at least."""
 
-    def __init__(self, message: str, wait: float = 0.0) -> None:
-        super().__init__(message)
+    def __init__(self, fault: Fault, wait: float = 0.0) -> None:
+        super().__init__(fault.said)
+        self.fault = fault
         self.wait = wait
-
-
-def retry_after(value: str | None) -> float:
-    """Seconds that a Retry-After header asks for, said in seconds or as a date; 0 without a usable one."""
-    if value is None:
-        return 0.0
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return 0.0
-    return seconds if math.isfinite(seconds) and seconds > 0 else 0.0
-
-
-def _first_token(logprobs: Any) -> tuple[tuple[str, float], ...]:
-    """Empty where the server gives no log probabilities. Raises what a value of another shape raises."""
-    if not logprobs or not logprobs.get("content"):
-        return ()
-    candidates = logprobs["content"][0]["top_logprobs"]
-    return tuple((str(candidate["token"]), _probability(candidate["logprob"])) for candidate in candidates)
-
-
-def _probability(logarithm: float) -> float:
-    if math.isnan(logarithm):
-        raise ValueError("a log probability is NaN")
-    return math.exp(min(0.0, logarithm))

@@ -6,6 +6,7 @@ import base64
 import io
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -17,9 +18,18 @@ from PIL import Image
 from slurm_bench.errors import UserError
 from slurm_bench.scorers.base import Score, Scored, ScoreRequest
 from slurm_bench.scorers.judge import parse, prompt
-from slurm_bench.scorers.judge.options import as_names, number, one_of
-from slurm_bench.scorers.judge.rubric import Rubrics, load_rubrics
-from slurm_bench.scorers.server.chat import ApiError, ChatApi, Pace
+from slurm_bench.scorers.judge.expectation import expected
+from slurm_bench.scorers.judge.options import check_judging, json_mapping, number, one_of, text
+from slurm_bench.scorers.server import digits
+from slurm_bench.scorers.server.answer import Answer
+from slurm_bench.scorers.server.chat import Access, ChatApi, Patience
+from slurm_bench.scorers.server.faults import ApiError
+from slurm_bench.scorers.server.pace import Pace
+from slurm_bench.scorers.usage import sum_usage
+
+# A variable's name; anything else may be the key itself, and isn't shown.
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+|[A-Z]{1,20}")
+_ENDPOINT = re.compile(r"/((chat/)?completions|responses|models|messages)/*$")
 
 
 @dataclass
@@ -28,13 +38,14 @@ class OpenAIScorer:
     `retries` and `temperature` mean.
 
     `base_url` ends before `/chat/completions`. The key is read from the environment variable `api_key_env`; null
-    for a server that wants none. `mode` "expected" needs a server that gives log probabilities: the digits are
-    counted among the 20 likeliest first tokens.
+    for a server that wants none. `headers` are sent with each request; `api_version` is Azure's. `mode` "expected"
+    needs a server that gives log probabilities: the digits are counted among the 20 likeliest first tokens.
 
-    A server silent for `timeout` seconds, or one that is too busy, is asked again up to `max_retries` times, first
-    after about `backoff` seconds, then after twice as long each. `concurrency` requests run at once, so let
-    `score_batch_size` be no less. `extra` is merged into each request's body last; null takes a field out, as in
-    {max_tokens: null, max_completion_tokens: 500}.
+    A server that is away, busy or restarting is asked again for `patience` seconds, and then no sample fails:
+    ServiceDown ends the task. One that answers other samples and fails at this one is asked up to `max_retries` times
+    more. Waits begin at `backoff` seconds and double. `concurrency` requests run at once, so let `score_batch_size` be
+    no less. `detail` says how closely OpenAI's models look at images (low, high, auto). `extra` is merged into each
+    request's body last; null takes a field out, as in {max_tokens: null, max_completion_tokens: 500}.
     """
 
     base_url: str
@@ -46,38 +57,41 @@ class OpenAIScorer:
     max_pixels: int = 1024 * 1024
     image_format: str = "png"
     jpeg_quality: int = 95
+    detail: str | None = None
     max_tokens: int = 512
     min_mass: float = 0.5
     retries: int = 2
     temperature: float = 0.7
     timeout: float = 120.0
+    patience: float = 300.0
     max_retries: int = 5
     backoff: float = 1.0
     requests_per_minute: int | None = None
     concurrency: int = 8
+    api_version: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        url = urlsplit(self.base_url)
-        if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query:
-            raise UserError("'params.base_url' is no plain address such as http://host:8000/v1 (no key within)")
-        one_of(self, "mode", parse.MODES)
+        _check_url(self.base_url)
+        text(self, "model")
         one_of(self, "image_format", ("png", "jpeg"))
-        number(self, "max_pixels", 32 * 32, 1 << 26)
         number(self, "jpeg_quality", 1, 100)
+        one_of(self, "detail", ("low", "high", "auto"), optional=True)
         number(self, "max_tokens", 1, 1 << 20)
-        number(self, "min_mass", 0.0, 1.0)
-        number(self, "retries", 0, 100)
-        number(self, "temperature", 0.01, 10.0)
         number(self, "timeout", 0.1, 3600.0)
+        number(self, "patience", 0.0, 86400.0)
         number(self, "max_retries", 0, 100)
         number(self, "backoff", 0.0, 600.0)
+        number(self, "requests_per_minute", 1, 1 << 20, optional=True)
         number(self, "concurrency", 1, 1024)
-        if self.requests_per_minute is not None:
-            number(self, "requests_per_minute", 1, 1 << 20)
-        self.aspects = as_names(self.aspects)
-        self._rubrics: Rubrics = load_rubrics(self.rubrics)
-        self._rubrics.require(self.aspects)
+        text(self, "api_version", optional=True)
+        _check_headers(self)
+        json_mapping(self, "extra")
+        if self.extra.get("stream"):
+            raise UserError("'params.extra.stream' is on; this scorer reads whole answers")
+        _check_variable(self.api_key_env)
+        self._rubrics = check_judging(self)
         self.scores = {aspect: Score(*prompt.SCORE_RANGE) for aspect in self.aspects}
         self._api: ChatApi | None = None
 
@@ -86,8 +100,9 @@ class OpenAIScorer:
         self._key()
 
     def load(self) -> None:
-        pace = Pace(self.requests_per_minute)
-        self._api = ChatApi(self.base_url, self._key(), self.timeout, self.max_retries, self.backoff, pace)
+        access = Access(self.base_url, self._key(), self.headers, self.api_version)
+        patience = Patience(self.patience, self.max_retries, self.backoff)
+        self._api = ChatApi(access, patience, self.timeout, Pace(self.requests_per_minute), self.concurrency)
 
     def provenance(self) -> dict[str, Any]:
         return {"model": self.model, "server": self.base_url, "rubrics_sha256": self._rubrics.sha256}
@@ -98,8 +113,10 @@ class OpenAIScorer:
             self._api = None
 
     def score(self, batch: Sequence[ScoreRequest]) -> list[Scored | Exception]:
+        """What was judged before the server refused or went away is given beside ApiRefused or ServiceDown."""
         if self._api is None:
             raise RuntimeError("the judge is not loaded")
+        self._api.try_again()
         pool = ThreadPoolExecutor(self.concurrency, "judge")
         try:
             return list(pool.map(self._judged, batch))
@@ -116,34 +133,41 @@ class OpenAIScorer:
             return error
 
     def _expected(self, request: ScoreRequest) -> Scored:
-        answers = []
+        answers, read = [], []
         for aspect in self.aspects:
             asked = prompt.build(request, self._rubrics, prompt.one_digit(self._rubrics, aspect))
-            reading = {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
-            answer = self._ask(self._messages(asked), request.seed, 0.0, reading)
-            if not answer.first:
-                raise ApiError("the server gives no log probabilities; take mode: generate")
-            probabilities = dict.fromkeys(prompt.DIGITS, 0.0)
-            for token, probability in answer.first:
-                if token.strip() in probabilities:
-                    probabilities[token.strip()] += probability
-            answers.append(parse.Digits(aspect, probabilities, answer.text))
-        return parse.expected(answers, self.min_mass)
+            answers.append(self._ask(self._messages(asked), request.seed, 0.0, digits.REQUEST))
+            try:
+                read.append(digits.digit_answer(aspect, answers[-1]))
+            except digits.Unsuited as why:
+                raise self._loaded().refuse(str(why)) from None
+        result = expected(read, self.aspects, self.min_mass)
+        return replace(result, info=result.info | sum_usage(answer.info for answer in answers))
 
     def _generated(self, request: ScoreRequest) -> Scored:
         asked = prompt.build(request, self._rubrics, prompt.in_json(self._rubrics, self.aspects))
         messages = self._messages(asked)
-        result = parse.scored(self._ask(messages, request.seed, 0.0).text, self.aspects)
-        for retry in range(1, self.retries + 1):
-            if result.parse == "ok":
+        answers: list[Answer] = []
+        for retry in range(self.retries + 1):
+            answers.append(self._ask(messages, request.seed + retry, self.temperature if retry else 0.0))
+            reply = parse.Reply(answers[-1].text, self._cut_short(answers[-1]))
+            result = parse.scored(reply, self.aspects)
+            if result.parse == "ok" or reply.cut_short:
                 break
-            answer = self._ask(messages, request.seed + retry, self.temperature)
-            result = replace(parse.scored(answer.text, self.aspects), info={"judge_retries": retry})
-        return result
+        info = {"judge_retries": len(answers) - 1} if len(answers) > 1 else {}
+        return replace(result, info=info | sum_usage(answer.info for answer in answers))
 
-    def _ask(self, messages: list[Any], seed: int, temperature: float, reading: Mapping[str, Any] | None = None) -> Any:
-        if self._api is None:
-            raise ApiError("closed while samples were waiting")
+    def _cut_short(self, answer: Answer) -> str | None:
+        if answer.finish == "content_filter":
+            return "the server's content filter stopped the reply"
+        if answer.finish in ("length", "max_tokens"):
+            thinking = " while the judge was thinking" if answer.thought and not answer.text.strip() else ""
+            return f"the reply was cut off at the limit of tokens{thinking}: max_tokens is {self.max_tokens}"
+        return None
+
+    def _ask(
+        self, messages: list[Any], seed: int, temperature: float, reading: Mapping[str, Any] | None = None
+    ) -> Answer:
         payload = {
             "model": self.model,
             "messages": messages,
@@ -153,13 +177,19 @@ class OpenAIScorer:
             **(reading or {}),
             **self.extra,
         }
-        return self._api.ask({name: value for name, value in payload.items() if value is not None})
+        return self._loaded().ask({name: value for name, value in payload.items() if value is not None})
+
+    def _loaded(self) -> ChatApi:
+        if self._api is None:
+            raise ApiError("closed while samples were waiting")
+        return self._api
 
     def _messages(self, asked: prompt.Prompt) -> list[Any]:
         parts: list[dict[str, Any]] = []
         for part in asked.parts:
             if isinstance(part, Image.Image):
-                parts.append({"type": "image_url", "image_url": {"url": self._data_url(part)}})
+                shown = {"url": self._data_url(part)} | ({"detail": self.detail} if self.detail else {})
+                parts.append({"type": "image_url", "image_url": shown})
             else:
                 parts.append({"type": "text", "text": part})
         return [{"role": "system", "content": asked.system}, {"role": "user", "content": parts}]
@@ -189,3 +219,36 @@ def bounded(image: Image.Image, max_pixels: int) -> Image.Image:
         return image
     size = max(1, math.floor(image.width * scale)), max(1, math.floor(image.height * scale))
     return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def _check_url(value: Any) -> None:
+    try:
+        url = urlsplit(value if isinstance(value, str) else "")
+    except ValueError:
+        url = urlsplit("")
+    if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query or url.fragment:
+        raise UserError(
+            "'params.base_url' is no plain address such as http://host:8000/v1 (no key within; Azure's version is "
+            "params.api_version)"
+        )
+    if endpoint := _ENDPOINT.search(url.path):
+        raise UserError(
+            f"'params.base_url' ends in {endpoint.group().rstrip('/')}; take it off: the address is the part before, "
+            f"{value[: value.rindex(endpoint.group())]}"
+        )
+
+
+def _check_headers(params: Any) -> None:
+    json_mapping(params, "headers")
+    for name, value in params.headers.items():
+        if not isinstance(value, str) or not (name + value).isascii() or not (name + value).isprintable():
+            raise UserError(f"'params.headers.{name}' is no text of printable ASCII letters (it isn't shown)")
+
+
+def _check_variable(name: Any) -> None:
+    known = isinstance(name, str) and (_VARIABLE.fullmatch(name) or name in os.environ)
+    if name is not None and not known:
+        raise UserError(
+            "'params.api_key_env' isn't the name of an environment variable that holds the key, as OPENAI_API_KEY is "
+            "(what was given isn't shown: it may be the key itself); set it to null for a server that wants no key"
+        )

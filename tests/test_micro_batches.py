@@ -1,4 +1,4 @@
-"""Micro-batches of a judge: prepared ahead, also across calls."""
+"""Micro-batches of a judge: preprocessed in a thread, also across calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from slurm_bench.scorers.qwen3vl.ahead import MicroBatches
+from slurm_bench.scorers.qwen3vl.micro_batches import MicroBatches
 
 
 @dataclass(frozen=True)
@@ -63,29 +63,29 @@ def batches(kitchen: Kitchen) -> Iterator[MicroBatches[Word]]:
 
 
 def test_all_come_once_like_with_like_and_the_first_are_few(batches: MicroBatches[Word]) -> None:
-    found = list(batches.of(words("ccc", "a", "dddd", "bb", "eeeee")))
+    found = list(batches.split(words("ccc", "a", "dddd", "bb", "eeeee")))
     assert [inputs for _, inputs in found] == ["a", "bb+ccc+dddd", "eeeee"]
-    assert list(batches.of([])) == []
+    assert list(batches.split([])) == []
 
 
 def test_the_next_calls_first_are_prepared_while_the_last_of_this_are_at_work(
     batches: MicroBatches[Word], kitchen: Kitchen
 ) -> None:
     following = words("7777777", "88888888", "666666", "999999999")
-    batches.expect(lambda: following)
-    for _, inputs in batches.of(words("a", "bb")):
+    batches.prefetch(lambda: following)
+    for _, inputs in batches.split(words("a", "bb")):
         if inputs == "bb":
             kitchen.wait_for("666666", "7777777", "88888888")
-    assert [inputs for _, inputs in batches.of(following)] == ["666666+7777777+88888888", "999999999"]
+    assert [inputs for _, inputs in batches.split(following)] == ["666666+7777777+88888888", "999999999"]
     batches.close()
     assert len(kitchen.prepared) == 4, "nothing twice"
 
 
 @pytest.mark.parametrize("came", [("a", "bb"), ("7777777",), ()])
 def test_what_was_expected_and_does_not_come_is_dropped(batches: MicroBatches[Word], came: tuple[str, ...]) -> None:
-    batches.expect(lambda: words("7777777", "88888888"))
-    list(batches.of(words("x")))
-    assert sorted(word.text for part, _ in batches.of(words(*came)) for word in part) == sorted(came)
+    batches.prefetch(lambda: words("7777777", "88888888"))
+    list(batches.split(words("x")))
+    assert sorted(word.text for part, _ in batches.split(words(*came)) for word in part) == sorted(came)
 
 
 def test_a_head_start_that_failed_is_no_failure(batches: MicroBatches[Word], kitchen: Kitchen) -> None:
@@ -94,7 +94,7 @@ def test_a_head_start_that_failed_is_no_failure(batches: MicroBatches[Word], kit
 
     for coming in (unreadable, lambda: words("broken"), list):
         kitchen.broken = "broken"
-        batches.expect(coming)
-        list(batches.of(words("x")))
+        batches.prefetch(coming)
+        list(batches.split(words("x")))
         kitchen.broken = None
-        assert [inputs for _, inputs in batches.of(words("broken"))] == ["broken"]
+        assert [inputs for _, inputs in batches.split(words("broken"))] == ["broken"]
