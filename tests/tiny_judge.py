@@ -20,7 +20,7 @@ def checkpoint(moe: bool = False) -> Path:
     """A folder for from_pretrained, float32; the same in all tests of a process, so write nothing into it.
 
     Weights of the usual size would make every next token about as likely; larger ones make what the judge says
-    hang on what it sees.
+    hang on what it sees. Norms and biases are at random too: left at 1 and 0, two that are swapped wouldn't be seen.
     """
     import torch
     from transformers import GenerationConfig
@@ -31,8 +31,12 @@ def checkpoint(moe: bool = False) -> Path:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     model, processor = random_judge("tiny", moe=moe, dtype="float32")
     with torch.no_grad():
-        for weight in (weight for weight in model.parameters() if weight.ndim > 1):
-            weight *= 6
+        generator = torch.Generator().manual_seed(1)
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight *= 6
+            else:
+                weight += torch.empty_like(weight).uniform_(-0.5, 0.5, generator=generator)
         model.lm_head.weight *= 2
     model.generation_config = GenerationConfig(**PUBLISHED_GENERATION, eos_token_id=processor.tokenizer.eos_token_id)
     model.save_pretrained(folder)
