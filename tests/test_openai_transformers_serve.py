@@ -1,4 +1,4 @@
-"""The scorer against a server that isn't ours: the one that transformers brings, with a tiny judge of random weights."""
+"""The scorer against a server that isn't ours: transformers', with a tiny judge of random weights."""
 
 import socket
 import threading

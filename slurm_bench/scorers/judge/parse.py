@@ -16,8 +16,8 @@ _THINKING = r"<{0}(?:think|thinking|thought|reasoning)>|\[{0}THINK\]|◁{0}think
 _OPENED = re.compile(_THINKING.format(""))
 _CLOSED = re.compile(_THINKING.format("/"))
 
-# What may stand around the last object without changing its meaning: Markdown, a full stop, closing tags.
-_AFTER = re.compile(r"[\s*`]*[.。]?[\s*`]*(?:</\w+>\s*)*")
+# What may stand behind the last object without changing its meaning: Markdown, a full stop, closing tags, end tokens.
+_AFTER = re.compile(r"[\s*`]*[.。]?[\s*`]*(?:(?:</\w+>|<\|\w+\|>)\s*)*")
 
 # The form that was asked for, echoed: an object whose values are placeholders, such as <number>, without a digit.
 _PLACEHOLDER = r"(?:<[^<>{}\d]*>|\.\.\.|…)"
@@ -142,6 +142,8 @@ def _value(value: Any) -> Any:
 
 def _is_reason(value: Any) -> bool:
     """Words, and no number in their place that could be meant for a score."""
+    if isinstance(value, list):
+        return all(_is_reason(one) for one in value)
     return isinstance(value, str) and not re.fullmatch(r"[\s\d.,/%+-]*\d[\s\d.,/%+-]*", value)
 
 

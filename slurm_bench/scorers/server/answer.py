@@ -12,15 +12,15 @@ from slurm_bench.scorers.usage import usage_of
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said ("" if nothing), and how it came to its end: `finish` is the server's finish_reason,
-    `thought` says that it thought first, apart from `text`; `refused` that `text` is a refusal.
+    """What the model said ("" if nothing), and how it came to its end: `cut_by` a limit of "tokens", by a "filter", or
+    "" if it is whole. `thought` says that it thought first, apart from `text`; `refused` that `text` is a refusal.
 
     `candidates` are the first token's, as (token, probability), and `first` is the one that was taken; None where the
     server gave no log probabilities.
     """
 
     text: str
-    finish: str = ""
+    cut_by: str = ""
     thought: bool = False
     refused: bool = False
     first: str = ""
@@ -38,7 +38,7 @@ def read_answer(completion: Any) -> Answer:
     first, candidates = _first_token(choice.get("logprobs"))
     return Answer(
         text=_printable(text or _string(refusal)),
-        finish=_string(choice.get("finish_reason")),
+        cut_by=_cut_by(_string(choice.get("finish_reason")).lower()),
         thought=thought,
         refused=bool(refusal),
         first=first,
@@ -53,6 +53,14 @@ def _text(content: Any) -> tuple[str, bool]:
         return _string(content), False
     texts = [_string(part["text"]) for part in content if part["type"] == "text"]
     return "".join(texts), any(part["type"] in ("thinking", "reasoning") for part in content)
+
+
+def _cut_by(finish_reason: str) -> str:
+    """OpenAI's names, and Gemini's and Zhipu's, which other servers pass on."""
+    if finish_reason in ("length", "max_tokens"):
+        return "tokens"
+    filters = ("content_filter", "safety", "recitation", "prohibited_content", "blocklist", "sensitive")
+    return "filter" if finish_reason.startswith(filters) else ""
 
 
 def _string(value: Any) -> str:

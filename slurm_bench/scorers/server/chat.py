@@ -132,11 +132,11 @@ class ChatApi:
         try:
             response = self._http.post("chat/completions", json=payload)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
-            raise _Failed(Fault(Kind.AWAY, f"no connection: {type(error).__name__}")) from None
+            raise self._failed(Kind.AWAY, f"no connection ({type(error).__name__}: {error})") from None
         except httpx.TimeoutException:
-            raise _Failed(Fault(Kind.BROKEN, "the server did not answer in time")) from None
+            raise self._failed(Kind.BROKEN, "the server did not answer in time") from None
         except httpx.TransportError as error:
-            raise _Failed(Fault(Kind.AWAY, f"the connection failed: {type(error).__name__}")) from None
+            raise self._failed(Kind.AWAY, f"the connection failed ({type(error).__name__}: {error})") from None
         if response.is_redirect:
             target = response.headers.get("location", "")
             raise self.refuse(f"'params.base_url': the server sends elsewhere ({response.status_code}): {target}")
@@ -162,7 +162,7 @@ class ChatApi:
             raise self._failed(fault.kind, fault.said, retry_after(response.headers.get("retry-after")))
         self._answered += 1
         if fault.kind is Kind.FILTERED:
-            return Answer(self._access.hidden(fault.said), finish="content_filter")
+            return Answer(self._access.hidden(fault.said), cut_by="filter")
         raise ApiError(self._access.hidden(fault.said))
 
     def _failed(self, kind: Kind, said: str, wait: float = 0.0) -> _Failed:

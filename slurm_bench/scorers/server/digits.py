@@ -32,11 +32,11 @@ def digit_answer(aspect: str, answer: Answer) -> DigitAnswer:
 
 def _unusable(answer: Answer) -> str | None:
     said = answer.text.strip()
-    if answer.finish == "content_filter":
+    if answer.cut_by == "filter":
         return "the server's content filter stopped the answer"
     if answer.refused:
         return "the judge refused to answer"
-    if answer.thought or opens_thinking(said) or (not said and answer.candidates and answer.finish == "length"):
+    if answer.thought or opens_thinking(said) or (not said and answer.candidates and answer.cut_by == "tokens"):
         raise Unsuited(_THINKS)
     if not said:
         return "the judge said nothing"

@@ -158,9 +158,9 @@ class OpenAIScorer:
         return replace(result, info=info | sum_usage(answer.info for answer in answers))
 
     def _cut_short(self, answer: Answer) -> str | None:
-        if answer.finish == "content_filter":
+        if answer.cut_by == "filter":
             return "the server's content filter stopped the reply"
-        if answer.finish in ("length", "max_tokens"):
+        if answer.cut_by == "tokens":
             thinking = " while the judge was thinking" if answer.thought and not answer.text.strip() else ""
             return f"the reply was cut off at the limit of tokens{thinking}: max_tokens is {self.max_tokens}"
         return None
@@ -222,27 +222,34 @@ def bounded(image: Image.Image, max_pixels: int) -> Image.Image:
 
 
 def _check_url(value: Any) -> None:
-    try:
-        url = urlsplit(value if isinstance(value, str) else "")
-    except ValueError:
-        url = urlsplit("")
-    if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query or url.fragment:
+    if not _is_plain_address(value):
         raise UserError(
             "'params.base_url' is no plain address such as http://host:8000/v1 (no key within; Azure's version is "
             "params.api_version)"
         )
-    if endpoint := _ENDPOINT.search(url.path):
+    if endpoint := _ENDPOINT.search(value):
         raise UserError(
             f"'params.base_url' ends in {endpoint.group().rstrip('/')}; take it off: the address is the part before, "
             f"{value[: value.rindex(endpoint.group())]}"
         )
 
 
+def _is_plain_address(value: Any) -> bool:
+    try:
+        url = urlsplit(value if isinstance(value, str) else "")
+        beside = url.username or url.query or url.fragment or url.port == 0
+    except ValueError:
+        return False
+    return url.scheme in ("http", "https") and bool(url.hostname) and not beside
+
+
 def _check_headers(params: Any) -> None:
     json_mapping(params, "headers")
     for name, value in params.headers.items():
-        if not isinstance(value, str) or not (name + value).isascii() or not (name + value).isprintable():
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable():
             raise UserError(f"'params.headers.{name}' is no text of printable ASCII letters (it isn't shown)")
+        if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII):
+            raise UserError(f"'params.headers' has {name!r}, which is no header's name")
 
 
 def _check_variable(name: Any) -> None:
