@@ -111,7 +111,7 @@ class Qwen3VLScorer:
                 raise UserError(f"'{_KEY}': {folder} has no {' or '.join(files)}: the download is incomplete")
         self._found = model
         if self.device != "cpu":
-            needed = sum(model.parameters.values()) * DTYPE_BYTES[self.dtype] + _WORKING_MEMORY
+            needed = sum(model.bytes_in(self.dtype).values()) + _WORKING_MEMORY
             check_gpu_memory(needed, visible_gpu(), self.model_name, "take a smaller judge")
 
     def load(self) -> None:
