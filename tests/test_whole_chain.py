@@ -21,9 +21,11 @@ WORDS = ("--gpus", 2)
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    editor = {"dtype": "float32", "num_inference_steps": 2, "max_pixels": 96 * 96, "profile": "exact"}
+    # The test cluster's tasks are given GPUs that aren't there.
+    model = {"dtype": "float32", "device": "cpu"}
+    editor = model | {"num_inference_steps": 2, "max_pixels": 96 * 96, "profile": "exact"}
     editor["model_name"] = str(save_tiny_qwen_edit(folder / "edit"))
-    judge = {"model_name": str(checkpoint()), "dtype": "float32", "min_mass": 0.0, "max_pixels": 128 * 128}
+    judge = model | {"model_name": str(checkpoint()), "min_mass": 0.0, "max_pixels": 128 * 128}
     settings: dict[str, Any] = {
         "data": {"reader": "demo", "limit": 2},
         "editor": {"class_path": "slurm_bench.editors.qwen.QwenImageEditor", "params": editor},
