@@ -77,6 +77,22 @@ def test_a_server_that_is_started_again_is_found_at_its_address():
     assert result.scores == {"overall": 7.0}
 
 
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_server_that_fails_at_every_request_is_no_sample_s_fault(concurrency):
+    requests = [request(number) for number in range(4)]
+    results, _ = judge(Reply(b"boom", 500), requests=requests, concurrency=concurrency, patience=0.1)
+    kinds = [type(result) for result in results]
+    assert kinds.count(ApiError) == 1, "the first may have been at fault itself"
+    assert kinds.count(ServiceDown) == 3
+
+
+def test_waiting_for_one_s_turn_takes_none_of_the_patience():
+    with serve(Reply(b"", 500), Reply()) as server:
+        made = scorer(server, patience=0.2)
+        made._api._pace.reserve = iter([0.4, 0.0]).__next__
+        assert made.score([request()])[0].scores == {"overall": 7.0}
+
+
 def test_after_the_service_was_down_the_next_batch_asks_again():
     with serve(Reply(b"", 503)) as server:
         made = scorer(server, patience=0.05)

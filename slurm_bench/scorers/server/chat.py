@@ -50,7 +50,7 @@ class Patience:
     """How long a request is tried again.
 
     A server that can't work for anyone, or that has answered nobody since the request's first try, is asked again
-    for `seconds`: it may be restarting. One that answers others and fails at this request is asked `max_retries`
+    for `seconds`, as it may be restarting. One that answers others and fails at this request is asked `max_retries`
     times more. Waits double from `backoff` seconds, with jitter, up to half a minute; Retry-After is heeded.
     """
 
@@ -72,7 +72,9 @@ class ChatApi:
         self._pace = pace
         self._closed = threading.Event()
         self._ended: ApiRefused | ServiceDown | None = None
+        self._counting = threading.Lock()
         self._answered = 0
+        self._unanswered = 0  # requests given up since the last answer
         self._http = httpx.Client(
             base_url=access.base_url,
             headers=access.all_headers,
@@ -85,11 +87,13 @@ class ChatApi:
     def ask(self, payload: Mapping[str, Any]) -> Answer:
         """Raises ApiError for this request, ApiRefused and ServiceDown for all of them. After these, every other
         request ends likewise without being sent: after ApiRefused for ever, after ServiceDown until `try_again`."""
-        tries, begin, answered = 0, time.monotonic(), self._answered
+        tries, begin, answered = 0, 0.0, 0
         while True:
             self._sleep(self._pace.reserve())
             if self._ended is not None:
                 raise type(self._ended)(str(self._ended))
+            if not tries:
+                begin, answered = time.monotonic(), self._answered
             try:
                 return self._once(payload)
             except _Failed as failed:
@@ -98,10 +102,7 @@ class ChatApi:
                 waited = time.monotonic() - begin
                 if waited >= self._patience.seconds or (not away and others_answered and self._used_up(tries)):
                     said = f"{failed.fault.said} ({tries} tries in {waited:.0f} s)"
-                    if away and not others_answered:
-                        self._ended = ServiceDown(f"the judge's server {self._access.base_url} is away: {said}")
-                        raise self._ended from None
-                    raise ApiError(said) from None
+                    raise (ApiError(said) if others_answered else self._given_up(away, said)) from None
                 self._sleep(max(self._backoff(tries), min(failed.wait, _LONGEST_RETRY_AFTER)))
 
     def refuse(self, why: str) -> ApiRefused:
@@ -118,6 +119,16 @@ class ChatApi:
         """Waiting threads give up."""
         self._closed.set()
         self._http.close()
+
+    def _given_up(self, away: bool, said: str) -> ApiError | ServiceDown:
+        """Nobody was answered meanwhile. If the server worked on the request and failed, the request may be at fault;
+        a second one that ends so, with no answer between, shows that it's the server."""
+        with self._counting:
+            self._unanswered += 1
+            if not away and self._unanswered == 1:
+                return ApiError(said)
+        self._ended = ServiceDown(f"the judge's server {self._access.base_url} doesn't work: {said}")
+        return self._ended
 
     def _used_up(self, tries: int) -> bool:
         return tries > self._patience.max_retries
@@ -151,7 +162,7 @@ class ChatApi:
             raise self._failed(Kind.BROKEN, "the answer is no chat completion") from None
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             raise self._failed(Kind.BROKEN, f"the answer is no chat completion: {response.text}") from None
-        self._answered += 1
+        self._count_answer()
         return answer
 
     def _explained(self, fault: Fault, response: Any) -> Answer:
@@ -160,10 +171,15 @@ class ChatApi:
             raise self.refuse(fault.said)
         if fault.kind in (Kind.AWAY, Kind.BROKEN):
             raise self._failed(fault.kind, fault.said, retry_after(response.headers.get("retry-after")))
-        self._answered += 1
+        self._count_answer()
         if fault.kind is Kind.FILTERED:
             return Answer(self._access.hidden(fault.said), cut_by="filter")
         raise ApiError(self._access.hidden(fault.said))
+
+    def _count_answer(self) -> None:
+        with self._counting:
+            self._answered += 1
+            self._unanswered = 0
 
     def _failed(self, kind: Kind, said: str, wait: float = 0.0) -> _Failed:
         return _Failed(Fault(kind, self._access.hidden(said)), wait)
