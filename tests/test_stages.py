@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,16 +23,16 @@ from tasks import edits, prepare, work
 from slurm_bench.config import load_config
 from slurm_bench.data import read_items
 from slurm_bench.editors.base import EditRequest
-from slurm_bench.errors import LostGpu, SampleError
+from slurm_bench.errors import LostGpu, SampleError, ServiceDown, UserError
 from slurm_bench.run.attempts import claim
 from slurm_bench.run.create import create_run
 from slurm_bench.run.journal import read_journals
 from slurm_bench.run.opened import open_run
 from slurm_bench.run.plan import read_plan
 from slurm_bench.run.records import read_records, read_state
-from slurm_bench.scorers.base import Score
+from slurm_bench.scorers.base import Score, ScoreRequest
 from slurm_bench.stages.behind import StorageFailed, WriteBehind
-from slurm_bench.stages.engine import GpuLost, Tally
+from slurm_bench.stages.engine import GpuLost, SystematicFailure, Tally
 from slurm_bench.stages.faults import is_out_of_memory, is_poisoned
 from slurm_bench.stages.stop import Stopped, StopSignals
 from slurm_bench.stages.task import run_task
@@ -127,6 +129,84 @@ def test_what_cannot_be_parsed_or_believed_is_no_number(tmp_path: Path) -> None:
     assert state.failure("s-1") == "score (judge): ParseFailure: no score in the reply"
     assert "s-1" in state.to_score()
     assert "s-1" not in state.worth_scoring()
+
+
+class Away:
+    """Scores the first of a batch; then the service is gone, or refuses everything."""
+
+    def __init__(self, refuses: bool = False) -> None:
+        self.error = UserError("the key is not valid") if refuses else ServiceDown("no answer for 300 s")
+
+    def score(self, batch: Sequence[ScoreRequest]) -> list[Any]:
+        return [{"q": 1.0}, *[self.error for _ in batch[1:]]]
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_service_that_is_away_or_refuses_fails_no_sample(tmp_path: Path, refuses: bool) -> None:
+    scorer = {"judge": {"class_path": "test_stages.Away", "params": {"refuses": refuses}}}
+    root = prepare(tmp_path, "Tint", {}, scorers=scorer)
+    work(root)
+    if refuses:
+        with pytest.raises(UserError, match="key"):
+            work(root, "score")
+    else:
+        assert work(root, "score") == [Tally(ok=1, stopped="ServiceDown: no answer for 300 s")]
+    kept = [(r["id"], r["status"]) for r in read_records(run_dir(root), "score")]
+    assert kept == [("s-0", "ok")], "what came right is kept"
+    assert [p.end for p in read_journals(run_dir(root), "score")] == ["refused" if refuses else "stopped"]
+
+
+class Paints:
+    """Works on its input in place, and hands out one buffer again and again, undecoded."""
+
+    buffer = Image.new("RGB", (48, 32))
+
+    def edit(self, batch: Sequence[EditRequest]) -> list[Any]:
+        results = []
+        for request in batch:
+            request.image.paste((request.seed & 255, 0, 0), (0, 0, *request.image.size))
+            self.buffer.paste(request.image)
+            results.append(self.buffer)
+        return results
+
+
+def test_an_editor_may_paint_on_its_input_and_use_its_buffer_again(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "test_stages.Paints", {})
+    assert work(root) == [Tally(ok=6)]
+    made = {i: Image.open(root / record["image"]).getpixel((0, 0)) for i, record in edits(root).items()}
+    assert made == {s.id: (s.seed & 255, 0, 0) for s in open_run(root).samples}
+    assert not any(record["unchanged"] for record in edits(root).values())
+
+
+class CutOff:
+    """Gives images that it hasn't decoded; one of them was cut off."""
+
+    def edit(self, batch: Sequence[EditRequest]) -> list[Any]:
+        (request,) = batch
+        file = io.BytesIO()
+        request.image.save(file, "PNG")
+        data = file.getvalue()
+        return [Image.open(io.BytesIO(data[: len(data) // 2] if request.id == "s-1" else data))]
+
+
+def test_an_image_that_cannot_be_decoded_is_its_samples_error_and_no_full_disk(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "test_stages.CutOff", {})
+    assert work(root) == [Tally(ok=5, failed=1)]
+    assert "can't be decoded" in edits(root)["s-1"]["error"]["message"]
+
+
+class NoEdit(Tint):
+    def one(self, request: EditRequest) -> Exception:
+        return RuntimeError("no edit")
+
+
+def test_a_task_whose_first_samples_all_fail_alike_ends_early(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "test_stages.NoEdit", {}, count=30)
+    with pytest.raises(SystematicFailure, match="first 10 samples all failed alike: RuntimeError: no edit"):
+        work(root)
+    records = read_records(run_dir(root), "edit")
+    assert len(records) == 10
+    assert not any(o.settled for o in open_run(root).state().edits.values()), "it may be the node"
 
 
 def test_a_restarted_task_does_only_what_is_left(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from slurm_bench.errors import LostGpu, ServiceDown
+from slurm_bench.errors import LostGpu, ServiceDown, UserError
 from slurm_bench.logs import log
 from slurm_bench.machine import GIB, free_memory
 from slurm_bench.run.durable import LineWriter
@@ -112,7 +112,7 @@ class Engine:
 
     def run(self, samples: Sequence[Sample], suspects: Sequence[Sample] = ()) -> Tally:
         """Every sample to a record, unless told to stop; suspects last, each alone. Raises StorageFailed,
-        SystematicFailure, GpuLost."""
+        SystematicFailure, GpuLost, UserError (the plug-in can't work at all)."""
         with WriteBehind(2 * self.batch_size) as writer:
             self._writer = writer
             try:
@@ -199,7 +199,13 @@ class Engine:
         for job in batch:
             job.tries += 1
         self.hold(list(self._begun))
-        self._call([job for job in batch if job.error is None])
+        try:
+            self._call([job for job in batch if job.error is None])
+        except (GpuLost, UserError, _Away):
+            for job in batch:  # what came right before it is kept
+                if job.taken is not None:
+                    self._writer.put(_bound(self._record, job))
+            raise
         for job in batch:
             if job.error is not None and job.tries < TRIES:
                 log.warning("%r failed, one more try later: %s", job.sample.id, _line(job.error))
@@ -278,6 +284,8 @@ class Engine:
                 raise GpuLost(_line(job.error))
             if isinstance(job.error, ServiceDown):
                 raise _Away(_line(job.error))
+            if isinstance(job.error, UserError):  # no sample of the task can come right as things are
+                raise job.error
 
     def _record(self, job: _Job) -> None:
         """Data before record (law 2): `keep` has written the image when its record is."""
