@@ -1,6 +1,6 @@
 """A run that an earlier version began is still gone on with: resumed, scored and reported.
 
-`frozen/v1` was made by version 0.1.0 (format 1: no `v`, no `by`, no `bytes`), four samples of the demo, and cut off: one
+`frozen/v1` was made by version 0.1.0 (format 1: no `v`, no `by`, no `bytes`): four samples of the demo, cut off. One
 edit's record is torn, and two of the three edited images have scores.
 """
 
