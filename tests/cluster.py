@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 DAEMONS = ("slurmctld", "slurmd")
+NODES = ("n1", "n2")
 PRETEND_GPUS = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random")
 PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
 
@@ -59,6 +60,14 @@ PartitionName=urgent Nodes=n1,n2 MaxTime=INFINITE PriorityTier=9 PreemptMode=OFF
 """
 
 
+# The second is for a container without dbus, where slurmd of its own accord refuses to start.
+CGROUP_CONFIGURATIONS = ("", "CgroupPlugin=cgroup/v1\n")
+
+
+class CannotStart(Exception):
+    """Slurm is installed, but doesn't come up here. Says what the daemons said last."""
+
+
 class SlurmCluster:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
@@ -87,9 +96,36 @@ class SlurmCluster:
         (self.folder / "gres.conf").write_text("\n".join(gres) + "\n")
         atexit.register(self.stop)
         self._daemon("slurmctld", "slurmctld", "-D", "-c")
-        for node in ("n1", "n2"):
+        for cgroup in CGROUP_CONFIGURATIONS:
+            (self.folder / "cgroup.conf").write_text(cgroup)
+            if self._start_nodes():
+                return
+        raise CannotStart(self._last_lines())
+
+    def _start_nodes(self) -> bool:
+        """True once both are idle, False as soon as a daemon has ended."""
+        for node in NODES:
             self.start_node(node)
-        self.wait_for(lambda: self.states() == {"n1": "idle", "n2": "idle"}, 60, "both nodes idle")
+
+        def ended() -> bool:
+            return any(daemon.poll() is not None for daemon in self._daemons.values())
+
+        with suppress(TimeoutError):
+            self.wait_for(lambda: ended() or self.states() == dict.fromkeys(NODES, "idle"), 60, "both nodes idle")
+        if self.states() == dict.fromkeys(NODES, "idle"):
+            return True
+        for node in NODES:
+            self._daemons[node].kill()
+            self._daemons[node].wait()
+        return False
+
+    def _last_lines(self) -> str:
+        """Of each daemon what was fatal, or else the last it said."""
+        said = []
+        for name in self._daemons:
+            lines = (self.folder / f"{name}.out").read_text(errors="replace").splitlines()
+            said.append(f"{name}: {([line for line in lines if 'fatal' in line] or lines or ['nothing'])[-1]}")
+        return "; ".join(said)
 
     def start_node(self, node: str) -> None:
         (self.folder / f"spool-{node}").mkdir(exist_ok=True)
@@ -182,7 +218,7 @@ class SlurmCluster:
 
     def clear(self) -> None:
         """As before the first job."""
-        for node in ("n1", "n2"):
+        for node in NODES:
             self.run("scontrol", "update", f"nodename={node}", "state=resume", check=False)
         self.run("scancel", f"--user={os.getuid()}", check=False)
         self.wait_idle(60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,6 +67,22 @@ class DiesOnce(Tint):
         if request.id == self.at and once(self.marks, "died"):
             os.kill(os.getpid(), self.number)
             time.sleep(5)
+        return super().one(request)
+
+
+class OutOfTimeOnce(Tint):
+    """Has sample `at` in hand when the signal ahead of the time limit comes, whenever that is; once for the run."""
+
+    def __init__(self, marks: str, at: str) -> None:
+        super().__init__()
+        self.marks, self.at = marks, at
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        if request.id == self.at and once(self.marks, "waited"):
+            told, handler = threading.Event(), signal.getsignal(signal.SIGUSR2)
+            assert callable(handler)
+            signal.signal(signal.SIGUSR2, lambda *given: (told.set(), handler(*given)))
+            told.wait(120)
         return super().one(request)
 
 

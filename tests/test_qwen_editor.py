@@ -95,7 +95,7 @@ def test_token_types_reach_the_text_encoder(plus):
     embeddings = [
         pipeline.encode_prompt("make it red", image=[image] if plus else image)[0] for pipeline in (bare, mended)
     ]
-    assert not torch.allclose(*embeddings, atol=1e-3)
+    assert not torch.allclose(*embeddings, atol=1e-4)
 
     text = (bare.prompt_template_encode if not plus else "<|vision_start|><|image_pad|><|vision_end|>{}").format("x")
     inputs = bare.processor(text=[text], images=[image], return_tensors="pt")

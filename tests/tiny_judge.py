@@ -98,7 +98,8 @@ def inputs_by_hand(request, question):
         {"type": "image", "image": part} if isinstance(part, Image.Image) else {"type": "text", "text": part + "\n"}
         for part in built.parts
     ]
-    messages = [{"role": "system", "content": built.system}, {"role": "user", "content": content}]
+    system = [{"type": "text", "text": built.system}]
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": content}]
     return processor, processor.apply_chat_template(
         messages, tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt"
     )
