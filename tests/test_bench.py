@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from pathlib import Path
 
 import pytest
 import torch
-from helpers import launch
+from helpers import REPO, launch
+
+from slurm_bench.bench import readme
 
 NO_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
 
@@ -41,6 +45,40 @@ def test_a_forecast_is_the_slowest_task_and_then_the_scores(results: dict) -> No
     assert (found["samples"], found["gpus"], found["profile"]) == (270, 4, "stock")
     assert found["edit_seconds"] == round(68 * row["seconds"])
     assert found["score_seconds"] == round(270 * results["scoring"][0]["ms_from_files"] / 1000)
+
+
+def test_the_readmes_tables_can_be_made_of_it(results: dict) -> None:
+    head, *body = readme.profiles(results)
+    assert [row[0] for row in body] == ["`stock`", "`exact`"]
+    assert head[1:4] == ["3 steps, guidance", "2 steps, guidance", "2 steps, no guidance"]
+    assert all(float(cell) > 0 for row in body for cell in row[1:4])
+
+
+def test_the_readme_says_what_the_raw_results_say() -> None:
+    text = (REPO / "README.md").read_text("utf-8")
+    assert len(readme.MARKED.findall(text)) == 2
+    assert readme.filled(text, REPO) == text
+
+
+def test_a_table_follows_its_file(tmp_path: Path) -> None:
+    (file,) = (REPO / "docs" / "benchmarks").glob("h100-80gb-hbm3-2026-11.json")
+    raw = json.loads(file.read_text())
+    raw["editing"][0]["seconds"] = 77.7
+    (tmp_path / "new.json").write_text(json.dumps(raw))
+    said = readme.filled("a\n<!-- bench: profiles of new.json -->\nold\n<!-- /bench -->\nz\n", tmp_path)
+    assert said.startswith("a\n<!-- bench")
+    assert said.endswith("<!-- /bench -->\nz\n")
+    assert "| `stock` | 77.7 |" in said
+    assert "old" not in said
+
+
+@pytest.mark.parametrize("file", sorted((REPO / "docs" / "benchmarks").glob("*.json")), ids=lambda file: file.name)
+def test_raw_results_are_named_by_hardware_and_month(file: Path) -> None:
+    raw = json.loads(file.read_text())
+    device = raw["machine"]["device"].removeprefix("NVIDIA ").lower().replace(" ", "-")
+    assert re.fullmatch(rf"{re.escape(device)}-\d{{4}}-\d{{2}}\.json", file.name)
+    assert "torch" in raw["machine"]
+    assert readme.profiles(raw)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

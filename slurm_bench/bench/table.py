@@ -12,6 +12,7 @@ from rich.table import Table
 
 SAMPLES = (270, 1000)
 BLANK = "–"
+KERNELS = {"matmul": "matrix products", "other": "the rest"}
 
 
 def forecast(results: Mapping[str, Any], gpus: int) -> list[dict[str, Any]]:
@@ -49,7 +50,7 @@ def render(results: Mapping[str, Any], console: Console) -> None:
     )
     _print(console, "Scoring, one sample of two images", _scoring(results["scoring"]))
     if any(row.get("kernels") for row in (*results["editing"], *results["scoring"])):
-        _print(console, "One forward, milliseconds", _kernels(results))
+        _print(console, "One forward, milliseconds", kernels(results))
     _print(console, f"A benchmark on {results['gpus']} GPUs, without loading", _forecast(results["forecast"]))
 
 
@@ -66,10 +67,10 @@ def _editing(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
             f"{row['seconds'] / row['sustained_floor_seconds']:.2f}",
             *(f"{row['parts'][part]:.2f}" for part in ("text", "denoise", "decode")),
             f"{row['png_seconds']:.2f}",
-            _number(row["peak_gib"], 1),
-            _number(row.get("peak_gib_text_first"), 1),
+            number(row["peak_gib"], 1),
+            number(row.get("peak_gib_text_first"), 1),
             f"{row['first_image_seconds']:.1f}",
-            _number(row.get("error"), 4),
+            number(row.get("error"), 4),
             str(sum(row["cache_skips"].values())) if row["cache_skips"] else BLANK,
         ]
         for row in rows
@@ -77,7 +78,7 @@ def _editing(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return [headings.split(","), *body]
 
 
-def _number(value: float | None, digits: int) -> str:
+def number(value: float | None, digits: int) -> str:
     return BLANK if value is None else f"{value:.{digits}f}"
 
 
@@ -87,18 +88,21 @@ def _scoring(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
             row["mode"],
             str(row["tokens"]),
             *(f"{row[name]:.1f}" for name in ("ms_model_alone", "ms_with_preprocessing", "ms_from_files")),
-            _number(row["peak_gib"], 1),
+            number(row["peak_gib"], 1),
         ]
         for row in rows
     ]
     return [["mode", "tokens", "model alone ms", "with preprocessing ms", "from files ms", "GiB"], *body]
 
 
-def _kernels(results: Mapping[str, Any]) -> list[list[str]]:
+def kernels(results: Mapping[str, Any]) -> list[list[str]]:
     found = {row["profile"]: row["kernels"] for row in results["editing"] if row.get("kernels")}
     found |= {f"judge, {row['mode']}": row["kernels"] for row in results["scoring"] if row.get("kernels")}
     names = list(next(iter(found.values())))
-    return [["", *names], *([label, *(f"{ms[name]:.1f}" for name in names)] for label, ms in found.items())]
+    return [
+        ["", *(KERNELS.get(name, name) for name in names)],
+        *([label, *(f"{ms[name]:g}" for name in names)] for label, ms in found.items()),
+    ]
 
 
 def _forecast(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
