@@ -49,10 +49,11 @@ def test_the_rubrics_travel_along(tmp_path: Path, environment: dict[str, str]) -
 
 def test_printed_lines_can_be_typed_where_they_are_printed(tmp_path: Path, environment: dict[str, str]) -> None:
     (tmp_path / "launch.py").write_text("raise SystemExit('of another project')\n")
-    assert start(tmp_path, environment, "status", "--help").stdout.startswith("usage: python -m slurm_bench status")
-    probe = [sys.executable, "-m", "slurm_bench", "status", "--help"]
-    done = subprocess.run(probe, cwd=REPO, capture_output=True, text=True)
-    assert done.stdout.startswith("usage: python launch.py status")
+    probe = [sys.executable, "-c", "from slurm_bench.command import command; print(command('status', 'a run'))"]
+    installed = subprocess.run(probe, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert installed.stdout == "python -m slurm_bench status 'a run'\n"
+    checkout = subprocess.run(probe, cwd=REPO, capture_output=True, text=True)
+    assert checkout.stdout == "python launch.py status 'a run'\n"
 
 
 def test_a_file_of_this_folder_comes_before_a_bundled_one(tmp_path: Path, environment: dict[str, str]) -> None:
