@@ -101,6 +101,10 @@ def run(options: argparse.Namespace) -> int:
                     folder.rmdir()
         raise
     _warn(sample for sample in planned.samples if sample.problem)
+    if options.reuse:
+        from slurm_bench.run.reuse import reuse
+
+        print(f"reused    {reuse(planned, open_run(options.reuse))} images of {options.reuse}")
     return launch(planned, executor, force=options.force, wait=options.wait)
 
 
@@ -232,6 +236,9 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         "--config", type=Path, metavar="FILE", help="default: default.yaml, a bundled one; so is demo.yaml"
     )
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="new, or a run to go on with")
+    parser.add_argument(
+        "--reuse", type=Path, metavar="RUN", help="take over what an earlier run made of the same samples"
+    )
     _submit_options(parser)
 
 

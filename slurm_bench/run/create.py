@@ -16,7 +16,14 @@ from slurm_bench.run.durable import create_once, write_atomic
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run, open_run
 from slurm_bench.run.plan import Plan
-from slurm_bench.run.provenance import Models, create_provenance, model_changes, update_provenance
+from slurm_bench.run.provenance import (
+    Models,
+    create_provenance,
+    data_stamp,
+    model_changes,
+    read_provenance,
+    update_provenance,
+)
 
 
 def new_run_dir(name: str) -> Path:
@@ -41,7 +48,9 @@ def create_run(root: Path, config: Config, items: Callable[[], Iterable[Item]], 
     folder = RunDir(root.resolve())
     _check_name(folder)
     if folder.config.exists() and folder.plan.exists():
-        return reconfigure(open_run(folder.root), config, models, force)
+        run = reconfigure(open_run(folder.root), config, models, force)
+        _tell_what_changed(run, items)
+        return run
     made = _make_folder(folder)
     plan = Plan(folder)
     try:
@@ -86,6 +95,24 @@ def _agreed(folder: RunDir, stored: Config, config: Config, more: list[str], for
             "say --force to make with the new one what it hasn't made yet (what the old one made stays the old one's)"
         )
     return replace(config, **{key: getattr(stored, key) for key in PLANNED})
+
+
+def _tell_what_changed(run: Run, items: Callable[[], Iterable[Item]]) -> None:
+    """A data file that was changed after the plan was frozen may have further samples: the plan won't."""
+    if data_stamp(run.config) in (None, read_provenance(run.folder).get("data")):
+        return
+    try:
+        found = {item.id for item in items()}
+    except UserError as error:
+        log.warning("the data was changed since the run was planned, and can't be read now: %s", error)
+        return
+    planned = {sample.id for sample in run.samples}
+    if found - planned:
+        log.warning(
+            "the data was changed since the run was planned: %d samples in it, %d in the plan, which is frozen; "
+            "for the others plan a new run that takes over this one's images: --run-dir NEW --reuse %s",
+            *(len(found), len(planned), run.root),
+        )
 
 
 def _check_name(folder: RunDir) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import socket
 import subprocess
@@ -34,9 +35,19 @@ def provenance(run: RunDir, config: Config, models: Models) -> dict[str, Any]:
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "gpus": [gpu.facts() for gpu in visible_gpus()],
+        "data": data_stamp(config),
         "plan": {"samples": plan.count(b"\n"), "sha256": hashlib.sha256(plan).hexdigest()},
     }
     return facts | _made_by(config, models, {})
+
+
+def data_stamp(config: Config) -> dict[str, int] | None:
+    """What tells that the data file is still the one that was planned. None where there is none (any more)."""
+    try:
+        facts = os.stat(config.data.path or "")
+    except OSError:
+        return None
+    return {"bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns}
 
 
 def create_provenance(run: RunDir, config: Config, models: Models) -> dict[str, str]:

@@ -1,0 +1,67 @@
+"""Taking over what an earlier run made: for data that grew, since a plan never does."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from slurm_bench.data.images import file_bytes
+from slurm_bench.errors import SampleError
+from slurm_bench.run.durable import LineWriter, write_atomic
+from slurm_bench.run.images import READERS, read_recorded
+from slurm_bench.run.layout import VERSION
+from slurm_bench.run.opened import Run
+from slurm_bench.run.plan import Sample
+from slurm_bench.run.records import Record, read_records, reserve_manifest
+
+
+def reuse(run: Run, old: Run) -> int:
+    """Take over every image of `old` whose sample (id, instruction, seed, sources' sha256) and editor (`by`) are the
+    same, as links where the file system allows; gives how many. Raises OSError."""
+    by = run.by["editor"]
+    made = {r["id"]: r for r in read_records(old.folder, "edit") if r["status"] == "ok" and r.get("by") == by}
+    known = {sample.id: sample for sample in old.samples}
+    done = {sample_id for sample_id, outcome in run.state().edits.items() if outcome.ok is not None}
+    same = [s for s in run.samples if s.id in made and s.id not in done and _alike(s, known.get(s.id))]
+    if not same:
+        return 0
+    restart = reserve_manifest(run.folder, "edit", 0, 0)
+    manifest = LineWriter(run.folder.manifest("edit", 0, 0, restart), reserved=True)
+    taken = 0
+    with ThreadPoolExecutor(READERS) as readers:
+        for record in readers.map(lambda sample: _take(run, old, sample, made[sample.id]), same):
+            if record is not None:
+                manifest.write(record)
+                taken += 1
+    manifest.close()
+    return taken
+
+
+def _alike(sample: Sample, before: Sample | None) -> bool:
+    return before is not None and (sample.instruction, sample.seed) == (before.instruction, before.seed)
+
+
+def _take(run: Run, old: Run, sample: Sample, record: Record) -> Record | None:
+    """The record of the image in its new place (law 2), or None where its source or the image itself is another."""
+    try:
+        sources = [hashlib.sha256(file_bytes(run.root / source)).hexdigest() for source in sample.sources]
+    except SampleError:
+        return None
+    if record.get("source_sha256") != (sources[0] if len(sources) == 1 else sources):
+        return None
+    data, problem = read_recorded(old.folder, record)
+    if problem:
+        return None
+    path = run.folder.image(sample.id, record["by"])
+    place = run.root / path
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):
+        os.link(old.root / record["image"], place)
+    if not place.exists():
+        write_atomic(place, data)
+    facts = {"image": path, "attempt": 0, "task": 0, "host": socket.gethostname(), "time": time.time(), "v": VERSION}
+    return {**record, **facts, "reused": str(old.root)}

@@ -1,0 +1,53 @@
+"""Data that grew: a new run takes over what the old one made of the same samples by the same editor."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from helpers import images, launch, make_benchmark, make_config, run_dir
+from PIL import Image
+
+from slurm_bench.run.records import read_records
+
+
+def test_a_larger_run_edits_only_what_is_new(tmp_path: Path) -> None:
+    data = make_benchmark(tmp_path / "bench", 4)
+    config = make_config(tmp_path / "c.yaml", data)
+    words = ("--config", config, "--executor", "debug")
+    assert launch(*words, "--run-dir", tmp_path / "old").returncode == 0
+    before = images(tmp_path / "old")
+    make_benchmark(tmp_path / "bench", 7)
+    Image.new("RGB", (48, 32), "red").save(tmp_path / "bench" / "1.png")  # another source by the same name
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    rows[2]["instruction"] = "something else"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = launch(*words, "--run-dir", tmp_path / "new", "--reuse", tmp_path / "old")
+    assert done.returncode == 0, done.stderr
+    assert "reused    2 images" in done.stdout
+    made = {r["id"]: r for r in read_records(run_dir(tmp_path / "new"), "edit")}
+    assert {i for i, record in made.items() if "reused" in record} == {"s-0", "s-3"}
+    now = images(tmp_path / "new")
+    assert len(now) == 7
+    assert (now["s-0"], now["s-3"]) == (before["s-0"], before["s-3"])
+    assert launch("verify", tmp_path / "new").returncode == 0
+
+
+def test_data_that_grew_is_said_at_once(tmp_path: Path) -> None:
+    data = make_benchmark(tmp_path / "bench", 3)
+    words = ("--config", make_config(tmp_path / "c.yaml", data), "--executor", "debug", "--run-dir", tmp_path / "run")
+    assert "plan" not in launch(*words).stderr
+    assert "in the plan" not in launch(*words).stderr
+    make_benchmark(tmp_path / "bench", 5)
+    done = launch(*words)
+    assert done.returncode == 0, done.stderr
+    assert "5 samples in it, 3 in the plan" in done.stderr
+    assert f"--reuse {tmp_path / 'run'}" in done.stderr
+
+
+def test_what_another_editor_made_is_not_taken(tmp_path: Path) -> None:
+    data = make_benchmark(tmp_path / "bench", 3)
+    words = ("--config", make_config(tmp_path / "c.yaml", data), "--executor", "debug")
+    assert launch(*words, "--run-dir", tmp_path / "old").returncode == 0
+    done = launch(*words, "--run-dir", tmp_path / "new", "--reuse", tmp_path / "old", "editor.params.strength=5")
+    assert "reused    0 images" in done.stdout
