@@ -20,7 +20,8 @@ class Parser(argparse.ArgumentParser):
             close = difflib.get_close_matches(wrong[0], self._option_string_actions, n=1, cutoff=0.75)
             sbatch = f"for one of sbatch type slurm.{wrong[0].lstrip('-').replace('-', '_')}=…"
             takes_settings = any(action.dest == "overrides" for action in self._actions)
-            message += f"; did you mean {close[0]}?" if close else f"; {sbatch}" if takes_settings else ""
+            ways = [f"did you mean {close[0]}?"] if close else []
+            message += "".join(f"; {way}" for way in [*ways, *([sbatch] if takes_settings else [])])
         super().error(message)
 
 
