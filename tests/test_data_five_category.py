@@ -98,6 +98,14 @@ def test_the_id_is_the_stem_of_the_image_path_else_id(path: str, id: str, tmp_pa
     assert [i.id for i in read(tmp_path, [record(1, original_image_path=path, id=77)])] == [id]
 
 
+def test_two_images_of_one_stem_are_two_samples_and_one_image_twice_is_none(tmp_path: Path) -> None:
+    paths = ["a/1.jpg", "b/1.jpg", "c\\d\\1.png", "2.jpg"]
+    items = read(tmp_path, [record(n, original_image_path=path) for n, path in enumerate(paths)])
+    assert [item.id for item in items] == ["1", "b/1", "c/d/1", "2"]
+    with pytest.raises(UserError, match=r"items 1 and 2 have the same id '1'"):
+        read(tmp_path, [record(1), record(1)])
+
+
 def test_without_any_id_the_fields_there_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"item 2: no id.*subset, edit_instruction"):
         read(tmp_path, [record(1), record(2, original_image_path=None)])
@@ -151,9 +159,29 @@ def test_bytes_that_are_not_utf8_spoil_their_own_item_alone(tmp_path: Path) -> N
 
 
 def test_characters_cut_by_the_reading_buffer_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slurm_bench.data.readers.five_category._CHUNK", 1)
+    monkeypatch.setattr("slurm_bench.data.readers.encoding.CHUNK", 1)
     content = json.dumps([record(1, edit_instruction="把冰变成水😀" * 9)], ensure_ascii=False).encode()
     assert read(tmp_path, content)[0].instruction == "把冰变成水😀" * 9
+
+
+def test_quotes_and_brackets_within_texts_end_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ['say "hi"', "back\\", "\\\\", 'a\\"}],[{"b', "]", "{[,", '\\" , \\\\"']
+    content = json.dumps([record(n, edit_instruction=text) for n, text in enumerate(texts)], indent=1).encode()
+    for size in (1, 2, 3, 7, 1000):
+        monkeypatch.setattr("slurm_bench.data.readers.encoding.CHUNK", size)
+        assert [item.instruction for item in read(tmp_path, content)] == texts
+
+
+def test_a_lone_surrogate_is_told_from_a_question_mark(tmp_path: Path) -> None:
+    content = json.dumps([record(1, edit_instruction="why?"), record(2, edit_instruction="\ud83d?")]).encode()
+    assert [bool(item.problem) for item in read(tmp_path, content)] == [False, True]
+    assert read(tmp_path, json.dumps([record(1, edit_instruction="\U0001f600")]).encode())[0].problem == ""
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "gb18030", "utf-8"])
+def test_another_encoding_can_be_said(encoding: str, tmp_path: Path) -> None:
+    content = json.dumps([record(1)], ensure_ascii=False).encode(encoding)
+    assert read(tmp_path, content, encoding=encoding)[0].instruction == "改 1"
 
 
 def test_an_image_file_is_found_beside_the_list_or_in_the_root(tmp_path: Path) -> None:
@@ -201,6 +229,14 @@ def test_fields_can_be_mapped_and_a_wrong_map_is_refused(tmp_path: Path) -> None
         (b"[" + b"1" * 6000 + b"]", "not a whole JSON list"),
         (json.dumps([record(1)]).encode()[:-9], "at item 1"),
         (json.dumps([record(1)]).encode() + b" x", "not a whole JSON list"),
+        (json.dumps([record(1)]).encode() + b" []", "more text follows"),
+        (b'[{"a": "never closed}]', "ends within it"),
+        (b'[{"id": 1},]', r"at item 2"),
+        (b"[,{}]", r"at item 1"),
+        (b'[{"a": [}]', "not a whole JSON list"),
+        (b'[\n{"id": 1},\n{"a": 1,\n"a": 2}]', r"bench.json:3: .*\"a\" stands twice.*at item 2"),
+        ("[]".encode("utf-16"), "reads as UTF-16; say data.encoding=utf-16"),
+        (json.dumps([record(1, edit_instruction="把这张图变成冬天")], ensure_ascii=False).encode("gbk"), "gb18030"),
     ],
 )
 def test_a_file_that_is_no_list_is_one_clear_line(content: bytes, says: str, tmp_path: Path) -> None:

@@ -2,24 +2,25 @@
 
 The file is half a gigabyte and more: it is streamed, one item in memory at a time, and bytes that aren't UTF-8
 spoil no item but their own. Where a field has an English twin (`edit_instruction_en`), the twin counts unless it is
-empty. The id is the stem of `original_image_path`, else `id`. The items' own `seed` is ignored: a sample's seed
-comes from its id and the run's base seed alone, so that a retry or another number of GPUs gives the same image.
+empty. The id is the stem of `original_image_path`, else `id`; where another folder's image had that stem before, it
+is the path without its suffix. The items' own `seed` is ignored: a sample's seed comes from its id and the run's base
+seed alone, so that a retry or another number of GPUs gives the same image.
 """
 
 from __future__ import annotations
 
 import base64
-import codecs
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
 from slurm_bench.data.categories import ALIASES, CATEGORIES, canonical
 from slurm_bench.data.checks import identifier
 from slurm_bench.data.images import MAX_BYTES
 from slurm_bench.data.item import Item
 from slurm_bench.data.readers.fields import data_file, image_folder, mapped_names, refuse_absent, value_of
+from slurm_bench.data.readers.json_text import stream_list
 from slurm_bench.data.text import as_text, listed, shown
 from slurm_bench.errors import UserError
 
@@ -32,8 +33,6 @@ _FIELDS = {
     "description": ("original_description_en", "original_description"),
     "rationale": ("rationale_short_en", "rationale_short"),
 }
-_MAX_DEPTH = 32
-_CHUNK = 256 * 1024
 
 
 def read_five_category(data: Any) -> Iterator[Item]:
@@ -44,76 +43,35 @@ def read_five_category(data: Any) -> Iterator[Item]:
     names = mapped_names(_FIELDS, data.fields)
     folder = image_folder(data)
     seen: set[str] = set()
-    for position, record in enumerate(stream_list(file), 1):
+    stems: dict[str, str] = {}
+    for position, (_, record) in enumerate(stream_list(file, data.encoding), 1):
         where = f"{file}: item {position}"
         if not isinstance(record, dict):
             raise UserError(f"{where} is a {type(record).__name__}; each must be an object with named fields")
         seen |= record.keys()
-        yield _item(record, names, "id" in data.fields, folder, where)
+        values = {name: value_of(record, theirs) for name, theirs in names.items()}
+        if "id" not in data.fields:
+            values["id"] = _id_of_path(values["path"], stems) or values["id"]
+        yield _item(record, values, names, folder, where)
     refuse_absent({ours: theirs for ours, theirs in data.fields.items() if seen}, seen, file)
 
 
-def stream_list(file: Path) -> Iterator[Any]:
-    """The elements of a JSON list, one at a time. Raises UserError where the file isn't one.
-
-    The pure-Python parser is meant: the compiled ones turn a lone surrogate into a question mark, which then
-    reads as the author's own.
-    """
-    from ijson import JSONError, ObjectBuilder, get_backend
-
-    position, depth = 1, 0
-    builder: Any = None
-    try:
-        with file.open("rb") as raw:
-            for event, value in get_backend("python").basic_parse(_Utf8(raw), buf_size=_CHUNK):
-                if depth == 0 and event == "start_map":
-                    raise UserError(f"{file}: holds one JSON object; the reader wants a list of them")
-                depth += (event in ("start_array", "start_map")) - (event in ("end_array", "end_map"))
-                if depth > _MAX_DEPTH:
-                    raise UserError(f"{file}: item {position} is nested more than {_MAX_DEPTH} deep")
-                if event == "start_array" and builder is None:
-                    builder = ObjectBuilder()
-                elif depth >= 1:
-                    builder.event(event, value)
-                    if depth == 1:
-                        yield builder.value
-                        position, builder = position + 1, ObjectBuilder()
-                elif builder is None:
-                    raise UserError(f"{file}: holds one JSON {event}; the reader wants a list of objects")
-    except (JSONError, ValueError, ArithmeticError) as error:
-        detail = " ".join(str(error).split())[:120]
-        raise UserError(f"{file}: not a whole JSON list: {detail} (at item {position})") from None
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
-
-
-class _Utf8:
-    """A file's bytes as valid UTF-8: what is broken becomes U+FFFD, for the parser refuses it with all the rest."""
-
-    def __init__(self, raw: BinaryIO) -> None:
-        self._raw = raw
-        self._decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
-
-    def read(self, size: int = -1) -> bytes:
-        text = ""
-        while size and not text:
-            data = self._raw.read(size)
-            text = self._decoder.decode(data, final=not data)
-            if not data:
-                break
-        return text.encode()
+def _id_of_path(path: Any, stems: dict[str, str]) -> str:
+    """The path's stem, or all of it but the suffix where `stems` has that stem from another path already."""
+    if not isinstance(path, str) or not path.strip():
+        return ""
+    place = PurePosixPath(path.replace("\\", "/"))
+    return place.stem if stems.setdefault(place.stem, path) == path else str(place.with_suffix(""))
 
 
 def _item(
-    record: dict[str, Any], names: dict[str, tuple[str, ...]], id_is_mapped: bool, folder: Path, where: str
+    record: dict[str, Any], values: dict[str, Any], names: dict[str, tuple[str, ...]], folder: Path, where: str
 ) -> Item:
-    values = {name: value_of(record, theirs) for name, theirs in names.items()}
     path = values["path"] if isinstance(values["path"], str) else ""
-    stem = PurePosixPath(path.replace("\\", "/")).stem
     source, problem = _source(values["image"], path, folder, names, record)
     category = "" if values["category"] is None else _category(values["category"], where)
     return Item(
-        id=identifier(values["id"] if id_is_mapped or not stem else stem, where, record),
+        id=identifier(values["id"], where, record),
         category=category,
         instruction=values["instruction"],
         source=source,
