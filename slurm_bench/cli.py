@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from slurm_bench.cluster.chain import Executor
     from slurm_bench.config import Config
     from slurm_bench.data.item import Item
-    from slurm_bench.run.plan import Sample
 
 SLURM_OPTIONS = (
     "partition",
@@ -88,9 +87,11 @@ def run(options: argparse.Namespace) -> int:
     if stored and stored.exists():
         refuse_at_work(open_run(options.run_dir), options.force)
     root = options.run_dir or new_run_dir(file.stem)
+    problems: dict[str, str] = {}
 
     def items() -> Iterator[Item]:
-        return read_items(replace(config.data, options=with_environment(config, "data.options")))
+        data = replace(config.data, options=with_environment(config, "data.options"))
+        return _noting_problems(read_items(data), problems)
 
     try:
         planned = create_run(root, config, items, models, options.force)
@@ -100,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
                 with suppress(OSError):
                     folder.rmdir()
         raise
-    _warn(sample for sample in planned.samples if sample.problem)
+    _warn(problems or {sample.id: f"will fail: {sample.problem}" for sample in planned.samples if sample.problem})
     if options.reuse:
         from slurm_bench.run.reuse import reuse
 
@@ -319,8 +320,18 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.splitlines()))
 
 
-def _warn(troubled: Iterable[Sample]) -> None:
-    lines = [f"{program()}: sample {sample.id!r} will fail: {_one_line(sample.problem)}" for sample in troubled]
+def _noting_problems(items: Iterable[Item], problems: dict[str, str]) -> Iterator[Item]:
+    """The items, with what is wrong with each kept in `problems`: the plan keeps only what can't be mended."""
+    for item in items:
+        if item.on_storage:
+            problems[item.id] = f"can't be edited while its file is as it is now: {item.problem}"
+        elif item.problem:
+            problems[item.id] = f"will fail: {item.problem}"
+        yield item
+
+
+def _warn(problems: Mapping[str, str]) -> None:
+    lines = [f"{program()}: sample {sample_id!r} {_one_line(problem)}" for sample_id, problem in problems.items()]
     for line in lines[:20]:
         print(line, file=sys.stderr)
     if len(lines) > 20:

@@ -31,9 +31,11 @@ import tempfile; from pathlib import Path
 from slurm_bench.config import DataConfig
 from slurm_bench.data import read_items
 from slurm_bench.run.layout import RunDir
-from slurm_bench.run.plan import make_plan
+from slurm_bench.run.plan import Plan
 with tempfile.TemporaryDirectory(dir=Path(path).parent) as folder:
-    print(len(make_plan(RunDir(Path(folder)), read_items(DataConfig(reader=reader, path=path)), 0)))
+    plan = Plan(RunDir(Path(folder)))
+    plan.add(read_items(DataConfig(reader=reader, path=path)), 0)
+    print(len(plan.freeze()))
 """,
 }
 PEAK = "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"

@@ -145,7 +145,7 @@ def test_a_bad_sample_is_named_and_hurts_no_other(bad: dict[str, Any], says: str
 
 
 def test_base64_beyond_the_limit_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slurm_bench.data.readers.five_category.MAX_BYTES", 30)
+    monkeypatch.setattr("slurm_bench.data.readers.embedded.MAX_BYTES", 30)
     small = record(1, src_img_b64=None, original_image_path="1.png")
     (tmp_path / "1.png").write_bytes(PNG)
     assert "at most 40 are read" in read(tmp_path, [small, record(2)])[1].problem

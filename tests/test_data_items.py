@@ -8,12 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import images, launch, make_benchmark, make_config
+from hypothesis import given as given_text
+from hypothesis import strategies as st
 from PIL import Image
 
-from slurm_bench.config import DataConfig
+from slurm_bench.config import DataConfig, load_config
 from slurm_bench.data import read_items
+from slurm_bench.data.categories import rubric_lines
 from slurm_bench.data.item import Item
+from slurm_bench.data.text import printable
 from slurm_bench.errors import UserError
+from slurm_bench.run.layout import RunDir
+from slurm_bench.run.plan import Plan
+
+PLUGINS = (
+    "editor.class_path=slurm_bench.editors.pillow.PillowEditor",
+    "scorers.metrics.class_path=slurm_bench.scorers.metrics.ReferenceMetrics",
+)
 
 _buffer = io.BytesIO()
 Image.new("RGB", (16, 16), "teal").save(_buffer, "PNG")
@@ -31,6 +43,20 @@ def given(data: Any) -> Iterator[Any]:
 
 
 NOT_A_READER = 7
+
+
+def failing(data: Any) -> Iterator[Any]:
+    """A user's own reader with a fault in its second item."""
+    yield {"id": 1, "instruction": "edit", "source": PNG}
+    raise ZeroDivisionError("of\nmine")
+
+
+def with_options(data: Any) -> Iterator[Any]:
+    yield {"id": data.options["split"], "instruction": "edit", "source": PNG}
+
+
+def without_arguments() -> None:
+    """Not what a reader is."""
 
 
 def read(*items: Any, **options: Any) -> list[Item]:
@@ -175,3 +201,117 @@ def test_nothing_that_can_be_edited_is_refused_with_the_first_reason() -> None:
 def test_an_unknown_reader_names_the_nearest(reader: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
         list(read_items(DataConfig(reader=reader)))
+
+
+@pytest.mark.parametrize(
+    ("reader", "says"),
+    [
+        (
+            "failing",
+            r"'test_data_items.failing' failed after 1 items: ZeroDivisionError: of mine \(.*test_data_items.py:\d+\)",
+        ),
+        ("without_arguments", "failed after 0 items: TypeError"),
+    ],
+)
+def test_any_exception_of_a_reader_is_one_line_that_names_the_place(reader: str, says: str) -> None:
+    with pytest.raises(UserError, match=says) as caught:
+        list(read_items(DataConfig(reader=f"{__name__}.{reader}")))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_reader_of_ones_own_takes_options() -> None:
+    config = load_config(None, [f"data.reader={__name__}.with_options", "data.options.split=train", *PLUGINS])
+    assert [i.id for i in read_items(config.data)] == ["train"]
+
+
+def test_an_image_file_that_is_absent_or_cut_is_named_but_not_planned(tmp_path: Path) -> None:
+    """What lies on storage may be mended; what lies in the data can't be."""
+    absent, cut = tmp_path / "absent.png", tmp_path / "cut.png"
+    cut.write_bytes(PNG[:-20])
+    kept = read(
+        item("absent", source=absent),
+        item("cut", source=(PNG, cut)),
+        item("reference", reference=absent),
+        item("bytes", source=PNG[:-20]),
+        item("both", source=absent, instruction=""),
+        item("said", source=absent, problem="the reader's own"),
+        item("good"),
+    )
+    assert {i.id: i.on_storage for i in kept if i.problem} == {
+        "absent": True, "cut": True, "reference": True, "bytes": False, "both": False, "said": False,
+    }  # fmt: skip
+    run = RunDir(tmp_path / "run")
+    run.root.mkdir()
+    plan = Plan(run)
+    plan.add(kept, 0)
+    assert [s.id for s in plan.freeze() if s.problem] == ["bytes", "both", "said"]
+
+
+def test_an_image_that_comes_later_is_edited_by_resubmit(tmp_path: Path) -> None:
+    data = make_benchmark(tmp_path / "bench", 2)
+    late = tmp_path / "bench" / "1.png"
+    image = late.read_bytes()
+    late.unlink()
+    run = tmp_path / "run"
+    done = launch("--config", make_config(tmp_path / "c.yaml", data), "--run-dir", run, "--executor", "debug")
+    assert done.returncode == 3, done.stderr
+    assert "1.png: no such file" in done.stderr
+    late.write_bytes(image)
+    done = launch("resubmit", run, "--executor", "debug")
+    assert done.returncode == 0, done.stderr
+    assert sorted(images(run)) == ["s-0", "s-1"]
+
+
+def test_items_stay_in_order_whatever_their_images_take(tmp_path: Path) -> None:
+    ids = [str(n) for n in range(100)]
+    for n in ids:
+        (tmp_path / f"{n}.png").write_bytes(PNG + bytes(100_000 if int(n) % 7 == 0 else 0))
+    assert [i.id for i in read(*(item(n, source=tmp_path / f"{n}.png") for n in ids))] == ids
+
+
+def test_of_a_long_reading_progress_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr("slurm_bench.data.progress.time.monotonic", lambda: next(clock))
+    read(*(item(n) for n in range(5)))
+    assert " read, " in capsys.readouterr().err
+
+
+def test_a_category_has_one_spelling() -> None:
+    names = ["Physical", "物理", " physical ", "Cultural", "Text  Change", "text change", "TEXT CHANGE ", "风格"]
+    kept = read(*(item(n, name) for n, name in enumerate(names)))
+    assert [i.category for i in kept] == [*["physical"] * 3, "social", *["Text Change"] * 3, "风格"]
+    assert [i.category for i in read(*(item(n, name) for n, name in enumerate(names)), categories=["text change"])] == [
+        "Text Change"
+    ] * 3
+
+
+def test_what_is_judged_by_which_rubric_is_told_and_near_misses_are_named() -> None:
+    counts = {"physical": 12, "phisical": 1, "Text Change": 2, "other": 3}
+    lines = rubric_lines(counts, ["physical", "text change", "causal", "default"])
+    assert lines == [
+        "Text Change: 2 samples, rubric 'text change'",
+        "other: 3 samples, rubric 'default'",
+        "phisical: 1 sample, rubric 'default'",
+        "physical: 12 samples, rubric 'physical'",
+        "category 'phisical' has no rubric of its own; is it 'physical', mistyped?",
+        "rubrics that no sample needs: causal",
+    ]
+    assert rubric_lines({"text change": 1}, ["text chagne", "default"])[1:] == [
+        "category 'text change' has no rubric of its own; is it 'text chagne', mistyped?"
+    ]
+
+
+@given_text(
+    st.lists(st.text(st.sampled_from("a\\nrtxu01\n\r\t\0\x1b\x9b\u2028\u202e"), max_size=6), min_size=2, max_size=2)
+)
+def test_printable_text_has_no_control_characters_and_stays_distinct(texts: list[str]) -> None:
+    safe = [printable(text) for text in texts]
+    assert all(text.isprintable() for text in safe)
+    assert (safe[0] == safe[1]) == (texts[0] == texts[1])
+
+
+@pytest.mark.parametrize("text", ["物理　1", "a/b", "C:\\pics", "é 👩‍👩‍👧", ""])
+def test_ordinary_text_is_printable_as_it_is(text: str) -> None:
+    assert printable(text) == text

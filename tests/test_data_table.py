@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,7 @@ def test_fields_can_be_mapped(folder: Path) -> None:
     [
         (row(instructions="x", instruction=None), {"instruction": "instructionss"}, "did you mean 'instructions'"),
         ({"id": 1, "prompt": "x", "image": "a.png"}, {}, r"no field 'instruction'.*fields there: id, prompt, image"),
+        ({"key": 1, "text": "x"}, {}, r"'id'.*'instruction'.*'image'.*data.fields.id=… data.fields.instruction=…"),
         (row(), {"rationale": "explain"}, r"no field 'explain' for 'rationale'.*fields there: id, instruction, image"),
         (row(), {"category": "type"}, "no field 'type' for 'category'"),
         (row(), {"imge": "image"}, "did you mean 'image'"),
@@ -163,6 +165,76 @@ def test_a_line_that_is_no_row_is_told_with_its_number(line: bytes, says: str, f
     assert len(str(caught.value)) < 500 + len(str(folder))
 
 
+def test_nested_fields_and_lists_with_any_fields(folder: Path) -> None:
+    given = {"meta": {"key": 7, "deep": {"text": "edit"}}, "meta.file": "a.png"}
+    fields = {"id": "meta.key", "instruction": "meta.deep.text", "image": "meta.file"}
+    (folder / "bench.json").write_text(json.dumps([given, {"meta": None}], indent=1))
+    for items in (
+        jsonl(folder, given, {"meta": None, "id": 1}, fields={**fields, "id": "meta.key"}, limit=1),
+        list(read_items(DataConfig(reader="json", path=str(folder / "bench.json"), fields=fields, limit=1))),
+    ):
+        assert [(i.id, i.instruction, i.source, i.problem) for i in items] == [("7", "edit", folder / "a.png", "")]
+    with pytest.raises(UserError, match=r"no field 'meta.txet' for 'instruction'.*meta.deep.text"):
+        jsonl(folder, given, fields={**fields, "instruction": "meta.txet"})
+
+
+def test_an_image_may_lie_within_the_data(folder: Path) -> None:
+    data = (folder / "a.png").read_bytes()
+    url = "data:image/png;base64," + base64.b64encode(data).decode()
+    first, second, third = jsonl(
+        folder, row(1, image=url), row(2, image={"path": "a.png"}), row(3, image=[url, url[:-9]])
+    )
+    assert (first.source, second.source, first.problem, second.problem) == (data, folder / "a.png", "", "")
+    assert "isn't base64" in third.problem
+    assert not third.on_storage
+
+
+def test_a_key_twice_in_one_object_is_refused_with_its_line(folder: Path) -> None:
+    twice = b'{"id": 2, "a": {"instruction": 1, "instruction": 2}}'
+    with pytest.raises(UserError, match=r'bench.jsonl:2: .*"instruction" stands twice'):
+        jsonl(folder, row(1), twice)
+
+
+@pytest.mark.parametrize("sign", [";", "\t", "|", ",", ", "])
+def test_the_delimiter_of_a_csv_is_found(sign: str, folder: Path) -> None:
+    lines = [["id", "note", "instruction", "image"], ["1", "a,b;c", '"then; go, on"', "a.png"]]
+    lines[1][1] = '"a,b;c"'
+    (only,) = table(folder, "\n".join(sign.join(line) for line in lines))
+    assert (only.id, only.instruction, only.problem) == ("1", "then; go, on", "")
+
+
+def test_the_delimiter_of_a_csv_can_be_said(folder: Path) -> None:
+    content = "id:instruction:image\n1:a,b:a.png\n"
+    assert table(folder, content, delimiter=":")[0].instruction == "a,b"
+    assert table(folder, content.replace(":", "\t"), delimiter="tab")[0].instruction == "a,b"
+    with pytest.raises(UserError, match=r"'data.delimiter' is '::'; it must be one character"):
+        table(folder, content, delimiter="::")
+
+
+CHINESE = "id,instruction,image\n" + "".join(f"{n},把图里的天空变成夜晚,a.png\n" for n in range(3))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "mend"), [("utf-16", "utf-16"), ("utf-16-le", "utf-16"), ("gbk", "gb18030"), ("gb18030", "gb18030")]
+)
+def test_another_encoding_is_named_with_the_mend_and_read_when_said(encoding: str, mend: str, folder: Path) -> None:
+    with pytest.raises(UserError, match=f"isn't UTF-8.*data.encoding={mend}"):
+        table(folder, CHINESE.encode(encoding))
+    assert table(folder, CHINESE.encode(encoding), encoding=encoding)[0].instruction == "把图里的天空变成夜晚"
+
+
+def test_broken_utf8_is_taken_for_no_other_encoding(folder: Path) -> None:
+    broken = CHINESE.encode().replace("天".encode(), "天".encode()[:2], 1)
+    assert [bool(item.problem) for item in table(folder, broken)] == [True, False, False]
+    for bad in (b"\xe6\x94", b"\xc3", b"\xe9l", b"\x80", b"\xed\xa0\x80"):
+        assert table(folder, b"id,instruction,image\n1,x" + bad + b",a.png\n2,x,a.png\n")[0].problem
+
+
+def test_an_unknown_encoding_is_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"'data.encoding': no encoding 'utf-61'"):
+        table(folder, CHINESE, encoding="utf-61")
+
+
 def test_a_json_list_is_no_jsonl(folder: Path) -> None:
     with pytest.raises(UserError, match="list"):
         jsonl(folder, [row()])
@@ -175,7 +247,7 @@ def test_a_json_list_is_no_jsonl(folder: Path) -> None:
     [
         ("", "no samples"),
         ("id,instruction,image\n", "no samples"),
-        ("id;instruction;image\n1;x;a.png\n", r"no field 'id'.*id;instruction;image"),
+        ("id:instruction:image\n1:x:a.png\n", r"no field 'id'.*id:instruction:image"),
         ("id,image,instruction,image\n1,a.png,x,a.png\n", "'image' stands twice"),
         ('id,instruction,image\n1,"x"y,a.png\n', r"bench.csv:2: not CSV"),
         ("id,instruction,image\n1," + "x" * 200_000 + ",a.png\n", r"bench.csv:2: not CSV"),

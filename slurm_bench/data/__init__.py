@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import traceback
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from slurm_bench.config import nearest
-from slurm_bench.data.categories import CATEGORIES, canonical
+from slurm_bench.config import DataConfig
+from slurm_bench.data.categories import CATEGORIES, canonical, one_spelling
 from slurm_bench.data.checks import as_item, checked
 from slurm_bench.data.item import Item
-from slurm_bench.data.text import BROKEN, as_text, listed, shown
+from slurm_bench.data.progress import counted
+from slurm_bench.data.readers import find_reader
+from slurm_bench.data.text import BROKEN, as_text, joined, quoted
 from slurm_bench.errors import UserError
-from slurm_bench.plugins import import_name
 
-READERS = {
-    "five_category": "slurm_bench.data.readers.five_category.read_five_category",
-    "jsonl": "slurm_bench.data.readers.table.read_jsonl",
-    "csv": "slurm_bench.data.readers.table.read_csv",
-    "demo": "slurm_bench.data.demo.samples.read_demo",
-}
+# Image files are waited for, not computed: on shared storage one takes milliseconds to open.
+_THREADS = 16
+_AHEAD = 32
 
 
-def read_items(data: Any) -> Iterator[Item]:
-    """The items that `data` (a DataConfig) asks for, in the reader's order, one in memory at a time.
+def read_items(data: DataConfig) -> Iterator[Item]:
+    """The items that `data` asks for, in the reader's order, a few in memory at a time.
 
     What is wrong with one sample is in its `problem`. Raises UserError, also in mid-reading, for what is wrong
     with the file: then none of it must be used.
@@ -32,11 +33,10 @@ def read_items(data: Any) -> Iterator[Item]:
     positions: dict[str, int] = {}
     first_problem = ""
     all_bad = True
-    for position, item in _chosen(data, where):
-        item = checked(item, f"{where}: item {position}")
+    for position, item in counted(_checked_ahead(_chosen(data, where), where), where):
         item = _told_apart(item, position, positions, where)
         positions[item.id] = position
-        first_problem = first_problem or f"item {position} ({shown(item.id)}): {item.problem}"
+        first_problem = first_problem or f"item {position} ({quoted(item.id)}): {item.problem}"
         all_bad = all_bad and bool(item.problem)
         yield item
     if not positions:
@@ -45,7 +45,25 @@ def read_items(data: Any) -> Iterator[Item]:
         raise UserError(f"{where}: no sample of {len(positions)} can be edited; {first_problem}; see data.fields")
 
 
-def _chosen(data: Any, where: str) -> Iterator[tuple[int, Item]]:
+def _checked_ahead(chosen: Iterator[tuple[int, Item]], where: str) -> Iterator[tuple[int, Item]]:
+    """Each item checked, in their order, while the images of the next are looked at in threads."""
+    waiting: deque[tuple[int, Future[Item]]] = deque()
+    with ThreadPoolExecutor(_THREADS, "check") as pool:
+        try:
+            for position, item in chosen:
+                waiting.append((position, pool.submit(checked, item, f"{where}: item {position}")))
+                if len(waiting) > _AHEAD:
+                    position, first = waiting.popleft()
+                    yield position, first.result()
+            while waiting:
+                position, first = waiting.popleft()
+                yield position, first.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def _chosen(data: DataConfig, where: str) -> Iterator[tuple[int, Item]]:
     """Items that pass the filter, with their position among all from 1, until the limit.
 
     At the limit the reading ends, unless the filter has a name that is neither ours nor met so far: it may be
@@ -53,11 +71,13 @@ def _chosen(data: Any, where: str) -> Iterator[tuple[int, Item]]:
     """
     wanted = {canonical(name): name for name in data.categories or ()}
     unmet = set(wanted)
+    spellings: dict[str, str] = {}
     met: dict[str, None] = {}
     kept = 0
-    items = _reader(data)(data)
-    for position, value in enumerate(items, 1):
+    for position, value in _records(data, where):
         item = as_item(value, f"{where}: item {position}")
+        if isinstance(item.category, str):
+            item = replace(item, category=one_spelling(item.category, spellings))
         category = item.category if isinstance(item.category, str) else ""
         met.setdefault(category)
         unmet.discard(canonical(category))
@@ -68,21 +88,24 @@ def _chosen(data: Any, where: str) -> Iterator[tuple[int, Item]]:
             return
     if unmet and met:
         name = wanted[min(unmet)]
-        raise UserError(f"'data.categories': {where} has no category '{name}'; there are: {listed(map(as_text, met))}")
+        raise UserError(f"'data.categories': {where} has no category '{name}'; there are: {joined(map(as_text, met))}")
 
 
-def _reader(data: Any) -> Any:
-    if data.reader in READERS:
-        return import_name(READERS[data.reader], "data.reader")
-    if "." not in data.reader:
+def _records(data: DataConfig, where: str) -> Iterator[tuple[int, Any]]:
+    """What the reader gives, numbered from 1. Any exception of it becomes one line that names the place in it."""
+    reader, position = find_reader(data), 0
+    try:
+        for position, value in enumerate(reader(data), 1):
+            yield position, value
+    except UserError:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        message = " ".join(str(error).split())[:200]
         raise UserError(
-            f"'data.reader': no reader '{data.reader}'; {nearest(data.reader, READERS)} "
-            f"(bundled: {', '.join(READERS)}; or the dotted path of your own function)"
-        )
-    reader = import_name(data.reader, "data.reader")
-    if not callable(reader):
-        raise UserError(f"'data.reader': {data.reader} is a {type(reader).__name__}, not a function")
-    return reader
+            f"{where}: the reader '{data.reader}' failed after {position} items: {type(error).__name__}: {message} "
+            f"({place.filename}:{place.lineno})"
+        ) from error
 
 
 def _told_apart(item: Item, position: int, positions: dict[str, int], where: str) -> Item:
@@ -91,7 +114,7 @@ def _told_apart(item: Item, position: int, positions: dict[str, int], where: str
         item = replace(item, id=f"{item.id}-{position}")
     if item.id in positions:
         raise UserError(
-            f"{where}: items {positions[item.id]} and {position} have the same id {shown(item.id)}; "
+            f"{where}: items {positions[item.id]} and {position} have the same id {quoted(item.id)}; "
             "give each its own, or name another field with data.fields.id"
         )
     return item

@@ -1,6 +1,9 @@
-"""The benchmark's five categories and the other names that they go by."""
+"""Categories: one spelling each, in plan, report and rubric alike."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
 
 CATEGORIES = ("physical", "environmental", "social", "causal", "referential")
 
@@ -16,6 +19,36 @@ ALIASES = {
 
 
 def canonical(name: str) -> str:
-    """The one spelling to compare by; a name that isn't ours stays, but for its case and the space around it."""
-    folded = name.strip().casefold()
+    """What two spellings of one category have in common: ours by its English name, any other without regard to case
+    and white space."""
+    folded = " ".join(name.split()).casefold()
     return ALIASES.get(folded, folded)
+
+
+def one_spelling(name: str, spellings: dict[str, str]) -> str:
+    """The name to go by: ours is English; another keeps the first spelling that the data has for it, which neither a
+    filter nor a limit changes. `spellings` is what was met so far."""
+    known = canonical(name)
+    return known if known in CATEGORIES else spellings.setdefault(known, " ".join(name.split()))
+
+
+def rubric_lines(counts: Mapping[str, int], rubrics: Iterable[str], default: str = "default") -> list[str]:
+    """Which category (with how many samples) is judged by which rubric, and the names that may be mistyped: rubrics
+    that no sample has, and categories without a rubric that are spelt nearly as one."""
+    by_name = {canonical(rubric): rubric for rubric in rubrics if rubric != default}
+    lines, fallen = [], []
+    for category, count in sorted(counts.items()):
+        rubric = by_name.get(canonical(category))
+        lines.append(f"{category}: {count} {'sample' if count == 1 else 'samples'}, rubric '{rubric or default}'")
+        if rubric is None:
+            fallen.append(category)
+    met = {canonical(category) for category in counts}
+    unmet = {name: rubric for name, rubric in by_name.items() if name not in met}
+    for category in sorted(fallen):
+        near = difflib.get_close_matches(canonical(category), by_name, n=1, cutoff=0.8)
+        if near:
+            unmet.pop(near[0], None)
+            lines.append(f"category '{category}' has no rubric of its own; is it '{by_name[near[0]]}', mistyped?")
+    if unmet:
+        lines.append(f"rubrics that no sample needs: {', '.join(sorted(unmet.values()))}")
+    return lines

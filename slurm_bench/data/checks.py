@@ -9,7 +9,7 @@ from typing import Any
 
 from slurm_bench.config import nearest
 from slurm_bench.data.item import Item
-from slurm_bench.data.text import BROKEN, as_text, listed, shown
+from slurm_bench.data.text import BROKEN, as_text, joined, quoted
 from slurm_bench.errors import UserError
 
 _NAMES = tuple(field.name for field in dataclasses.fields(Item))
@@ -21,10 +21,10 @@ def identifier(value: Any, where: str, found: Iterable[str]) -> str:
     try:
         text = as_text(value)
     except TypeError as error:
-        raise UserError(f"{where}: the id {error}; fields there: {listed(found)}") from None
+        raise UserError(f"{where}: the id {error}; fields there: {joined(found)}") from None
     if not text.strip():
         raise UserError(
-            f"{where}: no id; give each item one, or name its field with data.fields.id; fields there: {listed(found)}"
+            f"{where}: no id; give each item one, or name its field with data.fields.id; fields there: {joined(found)}"
         )
     return text
 
@@ -43,7 +43,8 @@ def as_item(value: Any, where: str) -> Item:
 
 
 def checked(item: Item, where: str) -> Item:
-    """The item with clean text and, where it can't be edited, the first reason in `problem`."""
+    """The item with clean text and, where it can't be edited, the first reason in `problem`: what lies in the text
+    before what lies on storage."""
     sources = [_as_source(source) for source in _several(item.source)]
     reference = None if item.reference in (None, "") else _as_source(item.reference)
     texts, problem = {}, item.problem
@@ -54,13 +55,16 @@ def checked(item: Item, where: str) -> Item:
             texts[name] = ""
             problem = problem or f"the {name} {error}"
     identity = identifier(item.id, where, _NAMES)
-    problem = problem or _text_problem({"id": identity, **texts}) or _image_problem(sources, reference)
+    problem = problem or _text_problem({"id": identity, **texts}) or _image_problem(sources, reference, bytes)
+    on_storage = item.on_storage if item.problem else not problem
+    problem = problem or _image_problem(sources, reference, Path)
     images = [image for image in sources if isinstance(image, (Path, bytes))]
     return Item(
         id=identity,
         source=tuple(images) if len(images) > 1 else images[0] if images else None,
         reference=reference if isinstance(reference, (Path, bytes)) else None,
         problem=" ".join(as_text(problem).split()),
+        on_storage=bool(problem) and on_storage,
         **{**texts, "category": texts["category"].strip() or "uncategorised"},
     )
 
@@ -80,20 +84,21 @@ def _as_source(source: Any) -> Any:
 def _text_problem(texts: Mapping[str, str]) -> str:
     for name, text in texts.items():
         if BROKEN in text:
-            return f"the {name} has broken UTF-8: {shown(text)}"
+            return f"the {name} has broken UTF-8: {quoted(text)}"
     return "" if texts["instruction"].strip() else "the instruction is empty"
 
 
-def _image_problem(sources: list[Any], reference: Any) -> str:
+def _image_problem(sources: list[Any], reference: Any, kind: type) -> str:
+    """What is wrong with the images of `kind`: bytes are part of the data, a Path is a file beside it."""
     from slurm_bench.data.images import check_image
 
     if not sources:
         return "there is no source image"
-    for name, image in [("source", source) for source in sources] + [("reference", reference)]:
+    for name, image in [*(("source", source) for source in sources), ("reference", reference)]:
         if image is None and name == "reference":
             continue
         if not isinstance(image, (Path, bytes)):
             return f"the {name} image is a {type(image).__name__}, not a file's path or bytes"
-        if problem := check_image(image):
+        if isinstance(image, kind) and (problem := check_image(image)):
             return f"{name}: {problem}"
     return ""

@@ -13,7 +13,7 @@ from PIL import Image
 from slurm_bench.data.formats import animation, bmp, jpeg, png, tiff
 from slurm_bench.data.formats.base import Format
 from slurm_bench.data.formats.kinds import sniff_extension, what_else
-from slurm_bench.data.text import shown
+from slurm_bench.data.text import quoted
 from slurm_bench.errors import SampleError
 
 MAX_PIXELS = 64 * 1024 * 1024
@@ -112,8 +112,8 @@ def _upright(image: Image.Image) -> Image.Transpose | None:
 
 
 def file_bytes(path: Path) -> bytes:
-    """Raises SampleError. Of a regular file within the limit: reading a pipe or a device could wait for ever. A handle
-    that has gone stale (the file was replaced on its server) is opened once more."""
+    """Of a regular file within the limit: reading a pipe or a device could wait for ever. A handle that has gone stale
+    (the file was replaced on its server) is opened once more. Raises SampleError."""
     for last in (False, True):
         try:
             if not path.is_file():
@@ -139,7 +139,7 @@ def _unidentified(data: bytes) -> str:
 def _name(source: Path | bytes) -> str:
     if isinstance(source, bytes):
         return "the image"
-    return str(source) if str(source).isprintable() and len(str(source)) < 300 else shown(str(source), 200)
+    return str(source) if str(source).isprintable() and len(str(source)) < 300 else quoted(str(source), 200)
 
 
 def _line(error: Exception) -> str:

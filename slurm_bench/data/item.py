@@ -11,8 +11,10 @@ class Item:
     """`source` and `reference` are a file's path, or the bytes of an image file that the data had within.
 
     `problem` says why this item can't be edited (base64 that doesn't decode, say). It stays in the plan and
-    becomes an error record: counted, named, and no hindrance to the others. A reader is a function that takes
-    the `data` part of the configuration and yields Items in a fixed order.
+    becomes an error record: counted, named, and no hindrance to the others. With `on_storage` it lies in a file beside
+    the data (absent, truncated) instead: it is named at launch and not planned, for the file may be there, or whole,
+    by the time it is read. A reader is a function that takes the `data` part of the configuration and yields Items in
+    a fixed order.
     """
 
     id: str
@@ -23,3 +25,4 @@ class Item:
     rationale: str = ""
     reference: Path | bytes | None = None
     problem: str = ""
+    on_storage: bool = False

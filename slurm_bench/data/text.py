@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 BROKEN = "\ufffd"
+
+# Control characters, line separators, and the marks that turn the direction of what follows.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_ESCAPE = re.compile(r"\\(?:\\|n|r|t|x[0-9a-f]{2}|u[0-9a-f]{4})")
 
 
 def as_text(value: Any) -> str:
@@ -20,13 +25,21 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def shown(value: Any, width: int = 80) -> str:
+def printable(text: str) -> str:
+    """For a terminal or a table's cell: one line, without control characters, which are written as escapes (`\\r`,
+    `\\x1b`). Text without any stays as it is; two texts never become the same, so that ids stay apart."""
+    if not _UNPRINTABLE.search(text) and not _ESCAPE.search(text):
+        return text
+    return _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text.replace("\\", "\\\\"))
+
+
+def quoted(value: Any, width: int = 80) -> str:
     """`value` quoted in one printable line, its middle left out where it is long."""
     text = repr(value)
     return text if len(text) <= width else f"{text[: width // 2]}…{text[-width // 2 + 1 :]}"
 
 
-def listed(names: Iterable[Any], most: int = 30) -> str:
+def joined(names: Iterable[Any], most: int = 30) -> str:
     """Field or category names for an error line."""
     names = [str(name) if str(name).isprintable() else repr(name) for name in names]
     more = f", and {len(names) - most} more" if len(names) > most else ""

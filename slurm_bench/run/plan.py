@@ -90,7 +90,7 @@ class Plan:
             description=item.description,
             rationale=item.rationale,
             reference=reference,
-            problem=item.problem,
+            problem="" if item.on_storage else item.problem,
         )
 
     def _placed(self, sample_id: str, part: str, image: Path | bytes) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from slurm_bench.config import DataConfig
 from slurm_bench.data.demo import scenes
 from slurm_bench.data.demo.canvas import BLUE, GREEN, ORANGE, PURPLE, RED, WHITE, YELLOW, png
 from slurm_bench.data.item import Item
@@ -35,7 +36,7 @@ class _Sample:
     rationale: str
 
 
-def read_demo(data: Any) -> Iterator[Item]:
+def read_demo(data: DataConfig) -> Iterator[Item]:
     """The same samples, byte for byte, on each call."""
     for category, samples in _SAMPLES.items():
         for sample in samples:

@@ -1,1 +1,71 @@
-"""Where samples come from, one reader a file."""
+"""The bundled readers, an entry each, and which reader a configuration asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from slurm_bench.config import DataConfig, nearest
+from slurm_bench.errors import UserError
+from slurm_bench.plugins import import_name
+
+Reader = Callable[[DataConfig], Iterable[Any]]
+
+_FILE = ("path", "fields", "image_root")
+_TEXT = (*_FILE, "encoding")
+
+
+class BundledReader(NamedTuple):
+    """`takes` are the keys of `data` that it heeds: another that is set is a mistake and refused. `options` are the
+    names in `data.options`; `suffixes` are of the files that it may be meant for."""
+
+    function: str
+    takes: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()
+
+
+BUNDLED = {
+    "five_category": BundledReader(f"{__name__}.five_category.read_five_category", _TEXT, suffixes=(".json",)),
+    "json": BundledReader(f"{__name__}.json_rows.read_json", _TEXT, suffixes=(".json",)),
+    "jsonl": BundledReader(f"{__name__}.json_rows.read_jsonl", _TEXT, suffixes=(".jsonl", ".ndjson")),
+    "csv": BundledReader(f"{__name__}.csv_rows.read_csv", (*_TEXT, "delimiter"), suffixes=(".csv", ".tsv", ".txt")),
+    "parquet": BundledReader(f"{__name__}.parquet.read_parquet", _FILE, suffixes=(".parquet",)),
+    "huggingface": BundledReader(f"{__name__}.huggingface.read_huggingface", _FILE, options=("split",)),
+    "image_folder": BundledReader(f"{__name__}.image_folder.read_image_folder", ("path",)),
+    "demo": BundledReader("slurm_bench.data.demo.samples.read_demo"),
+}
+
+
+def find_reader(data: DataConfig) -> Reader:
+    """The reader that `data` names. Raises UserError where there is none, or one that doesn't take what is set."""
+    if data.reader in BUNDLED:
+        bundled = BUNDLED[data.reader]
+        _refuse_untaken(data, bundled)
+        return import_name(bundled.function, "data.reader")
+    if "." not in data.reader:
+        raise UserError(
+            f"'data.reader': no reader '{data.reader}'; {nearest(data.reader, BUNDLED)} "
+            f"(bundled: {', '.join(BUNDLED)}; or the dotted path of your own function)"
+        )
+    reader = import_name(data.reader, "data.reader")
+    if not callable(reader):
+        raise UserError(f"'data.reader': {data.reader} is a {type(reader).__name__}, not a function")
+    return reader
+
+
+def _refuse_untaken(data: DataConfig, reader: BundledReader) -> None:
+    for key in ("path", "fields", "image_root", "encoding", "delimiter"):
+        if getattr(data, key) and key not in reader.takes:
+            raise UserError(f"'data.{key}' is set, but the reader '{data.reader}' takes none; {_advice(data)}")
+    for name in data.options:
+        if name not in reader.options:
+            known = nearest(name, reader.options) if reader.options else "it takes no options"
+            raise UserError(f"'data.options.{name}': no option of the reader '{data.reader}'; {known}")
+
+
+def _advice(data: DataConfig) -> str:
+    suffix = Path(data.path or "").suffix.lower()
+    fitting = [name for name, reader in BUNDLED.items() if suffix and suffix in reader.suffixes]
+    return f"say data.reader={' or data.reader='.join(fitting or (name for name in BUNDLED if name != data.reader))}"

@@ -36,9 +36,16 @@ def utf8_chunks(file: Path, encoding: str | None) -> Iterator[bytes]:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from None
 
 
-def read_text(file: Path, encoding: str | None) -> bytes:
-    """The whole file as `utf8_chunks` gives it."""
-    return b"".join(utf8_chunks(file, encoding))
+def utf8_lines(file: Path, encoding: str | None) -> Iterator[bytes]:
+    """The file's lines as UTF-8, without their newlines, one in memory at a time."""
+    begun: list[bytes] = []
+    for chunk in utf8_chunks(file, encoding):
+        first, *others = chunk.split(b"\n")
+        begun.append(first)
+        for line in others:
+            yield b"".join(begun)
+            begun = [line]
+    yield b"".join(begun)
 
 
 def _decoder(encoding: str) -> codecs.IncrementalDecoder:

@@ -2,52 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slurm_bench.config import nearest
-from slurm_bench.data.text import listed
+from slurm_bench.config import DataConfig, nearest
+from slurm_bench.data.text import joined
 from slurm_bench.errors import UserError
 
 
-def data_file(data: Any) -> Path:
-    """The file that `data.path` names. Raises UserError."""
+def data_path(data: DataConfig) -> Path:
+    """The file or folder that `data.path` names. Raises UserError."""
     if not data.path:
-        raise UserError(f"'data.path' is not set; the reader '{data.reader}' needs a file")
+        raise UserError(f"'data.path' is not set; the reader '{data.reader}' needs one")
     path = Path(data.path)
-    if not path.is_file():
-        raise UserError(f"'data.path': {path}: {'not a file' if path.exists() else 'no such file'}")
+    if not path.exists():
+        raise UserError(f"'data.path': {path}: no such file")
     return path
 
 
-def image_folder(data: Any) -> Path:
+def data_file(data: DataConfig) -> Path:
+    """The file that `data.path` names. Raises UserError."""
+    path = data_path(data)
+    if not path.is_file():
+        raise UserError(f"'data.path': {path}: not a file")
+    return path
+
+
+def image_folder(data: DataConfig) -> Path:
     """What relative image paths start from."""
-    return Path(data.image_root) if data.image_root else Path(data.path).parent
+    path = data_path(data)
+    return Path(data.image_root) if data.image_root else path if path.is_dir() else path.parent
 
 
 def mapped_names(defaults: Mapping[str, Sequence[str]], mapped: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """Our name → its names in the file, the first that isn't empty counts. Raises UserError."""
     for name in mapped:
         if name not in defaults:
-            raise UserError(f"'data.fields.{name}': not one of {listed(defaults)}; {nearest(name, defaults)}")
+            raise UserError(f"'data.fields.{name}': not one of {joined(defaults)}; {nearest(name, defaults)}")
     return {name: (mapped[name],) if name in mapped else tuple(names) for name, names in defaults.items()}
 
 
 def refuse_absent(wanted: Mapping[str, str], found: Collection[str], file: Path) -> None:
-    """A field that no record has is a mistake in the map, never an empty text (`wanted`: our name → the file's)."""
-    for ours, theirs in wanted.items():
-        if theirs not in found:
-            raise UserError(
-                f"{file}: no field '{theirs}' for '{ours}'; {nearest(theirs, found)}; "
-                f"set data.fields.{ours}; fields there: {listed(found)}"
-            )
+    """A field that no record has is a mistake in the map, never an empty text (`wanted`: our name → the file's).
+    Raises UserError that names all of them."""
+    absent = {ours: theirs for ours, theirs in wanted.items() if theirs not in found}
+    if absent:
+        faults = [f"no field '{theirs}' for '{ours}'; {nearest(theirs, found)}" for ours, theirs in absent.items()]
+        keys = " ".join(f"data.fields.{ours}=…" for ours in absent)
+        raise UserError(f"{file}: {'; '.join(faults)}; set {keys}; fields there: {joined(found)}")
+
+
+def field_names(record: Mapping[str, Any]) -> Iterator[str]:
+    """A record's fields, and those of the objects within as `meta.text`."""
+    for name, value in record.items():
+        yield name
+        if isinstance(value, Mapping):
+            yield from (f"{name}.{inner}" for inner in field_names(value))
 
 
 def value_of(record: Mapping[str, Any], names: Sequence[str]) -> Any:
     """The first value that isn't absent, null or empty text; else None."""
     for name in names:
-        value = record.get(name)
+        value = _lookup(record, name)
         if value is not None and not (isinstance(value, str) and not value.strip()):
             return value
     return None
+
+
+def _lookup(record: Mapping[str, Any], name: str) -> Any:
+    """A field of that very name, else the nested one that `meta.text` means."""
+    if name in record or "." not in name:
+        return record.get(name)
+    outer, _, inner = name.partition(".")
+    within = record.get(outer)
+    return _lookup(within, inner) if isinstance(within, Mapping) else None

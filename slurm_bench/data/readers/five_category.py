@@ -9,19 +9,18 @@ seed alone, so that a retry or another number of GPUs gives the same image.
 
 from __future__ import annotations
 
-import base64
-import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from slurm_bench.config import DataConfig
 from slurm_bench.data.categories import ALIASES, CATEGORIES, canonical
 from slurm_bench.data.checks import identifier
-from slurm_bench.data.images import MAX_BYTES
 from slurm_bench.data.item import Item
+from slurm_bench.data.readers.embedded import decode_base64
 from slurm_bench.data.readers.fields import data_file, image_folder, mapped_names, refuse_absent, value_of
 from slurm_bench.data.readers.json_text import stream_list
-from slurm_bench.data.text import as_text, listed, shown
+from slurm_bench.data.text import as_text, joined, quoted
 from slurm_bench.errors import UserError
 
 _FIELDS = {
@@ -35,7 +34,7 @@ _FIELDS = {
 }
 
 
-def read_five_category(data: Any) -> Iterator[Item]:
+def read_five_category(data: DataConfig) -> Iterator[Item]:
     """The file's items, in its order. Raises UserError."""
     file = data_file(data)
     for name in data.categories or ():
@@ -84,14 +83,14 @@ def _item(
 def _absent(names: dict[str, tuple[str, ...]], values: dict[str, Any], record: dict[str, Any]) -> str:
     for name in ("instruction", "category"):
         if values[name] is None:
-            return f"no {name} (in {' or '.join(names[name])}); fields there: {listed(record)}"
+            return f"no {name} (in {' or '.join(names[name])}); fields there: {joined(record)}"
     return ""
 
 
 def _category(value: Any, where: str) -> str:
     name = canonical(value) if isinstance(value, str) else ""
     if name not in CATEGORIES:
-        raise UserError(f"{where}: unknown category {shown(value)}; known: {', '.join((*CATEGORIES, *ALIASES))}")
+        raise UserError(f"{where}: unknown category {quoted(value)}; known: {', '.join((*CATEGORIES, *ALIASES))}")
     return name
 
 
@@ -103,26 +102,12 @@ def _source(
         return decode_base64(encoded)
     field = names["image"][0]
     if not path:
-        return None, f"no image (in {field}); fields there: {listed(record)}"
+        return None, f"no image (in {field}); fields there: {joined(record)}"
     try:
         found = (folder / as_text(path).replace("\\", "/")).resolve()
         inside = found.is_relative_to(folder.resolve())
     except (OSError, ValueError, RuntimeError):
-        return None, f"no image: {field} is empty and {shown(path)} is no path"
+        return None, f"no image: {field} is empty and {quoted(path)} is no path"
     if not inside:
-        return None, f"no image: {field} is empty and {shown(path)} leads out of {folder}"
+        return None, f"no image: {field} is empty and {quoted(path)} leads out of {folder}"
     return found, ""
-
-
-def decode_base64(encoded: Any) -> tuple[bytes | None, str]:
-    """The bytes, or what is wrong. Strict but for white space, for a lenient decoder makes another image of a
-    damaged text; the size is held against the limit before anything is decoded."""
-    if not isinstance(encoded, str):
-        return None, f"the image is a {type(encoded).__name__}, not base64 text"
-    if len(encoded) > MAX_BYTES // 3 * 4:
-        return None, f"the image has {len(encoded)} base64 characters; at most {MAX_BYTES // 3 * 4} are read"
-    text = re.sub(r"\Adata:[^,]{0,200},", "", encoded.strip())
-    try:
-        return base64.b64decode("".join(text.split()), validate=True), ""
-    except ValueError as error:
-        return None, f"the image isn't base64: {error}"

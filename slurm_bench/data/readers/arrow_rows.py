@@ -1,0 +1,86 @@
+"""Rows of Arrow record batches: what Parquet files and HuggingFace datasets are made of. Needs pyarrow."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from slurm_bench.config import DataConfig
+from slurm_bench.data.item import Item
+from slurm_bench.data.readers.rows import Row, items_of
+from slurm_bench.errors import UserError
+
+_ROWS = 16  # in memory at a time, their images with them
+
+
+def pyarrow(name: str, data: DataConfig) -> Any:
+    """A module of pyarrow. Raises UserError where it isn't installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise UserError(
+            f"the reader '{data.reader}' needs pyarrow, which isn't installed: pip install 'slurm_bench[data]'"
+        ) from None
+
+
+def arrow_items(data: DataConfig, schema: Any, batches: Iterable[tuple[Path, Any]]) -> Iterator[Item]:
+    """The items of (file, record batch)es that have this schema. Raises UserError."""
+    return items_of(data, _rows(batches, _labels(schema)), list(_names(schema)))
+
+
+def parquet_items(data: DataConfig, files: list[Path]) -> Iterator[Item]:
+    parquet = pyarrow("pyarrow.parquet", data)
+
+    def batches() -> Iterator[tuple[Path, Any]]:
+        for file in files:
+            with parquet.ParquetFile(file) as opened:
+                yield from ((file, batch) for batch in opened.iter_batches(batch_size=_ROWS))
+
+    return arrow_items(data, parquet.read_schema(files[0]), batches())
+
+
+def stream_items(data: DataConfig, files: list[Path]) -> Iterator[Item]:
+    """Of Arrow stream files, as `datasets` saves and caches them; mapped into memory, not read."""
+    arrow = pyarrow("pyarrow", data)
+
+    def batches() -> Iterator[tuple[Path, Any]]:
+        for file in files:
+            with arrow.memory_map(str(file)) as mapped, arrow.ipc.open_stream(mapped) as opened:
+                for batch in opened:
+                    yield from ((file, batch.slice(start, _ROWS)) for start in range(0, batch.num_rows, _ROWS))
+
+    with arrow.memory_map(str(files[0])) as mapped:
+        schema = arrow.ipc.open_stream(mapped).schema
+    return arrow_items(data, schema, batches())
+
+
+def _rows(batches: Iterable[tuple[Path, Any]], labels: dict[str, list[str]]) -> Iterator[Row]:
+    numbers: Counter[Path] = Counter()
+    for file, batch in batches:
+        for cells in batch.to_pylist():
+            numbers[file] += 1
+            for name, texts in labels.items():
+                if isinstance(cells.get(name), int) and 0 <= cells[name] < len(texts):
+                    cells[name] = texts[cells[name]]
+            yield Row(f"{file}: row {numbers[file]}", cells)
+
+
+def _names(fields: Iterable[Any], prefix: str = "") -> Iterator[str]:
+    """The columns, and the fields of structs within as `meta.text`."""
+    for field in fields:
+        yield prefix + field.name
+        if hasattr(field.type, "fields"):  # a struct
+            yield from _names(field.type.fields, f"{prefix}{field.name}.")
+
+
+def _labels(schema: Any) -> dict[str, list[str]]:
+    """Column → the names that its numbers stand for (`ClassLabel`), as `datasets` notes it in the schema."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: kind["names"] for name, kind in features.items() if kind.get("_type") == "ClassLabel"}
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return {}

@@ -1,0 +1,39 @@
+"""Images within the data: base64 text, data URLs, bytes, and HuggingFace's `{bytes, path}`."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from slurm_bench.data.images import MAX_BYTES
+from slurm_bench.data.text import as_text
+
+
+def image_of(value: Any, folder: Path) -> tuple[Any, str]:
+    """(the image or images, what is wrong): a path from `folder`, bytes, a data URL, `{bytes, path}`, or a list of
+    these. What is none stays as it is and becomes a problem later."""
+    if isinstance(value, list):
+        parts = [image_of(part, folder) for part in value]
+        return tuple(image for image, _ in parts), next((problem for _, problem in parts if problem), "")
+    if isinstance(value, Mapping) and ("bytes" in value or "path" in value):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, str) and value.startswith("data:image/"):
+        return decode_base64(value)
+    return (folder / as_text(value) if isinstance(value, str) and value else value), ""
+
+
+def decode_base64(encoded: Any) -> tuple[bytes | None, str]:
+    """The bytes, or what is wrong. Strict but for white space, for a lenient decoder makes another image of a
+    damaged text; the size is held against the limit before anything is decoded."""
+    if not isinstance(encoded, str):
+        return None, f"the image is a {type(encoded).__name__}, not base64 text"
+    if len(encoded) > MAX_BYTES // 3 * 4:
+        return None, f"the image has {len(encoded)} base64 characters; at most {MAX_BYTES // 3 * 4} are read"
+    text = re.sub(r"\Adata:[^,]{0,200},", "", encoded.strip())
+    try:
+        return base64.b64decode("".join(text.split()), validate=True), ""
+    except ValueError as error:
+        return None, f"the image isn't base64: {error}"

@@ -1,0 +1,53 @@
+"""A HuggingFace dataset's folder, read without the `datasets` library: what `save_to_disk` wrote, a folder of its
+cache, or a repository's snapshot with Parquet files. One split: `data.options.split`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from slurm_bench.config import DataConfig, nearest
+from slurm_bench.data.item import Item
+from slurm_bench.data.readers.arrow_rows import parquet_items, stream_items
+from slurm_bench.data.readers.fields import data_path
+from slurm_bench.data.text import joined
+from slurm_bench.errors import UserError
+
+_SHARD = re.compile(r"(?:^|[-_])([A-Za-z0-9.]+?)(?:-\d{5}-of-\d{5})?\.(?:arrow|parquet)$")
+
+
+def read_huggingface(data: DataConfig) -> Iterator[Item]:
+    """Raises UserError."""
+    path = data_path(data)
+    if (path / "dataset_dict.json").is_file():
+        names = _json(path / "dataset_dict.json")["splits"]
+        path = path / _split(data, names)
+    if (path / "state.json").is_file():
+        return stream_items(data, [path / file["filename"] for file in _json(path / "state.json")["_data_files"]])
+    for suffix, items in ((".arrow", stream_items), (".parquet", parquet_items)):
+        shards: dict[str, list[Path]] = {}
+        for file in sorted(path.rglob(f"*{suffix}") if path.is_dir() else ()):
+            if found := _SHARD.search(file.name):
+                shards.setdefault(found[1], []).append(file)
+        if shards:
+            return items(data, shards[_split(data, shards)])
+    raise UserError(f"'data.path': {path}: not a dataset's folder (no state.json, .arrow or .parquet file in it)")
+
+
+def _split(data: DataConfig, names: Iterable[str]) -> str:
+    """The one asked for, or the only one. Raises UserError."""
+    names, asked = list(names), data.options.get("split")
+    if asked is None and len(names) == 1:
+        return names[0]
+    if asked is None:
+        raise UserError(f"{data.path}: it has the splits {joined(names)}; say data.options.split={names[0]}")
+    if asked not in names:
+        raise UserError(f"'data.options.split': {data.path} has no split '{asked}'; {nearest(str(asked), names)}")
+    return str(asked)
+
+
+def _json(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))

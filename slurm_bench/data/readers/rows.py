@@ -1,0 +1,61 @@
+"""What the readers of tables share: a row of named cells → an item.
+
+Fields: `id`, `instruction`, `image` and, where there are any, `category`, `reference`, `description`, `rationale`.
+Other names are mapped with `data.fields` (ours: theirs, `meta.text` for a nested one). An image is a path, relative to
+`data.image_root` or to the file's own folder, or lies within the data; several stand in a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from slurm_bench.config import DataConfig
+from slurm_bench.data.checks import identifier
+from slurm_bench.data.item import Item
+from slurm_bench.data.readers.embedded import image_of
+from slurm_bench.data.readers.fields import data_path, image_folder, mapped_names, refuse_absent, value_of
+from slurm_bench.errors import UserError
+
+_REQUIRED = ("id", "instruction", "image")
+FIELDS = (*_REQUIRED, "category", "reference", "description", "rationale")
+
+
+@dataclass(frozen=True)
+class Row:
+    """`place` says where it stands, for messages: the file and its line."""
+
+    place: str
+    cells: Mapping[str, Any]
+    problem: str = ""
+
+
+def wanted_fields(data: DataConfig) -> dict[str, str]:
+    """Our name → the file's, of the fields that must be there. Raises UserError."""
+    names = mapped_names({name: (name,) for name in FIELDS}, data.fields)
+    return {name: names[name][0] for name in FIELDS if name in _REQUIRED or name in data.fields}
+
+
+def items_of(data: DataConfig, rows: Iterable[Row], found: Collection[str]) -> Iterator[Item]:
+    """The rows as items. `found` are the names that any row has, told before the first is used. Raises UserError."""
+    file, folder = data_path(data), image_folder(data)
+    if not found:
+        raise UserError(f"{file}: there are no samples in it; fields there: none")
+    refuse_absent(wanted_fields(data), found, file)
+    names = mapped_names({name: (name,) for name in FIELDS}, data.fields)
+    categorised = names["category"][0] in found
+    for row in rows:
+        values = {name: value_of(row.cells, theirs) for name, theirs in names.items()}
+        source, problem = image_of(values["image"], folder)
+        reference, reference_problem = image_of(values["reference"], folder)
+        yield Item(
+            id=identifier(values["id"], row.place, row.cells),
+            category=values["category"] or "" if categorised else "all",
+            instruction=values["instruction"],
+            source=source,
+            description=values["description"],
+            rationale=values["rationale"],
+            reference=reference,
+            problem=row.problem or problem or (reference_problem and f"reference: {reference_problem}"),
+        )

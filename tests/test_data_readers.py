@@ -1,0 +1,191 @@
+"""Every bundled reader: it reads what it is for, says what it takes, and complains in one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from slurm_bench.config import DataConfig
+from slurm_bench.data import read_items
+from slurm_bench.data.item import Item
+from slurm_bench.data.readers import BUNDLED, find_reader
+from slurm_bench.errors import UserError
+
+ROW = {"id": "a", "category": "Style", "instruction": "edit", "image": "a.png"}
+
+
+def read(reader: str, path: Path | None, **options: Any) -> list[Item]:
+    return list(read_items(DataConfig(reader=reader, path=str(path) if path else None, **options)))
+
+
+def arrow(columns: dict[str, list[Any]]) -> Any:
+    pyarrow = pytest.importorskip("pyarrow")
+    return pyarrow.table(columns)
+
+
+def columns(folder: Path, *ids: str) -> dict[str, list[Any]]:
+    """Images as HuggingFace's `{bytes, path}`."""
+    image = {"bytes": (folder / "a.png").read_bytes(), "path": "a.png"}
+    count = len(ids)
+    return {"id": list(ids), "instruction": ["edit"] * count, "category": ["Style"] * count, "image": [image] * count}
+
+
+def write_stream(table: Any, file: Path) -> None:
+    import pyarrow
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with pyarrow.OSFile(str(file), "wb") as sink, pyarrow.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def save_to_disk(folder: Path, table: Any) -> Path:
+    """As `datasets.Dataset.save_to_disk` lays it out, in two shards."""
+    names = [f"data-{n:05d}-of-00002.arrow" for n in (0, 1)]
+    for n, name in enumerate(names):
+        write_stream(table.slice(n, 1 if n == 0 else None), folder / name)
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in names]}))
+    return folder
+
+
+def write_parquet(folder: Path) -> Path:
+    pytest.importorskip("pyarrow.parquet").write_table(arrow(columns(folder, "a")), folder / "bench.parquet")
+    return folder / "bench.parquet"
+
+
+def write_json(folder: Path, rows: Any, name: str) -> Path:
+    (folder / name).write_text(json.dumps(rows))
+    return folder / name
+
+
+def write_folder(folder: Path) -> Path:
+    (folder / "bench" / "Style").mkdir(parents=True)
+    (folder / "bench" / "Style" / "a.PNG").write_bytes((folder / "a.png").read_bytes())
+    (folder / "bench" / "Style" / "a.txt").write_text("edit\n")
+    return folder / "bench"
+
+
+def write_csv(folder: Path) -> Path:
+    (folder / "bench.csv").write_text(f"{','.join(ROW)}\n{','.join(ROW.values())}\n")
+    return folder / "bench.csv"
+
+
+FIVE = {"subset": "因果", "edit_instruction": "edit", "original_image_path": "a.png"}
+WRITERS: dict[str, Callable[[Path], Path | None]] = {
+    "five_category": lambda folder: write_json(folder, [FIVE], "bench.json"),
+    "json": lambda folder: write_json(folder, [ROW], "bench.json"),
+    "jsonl": lambda folder: write_json(folder, ROW, "bench.jsonl"),
+    "csv": write_csv,
+    "parquet": write_parquet,
+    "huggingface": lambda folder: save_to_disk(folder / "bench", arrow(columns(folder, "a", "b"))),
+    "image_folder": write_folder,
+    "demo": lambda folder: None,
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    Image.new("RGB", (16, 16), "teal").save(tmp_path / "a.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("reader", BUNDLED)
+def test_each_reads_what_it_is_for(reader: str, folder: Path) -> None:
+    item = read(reader, WRITERS[reader](folder))[0]
+    assert (item.problem, bool(item.instruction)) == ("", True)
+    if reader not in ("demo", "five_category"):
+        assert (item.id.removeprefix("Style/"), item.category, item.instruction) == ("a", "Style", "edit")
+
+
+@pytest.mark.parametrize("reader", BUNDLED)
+def test_each_takes_what_it_says_and_refuses_the_rest(reader: str, folder: Path) -> None:
+    some = {
+        "path": str(folder),
+        "fields": {"id": "id"},
+        "image_root": str(folder),
+        "encoding": "utf-8",
+        "delimiter": ",",
+    }
+    for key, value in some.items():
+        if key in BUNDLED[reader].takes:
+            find_reader(DataConfig(reader=reader, **{key: value}))
+        else:
+            with pytest.raises(UserError, match=f"'data.{key}' is set, but the reader '{reader}' takes none"):
+                find_reader(DataConfig(reader=reader, **{key: value}))
+    with pytest.raises(UserError, match=f"'data.options.nothing'.*'{reader}'"):
+        find_reader(DataConfig(reader=reader, options={"nothing": 1}))
+
+
+def test_a_path_that_the_demo_would_ignore_names_the_readers_that_fit() -> None:
+    with pytest.raises(UserError, match=r"say data.reader=five_category or data.reader=json$"):
+        read("demo", Path("/somewhere/bench.json"))
+
+
+@pytest.mark.parametrize("reader", [name for name, reader in BUNDLED.items() if "path" in reader.takes])
+@pytest.mark.parametrize("content", [None, b"", b"\0\1\2 nothing of the kind"])
+def test_each_complains_in_one_line_that_names_the_file(reader: str, content: bytes | None, folder: Path) -> None:
+    path = folder / "bench.parquet"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read(reader, path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"'data.path' is not set"):
+        read(reader, None)
+
+
+def test_a_dataset_of_several_splits_wants_one_named(folder: Path) -> None:
+    save_to_disk(folder / "bench" / "train", arrow(columns(folder, "a", "b")))
+    save_to_disk(folder / "bench" / "test", arrow(columns(folder, "c", "d")))
+    (folder / "bench" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    assert [i.id for i in read("huggingface", folder / "bench", options={"split": "test"})] == ["c", "d"]
+    with pytest.raises(UserError, match=r"splits train, test; say data.options.split=train"):
+        read("huggingface", folder / "bench")
+    with pytest.raises(UserError, match=r"no split 'tset'; did you mean 'test'"):
+        read("huggingface", folder / "bench", options={"split": "tset"})
+
+
+def test_a_snapshot_with_parquet_files_is_a_dataset_too(folder: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (folder / "bench" / "data").mkdir(parents=True)
+    for n, name in enumerate(("train-00001-of-00002", "train-00000-of-00002", "test-00000-of-00001")):
+        parquet.write_table(arrow(columns(folder, str(n))), folder / "bench" / "data" / f"{name}.parquet")
+    assert [i.id for i in read("huggingface", folder / "bench", options={"split": "train"})] == ["1", "0"]
+
+
+def test_class_labels_are_read_as_their_names(folder: Path) -> None:
+    table = arrow({**columns(folder, "a", "b"), "category": [1, 0]})
+    features = {"category": {"_type": "ClassLabel", "names": ["cat", "dog"]}}
+    noted = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    assert [i.category for i in read("huggingface", save_to_disk(folder / "bench", noted))] == ["dog", "cat"]
+
+
+def test_without_pyarrow_the_mend_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_parquet(folder)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(UserError, match=r"needs pyarrow.*pip install 'slurm_bench\[data\]'"):
+        read("parquet", file)
+
+
+def test_a_folder_of_images_with_texts(folder: Path) -> None:
+    bench = write_folder(folder)
+    image = (folder / "a.png").read_bytes()
+    for name in ("b.png", "b.jpg", "c.png", ".hidden.png", ".git/x.png"):
+        (bench / name).parent.mkdir(exist_ok=True)
+        (bench / name).write_bytes(image)
+    (bench / "b.txt").write_text("make it night")
+    items = read("image_folder", bench)
+    assert [(i.id, i.category, i.instruction) for i in items] == [
+        ("Style/a", "Style", "edit"),
+        ("b.jpg", "all", "make it night"),
+        ("b.png", "all", "make it night"),
+        ("c", "all", ""),
+    ]
+    assert "c.txt: No such file" in items[-1].problem
+    assert not items[-1].on_storage
