@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import random
@@ -197,6 +198,16 @@ def test_a_jpeg_with_damage_amid_the_scan_is_refused_and_padding_is_none() -> No
     assert open_image(padded).tobytes() == open_image(data).tobytes()
 
 
+def test_a_jpegs_end_is_told_from_its_thumbnails_and_from_what_follows() -> None:
+    thumbnail = encoded(noise(16, 16), "JPEG")
+    data = encoded(noise(), "JPEG", exif=b"Exif\0\0" + thumbnail)
+    trailer = b"video \xff\xda amid it" + thumbnail
+    assert check_image(data) == check_image(data + trailer) == ""
+    assert "truncated" in check_image(data[: len(data) // 2])
+    padded = data[:-2] + bytes(7) + data[-2:]
+    assert open_image(padded + trailer).tobytes() == open_image(data).tobytes()
+
+
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_sound_jpeg_of_any_kind_is_read(mode: str, progressive: bool) -> None:
@@ -227,6 +238,7 @@ def test_a_truncated_file_is_told_without_decoding(format: str) -> None:
         (b'{"error": "not found"}', "JSON text"),
         (b"%PDF-1.7", "PDF"),
         (b"PK\x03\x04", "archive"),
+        (b"\0\0\0\x20ftypisom\0\0\2\0", "video"),
         (b"II*\0nothing that follows", "damaged tif"),
         (b"just words", "not an image of a known format"),
     ],
@@ -244,6 +256,21 @@ def test_the_orientation_is_exifs_and_never_xmps() -> None:
         data = encoded(noise(), format, **({"tiffinfo": {700: xmp}} if format == "TIFF" else {"xmp": xmp}))
         assert b"Orientation>6" in data
         assert open_image(data).size == (64, 48)
+
+
+def test_a_stale_handle_is_opened_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise().save(tmp_path / "x.png")
+    real, failures = Path.read_bytes, [OSError(errno.ESTALE, "Stale file handle")]
+
+    def read_bytes(path: Path) -> bytes:
+        if failures:
+            raise failures.pop()
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert open_image(tmp_path / "x.png").size == (64, 48)
+    failures.extend(OSError(errno.ESTALE, "Stale file handle") for _ in range(2))
+    assert "Stale file handle" in check_image(tmp_path / "x.png")
 
 
 def test_a_failed_read_keeps_no_picture(tmp_path: Path) -> None:

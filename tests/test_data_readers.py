@@ -159,6 +159,23 @@ def test_a_snapshot_with_parquet_files_is_a_dataset_too(folder: Path) -> None:
     assert [i.id for i in read("huggingface", folder / "bench", options={"split": "train"})] == ["1", "0"]
 
 
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (["train-00000-of-00001-0123456789abcdef.parquet", "test-00000-of-00001.parquet"], "test, train"),
+        (["default/train/0000.parquet", "default/train/0001.parquet", "default/test/0000.parquet"], "test, train"),
+        (["en/train-00000-of-00001.parquet", "cn/train-00000-of-00001.parquet"], "cn/train, en/train"),
+        (["bench-train.arrow", "bench-test-00000-of-00001.arrow", "cache-0123456789abcdef.arrow"], "test, train"),
+    ],
+)
+def test_splits_are_told_from_the_names_of_their_files(names: list[str], splits: str, folder: Path) -> None:
+    for name in names:
+        (folder / "bench" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "bench" / name).touch()
+    with pytest.raises(UserError, match=f"it has the splits {splits}; say"):
+        read("huggingface", folder / "bench")
+
+
 def test_class_labels_are_read_as_their_names(folder: Path) -> None:
     table = arrow({**columns(folder, "a", "b"), "category": [1, 0]})
     features = {"category": {"_type": "ClassLabel", "names": ["cat", "dog"]}}

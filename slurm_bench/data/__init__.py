@@ -21,6 +21,7 @@ from slurm_bench.errors import UserError
 # Image files are waited for, not computed: on shared storage one takes milliseconds to open.
 _THREADS = 16
 _AHEAD = 32
+_AHEAD_BYTES = 32 * 1024 * 1024
 
 
 def read_items(data: DataConfig) -> Iterator[Item]:
@@ -42,25 +43,35 @@ def read_items(data: DataConfig) -> Iterator[Item]:
     if not positions:
         raise UserError(f"{where}: there are no samples in it")
     if all_bad:
-        raise UserError(f"{where}: no sample of {len(positions)} can be edited; {first_problem}; see data.fields")
+        raise UserError(
+            f"{where}: no sample of {len(positions)} can be edited; {first_problem}; see data.fields, data.image_root"
+        )
 
 
 def _checked_ahead(chosen: Iterator[tuple[int, Item]], where: str) -> Iterator[tuple[int, Item]]:
     """Each item checked, in their order, while the images of the next are looked at in threads."""
-    waiting: deque[tuple[int, Future[Item]]] = deque()
+    waiting: deque[tuple[int, Future[Item], int]] = deque()
+    held = 0
     with ThreadPoolExecutor(_THREADS, "check") as pool:
         try:
             for position, item in chosen:
-                waiting.append((position, pool.submit(checked, item, f"{where}: item {position}")))
-                if len(waiting) > _AHEAD:
-                    position, first = waiting.popleft()
+                waiting.append((position, pool.submit(checked, item, f"{where}: item {position}"), _size(item)))
+                held += _size(item)
+                while len(waiting) > _AHEAD or held > _AHEAD_BYTES:
+                    position, first, size = waiting.popleft()
+                    held -= size
                     yield position, first.result()
-            while waiting:
-                position, first = waiting.popleft()
+            for position, first, _ in waiting:
                 yield position, first.result()
         finally:
-            for _, future in waiting:
+            for _, future, _ in waiting:
                 future.cancel()
+
+
+def _size(item: Item) -> int:
+    """Of the images that it holds."""
+    images = item.source if isinstance(item.source, (list, tuple)) else (item.source,)
+    return sum(len(image) for image in (*images, item.reference) if isinstance(image, bytes))
 
 
 def _chosen(data: DataConfig, where: str) -> Iterator[tuple[int, Item]]:

@@ -84,7 +84,7 @@ def _as_source(source: Any) -> Any:
 def _text_problem(texts: Mapping[str, str]) -> str:
     for name, text in texts.items():
         if BROKEN in text:
-            return f"the {name} has broken UTF-8: {quoted(text)}"
+            return f"the {name} has broken UTF-8: {quoted(text)} (is the file in another encoding? say data.encoding)"
     return "" if texts["instruction"].strip() else "the instruction is empty"
 
 

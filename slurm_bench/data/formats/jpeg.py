@@ -9,15 +9,13 @@ from PIL import Image
 from slurm_bench.data.formats.base import CUT, Format
 from slurm_bench.errors import SampleError
 
-_END = b"\xff\xd9"
+_SCAN, _END = b"\xff\xda", b"\xff\xd9"
 _DAMAGE = re.compile(r"Corrupt JPEG data|Premature end|Inconsistent progression|found marker")
 _PADDING = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
 
 def check(image: Image.Image, data: bytes) -> None:
-    """Within the pixels' data 0xff is followed by 0, so that the end's marker can't be there by chance."""
-    scan = data.rfind(b"\xff\xda")
-    if scan < 0 or data.find(_END, scan) < 0:
+    if _end(data) < 0:
         raise SampleError(CUT)
 
 
@@ -45,8 +43,18 @@ def _only_padding(warning: str, data: bytes) -> bool:
     found = _PADDING.search(warning)
     if not found:
         return False
-    end = data.rfind(_END)
+    end = _end(data)
     return not data[max(0, end - int(found[1])) : end].strip(b"\0\xff")
+
+
+def _end(data: bytes) -> int:
+    """Where the end's marker is, or -1. In the pixels' data 0xff is followed by 0, so that the first after the scan's
+    begin is it; a thumbnail before has one of its own, and whatever follows the image may have more."""
+    place = 2
+    while data[place : place + 1] == b"\xff" and data[place : place + 2] != _SCAN:
+        fill = data[place + 1 : place + 2] == b"\xff"
+        place += 1 if fill else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return data.find(_END, max(place, data.find(_SCAN, place)))
 
 
 FORMAT = Format(check, decode)

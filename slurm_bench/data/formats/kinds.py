@@ -24,6 +24,7 @@ _OTHERS = tuple(
         (rb"[./]*(?:git)?/annex/objects/", "a git-annex pointer; fetch the file itself with 'git annex get'"),
         (rb"....ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", "a HEIC file; save it as JPEG or PNG"),
         (rb"....ftypavi[fs]", "an AVIF file; save it as JPEG or PNG"),
+        (rb"....ftyp|\x1a\x45\xdf\xa3", "a video"),
         (rb"\0\0\0\x0cJXL |\xff\x0a", "a JPEG XL file; save it as JPEG or PNG"),
         (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000 file; save it as JPEG or PNG"),
         (rb"8BPS", "a Photoshop file; save it as PNG"),

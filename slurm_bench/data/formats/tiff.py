@@ -21,7 +21,8 @@ _REDUCED, _MASK, _UNSIGNED, _YCBCR, _LAB = 1, 4, 1, 6, 8
 
 def check(image: Image.Image, data: bytes) -> None:
     tags: Any = image.tag_v2  # type: ignore[attr-defined]
-    if tags.get(_NEW_SUBFILE_TYPE, 0) & (_REDUCED | _MASK) or tags.get(_SUBFILE_TYPE) == 2:
+    canon = data[8:10] == b"CR"
+    if canon or tags.get(_NEW_SUBFILE_TYPE, 0) & (_REDUCED | _MASK) or tags.get(_SUBFILE_TYPE) == 2:
         raise SampleError(
             "its first page is a reduced copy or a mask (as in a camera's raw file); save the image itself"
         )

@@ -16,7 +16,7 @@ from slurm_bench.data.readers.fields import data_path
 from slurm_bench.data.text import joined
 from slurm_bench.errors import UserError
 
-_SHARD = re.compile(r"(?:^|[-_])([A-Za-z0-9.]+?)(?:-\d{5}-of-\d{5})?\.(?:arrow|parquet)$")
+_SHARD = re.compile(r"(?:^|[-_])([A-Za-z0-9.]+?)(?:-\d{5}-of-\d{5}(?:-[0-9a-f]{8,})?)?\.(?:arrow|parquet)$")
 
 
 def read_huggingface(data: DataConfig) -> Iterator[Item]:
@@ -28,13 +28,26 @@ def read_huggingface(data: DataConfig) -> Iterator[Item]:
     if (path / "state.json").is_file():
         return stream_items(data, [path / file["filename"] for file in _json(path / "state.json")["_data_files"]])
     for suffix, items in ((".arrow", stream_items), (".parquet", parquet_items)):
-        shards: dict[str, list[Path]] = {}
-        for file in sorted(path.rglob(f"*{suffix}") if path.is_dir() else ()):
-            if found := _SHARD.search(file.name):
-                shards.setdefault(found[1], []).append(file)
-        if shards:
+        if shards := _shards(path, suffix):
             return items(data, shards[_split(data, shards)])
     raise UserError(f"'data.path': {path}: not a dataset's folder (no state.json, .arrow or .parquet file in it)")
+
+
+def _shards(folder: Path, suffix: str) -> dict[str, list[Path]]:
+    """Split → its files in order; with their folder, where several have splits (`en/train`)."""
+    files = [file for file in sorted(folder.rglob(f"*{suffix}")) if not file.name.startswith("cache-")]
+    splits = {}
+    for file in files:
+        found = _SHARD.search(file.name)
+        if found and found[1].isdigit():  # train/0000.parquet
+            splits[file] = file.parent
+        elif found:
+            splits[file] = file.parent / found[1]
+    alone = len({split.parent for split in splits.values()}) == 1
+    shards: dict[str, list[Path]] = {}
+    for file, split in splits.items():
+        shards.setdefault(split.name if alone else split.relative_to(folder).as_posix(), []).append(file)
+    return shards
 
 
 def _split(data: DataConfig, names: Iterable[str]) -> str:
