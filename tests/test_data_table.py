@@ -223,6 +223,11 @@ def test_another_encoding_is_named_with_the_mend_and_read_when_said(encoding: st
     assert table(folder, CHINESE.encode(encoding), encoding=encoding)[0].instruction == "把图里的天空变成夜晚"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "gb18030"])
+def test_a_byte_order_mark_is_no_part_of_the_text(encoding: str, folder: Path) -> None:
+    assert len(table(folder, ("\ufeff" + CHINESE).encode(encoding), encoding=encoding)) == 3
+
+
 def test_broken_utf8_is_taken_for_no_other_encoding(folder: Path) -> None:
     broken = CHINESE.encode().replace("天".encode(), "天".encode()[:2], 1)
     assert [bool(item.problem) for item in table(folder, broken)] == [True, False, False]

@@ -34,7 +34,7 @@ def read_items(data: DataConfig) -> Iterator[Item]:
     positions: dict[str, int] = {}
     first_problem = ""
     all_bad = True
-    for position, item in counted(_checked_ahead(_chosen(data, where), where), where):
+    for position, item in counted(_checked_ahead(_chosen(data, where), where), where.rpartition("/")[2]):
         item = _told_apart(item, position, positions, where)
         positions[item.id] = position
         first_problem = first_problem or f"item {position} ({quoted(item.id)}): {item.problem}"

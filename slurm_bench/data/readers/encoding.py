@@ -28,8 +28,13 @@ def utf8_chunks(file: Path, encoding: str | None) -> Iterator[bytes]:
                 head = raw.peek()  # type: ignore[attr-defined]
                 _refuse_foreign(head, file)
                 raw.seek(len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0)
+            mark = "\ufeff"
             while chunk := raw.read(CHUNK):
-                yield decoder.decode(chunk).encode() if decoder else chunk
+                if decoder is None:
+                    yield chunk
+                elif text := decoder.decode(chunk):
+                    yield text.removeprefix(mark).encode()
+                    mark = ""
             if decoder:
                 yield decoder.decode(b"", final=True).encode()
     except OSError as error:
@@ -49,10 +54,8 @@ def utf8_lines(file: Path, encoding: str | None) -> Iterator[bytes]:
 
 
 def _decoder(encoding: str) -> codecs.IncrementalDecoder:
-    """A byte-order mark is no part of the text."""
     try:
-        name = codecs.lookup(encoding).name
-        return codecs.getincrementaldecoder("utf-8-sig" if name == "utf-8" else name)("replace")
+        return codecs.getincrementaldecoder(encoding)("replace")
     except LookupError:
         raise UserError(f"'data.encoding': no encoding '{encoding}'; try utf-8, utf-16, gb18030, cp1252") from None
 
