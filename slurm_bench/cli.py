@@ -324,7 +324,7 @@ def _noting_problems(items: Iterable[Item], problems: dict[str, str]) -> Iterato
     """The items, with what is wrong with each kept in `problems`: the plan keeps only what can't be mended."""
     for item in items:
         if item.on_storage:
-            problems[item.id] = f"can't be edited while its file is as it is now: {item.problem}"
+            problems[item.id] = f"will fail unless its file is put right: {item.problem}"
         elif item.problem:
             problems[item.id] = f"will fail: {item.problem}"
         yield item

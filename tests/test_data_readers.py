@@ -183,6 +183,13 @@ def test_class_labels_are_read_as_their_names(folder: Path) -> None:
     assert [i.category for i in read("huggingface", save_to_disk(folder / "bench", noted))] == ["dog", "cat"]
 
 
+def test_a_column_that_stands_twice_is_refused(folder: Path) -> None:
+    table = arrow(columns(folder, "a", "b"))
+    doubled = table.append_column("instruction", table.column("instruction"))
+    with pytest.raises(UserError, match="the column 'instruction' stands twice"):
+        read("huggingface", save_to_disk(folder / "bench", doubled))
+
+
 def test_without_pyarrow_the_mend_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_parquet(folder)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)

@@ -29,6 +29,9 @@ def pyarrow(name: str, data: DataConfig) -> Any:
 
 def arrow_items(data: DataConfig, schema: Any, batches: Iterable[tuple[Path, Any]]) -> Iterator[Item]:
     """The items of (file, record batch)es that have this schema. Raises UserError."""
+    twice = [name for name in schema.names if schema.names.count(name) > 1]
+    if twice:
+        raise UserError(f"{data.path}: the column '{twice[0]}' stands twice; rename one")
     return items_of(data, _rows(batches, _labels(schema)), list(_names(schema)))
 
 
