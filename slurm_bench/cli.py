@@ -6,11 +6,12 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slurm_bench import __version__
 from slurm_bench.command import EXECUTORS, command, program
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from slurm_bench.cluster.chain import Executor
     from slurm_bench.config import Config
     from slurm_bench.data.item import Item
+    from slurm_bench.plugins import CheckedPlugins
+    from slurm_bench.run.plan import Sample
 
 SLURM_OPTIONS = (
     "partition",
@@ -83,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
     file = here_or_bundled(options.config) if options.config else default
     words = _overrides(options)
     config = load_config(file, words)
-    executor, models = _checked(config, words)
+    executor, plugins = _checked(config, words)
     if stored and stored.exists():
         refuse_at_work(open_run(options.run_dir), options.force)
     root = options.run_dir or new_run_dir(file.stem)
@@ -94,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
         return _noting_problems(read_items(data), problems)
 
     try:
-        planned = create_run(root, config, items, models, options.force)
+        planned = create_run(root, config, items, plugins.models, options.force)
     except BaseException:
         if not options.run_dir:  # ours, and still empty
             for folder in (root, root.parent):
@@ -102,6 +105,7 @@ def run(options: argparse.Namespace) -> int:
                     folder.rmdir()
         raise
     _warn(problems or {sample.id: f"will fail: {sample.problem}" for sample in planned.samples if sample.problem})
+    _say_rubrics(planned.samples, plugins.rubrics)
     if options.reuse:
         from slurm_bench.run.reuse import reuse
 
@@ -121,9 +125,9 @@ def resubmit(options: argparse.Namespace, only_scores: bool = False) -> int:
     config = load_config(opened.folder.config, words)
     if only_scores and (others := differences(opened.config, config, ("seed", "data", "editor"))):
         raise UserError(f"score: it changes scorers alone, not {'; '.join(others)}")
-    executor, models = _checked(config, words)
+    executor, plugins = _checked(config, words)
     refuse_at_work(opened, options.force)
-    opened = reconfigure(opened, config, models, options.force or only_scores)
+    opened = reconfigure(opened, config, plugins.models, options.force or only_scores)
     return launch(opened, executor, force=options.force, wait=options.wait, only_scores=only_scores)
 
 
@@ -279,22 +283,33 @@ def _overrides(options: argparse.Namespace) -> list[str]:
     return words + options.overrides
 
 
-def _checked(config: Config, words: Sequence[str]) -> tuple[Executor, dict[str, Any]]:
-    """The executor, and what the plug-ins say of their models, once all that was asked for could work: what is
-    refused has changed nothing. Raises UserError."""
+def _checked(config: Config, words: Sequence[str]) -> tuple[Executor, CheckedPlugins]:
+    """The executor, and what the plug-ins say of themselves, once all that was asked for could work: what is refused
+    has changed nothing. Raises UserError."""
     from slurm_bench.cluster.launch import choose_executor
     from slurm_bench.cluster.queue import sbatch_options
     from slurm_bench.cluster.sbatch import check_options
-    from slurm_bench.plugins import check_plugins, scores_by_scorer
+    from slurm_bench.plugins import check_plugins
     from slurm_bench.report.table import check_headline
 
     _refuse_slurm_elsewhere(config.executor, words)
     executor = choose_executor(config.executor)
     if executor.name == "slurm":
         check_options(config, sbatch_options())
-    models = check_plugins(config)
-    check_headline(config, scores_by_scorer(config))
-    return executor, models
+    plugins = check_plugins(config)
+    check_headline(config, plugins.scores)
+    return executor, plugins
+
+
+def _say_rubrics(samples: Iterable[Sample], rubrics: Mapping[str, Sequence[str]]) -> None:
+    """Which category is judged by which rubric, and what may be mistyped."""
+    from slurm_bench.data.categories import rubric_lines
+    from slurm_bench.data.text import printable
+
+    counts = Counter(sample.category for sample in samples)
+    for name, names in rubrics.items():
+        for line in rubric_lines(counts, names):
+            print(f"rubrics   {name}: {printable(line)}")
 
 
 def _refuse_slurm_elsewhere(executor: str | None, words: Sequence[str]) -> None:

@@ -195,7 +195,7 @@ def test_a_plug_in_that_could_not_work_is_refused_before_anything_starts(tmp_pat
     with pytest.raises(UserError, match="no weights here"):
         check_plugins(load_config(write(tmp_path, ""), words))
     ready = load_config(write(tmp_path, ""), [*words, f"{key}.params.ready=true"])
-    assert check_plugins(ready) == {key: {"revision": "abc"}}
+    assert check_plugins(ready).models == {key: {"revision": "abc"}}
 
 
 def test_a_wrong_parameter_names_the_right_one(tmp_path: Path) -> None:

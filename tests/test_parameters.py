@@ -10,7 +10,8 @@ import pytest
 
 from slurm_bench.config import Config, load_config
 from slurm_bench.errors import UserError
-from slurm_bench.plugins import check_plugins, import_name, make_editor, scores_by_scorer
+from slurm_bench.importing import import_name
+from slurm_bench.plugins import check_plugins, make_editor
 from slurm_bench.report.table import check_headline
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ def test_a_class_that_cannot_be_had_is_named_with_the_place(
 def test_a_headline_that_no_scorer_gives_is_refused_before_anything_starts() -> None:
     def check(*words: str) -> None:
         config = configured("scorers.s=null", "scorers.m=slurm_bench.scorers.metrics.ReferenceMetrics", *words)
-        check_headline(config, scores_by_scorer(config))
+        check_headline(config, check_plugins(config).scores)
 
     check("headline=similarity")
     with pytest.raises(UserError, match=r"'headline': no scorer gives 'similarty'; did you mean 'similarity'"):

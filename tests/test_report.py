@@ -125,7 +125,7 @@ def test_text_from_the_data_stays_text(tmp_path: Path) -> None:
     assert "<script>" not in text
     assert "\n# no" not in text
     assert "[a](" not in text
-    assert table[0]["id"] == hostile
+    assert table[0]["id"] == printable(hostile)
     assert escape("a|b*c`") == "a\\|b\\*c\\`"
 
 

@@ -17,6 +17,7 @@ from slurm_bench.cluster.local import Local
 from slurm_bench.cluster.queue import has_slurm
 from slurm_bench.cluster.slurm import Slurm, scores_itself
 from slurm_bench.command import command
+from slurm_bench.data.text import printable
 from slurm_bench.errors import COMPLETE, UserError
 from slurm_bench.logs import log
 from slurm_bench.report.write import print_summary
@@ -111,7 +112,7 @@ def _announce(run: Run, attempt: Attempt) -> None:
     counts = Counter(category[i] for i in attempt.samples)
     print(f"run       {run.root}")
     print(f"{attempt.name}  {len(attempt.samples)} of {len(run.samples)} samples: ", end="")
-    print(", ".join(f"{name} {count}" for name, count in counts.items()))
+    print(", ".join(f"{printable(name)} {count}" for name, count in counts.items()))
     print(f"slices    idx % {attempt.slices} over what is missing, on {attempt.executor}")
     for line in describe_slices([index[i] for i in attempt.samples], attempt.slices):
         print(f"  {line}")

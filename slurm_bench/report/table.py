@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from slurm_bench.config import Config, nearest
+from slurm_bench.data.text import printable
 from slurm_bench.errors import UserError
 from slurm_bench.run.records import State
 
@@ -47,8 +48,8 @@ def score_table(config: Config, state: State) -> pd.DataFrame:
     columns = list(dict.fromkeys(by_scorer))
     return pd.DataFrame(
         {
-            "id": [sample.id for sample in state.samples],
-            "category": [sample.category for sample in state.samples],
+            "id": [printable(sample.id) for sample in state.samples],
+            "category": [printable(sample.category) for sample in state.samples],
             "status": statuses,
             **{column: [row.get(column, math.nan) for row in scores] for column in columns},
             "error": failures,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from slurm_bench.data.text import printable
 from slurm_bench.report.markdown import interval, number, render
 from slurm_bench.report.summary import summarize
 from slurm_bench.report.table import score_table
@@ -48,7 +49,7 @@ def print_summary(run: RunDir) -> None:
     summary = json.loads((run.report / "summary.json").read_bytes())
     print(f"\n{summary['headline'] or 'no score'} by category (mean, 95 % interval, scored of planned)")
     for name, row in summary["categories"].items():
-        print(f"  {name:15} {number(row['mean'])}  {interval(row):18} {row['n']} of {row['planned']}")
+        print(f"  {printable(name):15} {number(row['mean'])}  {interval(row):18} {row['n']} of {row['planned']}")
     for over, means in summary["overall"].items():
         micro, macro = (number(means[kind]["mean"]) for kind in ("micro", "macro"))
         print(f"  {over.replace('_', ' '):18} micro {micro}  macro {macro}")

@@ -10,6 +10,7 @@ class MyScorer:
     def prefetch(self, next_batch): ...        # optional, before each `score`: next_batch() blocks until the following
                                                # batch is read, and gives it; preprocess it in a thread of your own
     def close(self): ...                       # optional
+    rubric_names = ("physical", …)             # optional: the categories that it has a rubric for, said at launch
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from slurm_bench.config import DataConfig, nearest
 from slurm_bench.errors import UserError
-from slurm_bench.plugins import import_name
+from slurm_bench.importing import import_name
 
 Reader = Callable[[DataConfig], Iterable[Any]]
 

@@ -93,6 +93,7 @@ class Qwen3VLScorer:
         number(self, "max_new_tokens", 8, 1 << 16)
         text(self, "device", optional=True)
         self._rubrics = check_judging(self)
+        self.rubric_names = tuple(self._rubrics.categories)
         self.scores = {aspect: Score(*prompt.SCORE_RANGE) for aspect in self.aspects}
         self._found: ModelFolder | None = None
         self.judge: Judge | None = None

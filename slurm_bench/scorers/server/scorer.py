@@ -92,6 +92,7 @@ class OpenAIScorer:
             raise UserError("'params.extra.stream' is on; this scorer reads whole answers")
         _check_variable(self.api_key_env)
         self._rubrics = check_judging(self)
+        self.rubric_names = tuple(self._rubrics.categories)
         self.scores = {aspect: Score(*prompt.SCORE_RANGE) for aspect in self.aspects}
         self._api: ChatApi | None = None
 

@@ -1,0 +1,74 @@
+"""What a dotted name stands for, the current folder's modules too; and whatever goes wrong in a stranger's code in one
+line."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import re
+import sys
+import tempfile
+import traceback
+from typing import Any
+
+from slurm_bench.config import nearest
+from slurm_bench.errors import UserError
+
+
+def import_name(dotted: str, key: str) -> Any:
+    """What `package.module.name` names. Raises UserError that names `key` and the nearest right name."""
+    module_name, _, name = dotted.rpartition(".")
+    if not module_name or not all(part.isidentifier() for part in dotted.split(".")):
+        raise UserError(f"'{key}': '{dotted}' is not package.module.Name")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    module = _import(module_name, key)
+    if not hasattr(module, name):
+        names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise UserError(f"'{key}': {module_name} has no '{name}'; {nearest(name, names)}")
+    return getattr(module, name)
+
+
+def _import(name: str, key: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+            nearest_one = _nearest_module(error.name)
+            raise UserError(f"'{key}': cannot import {name}: no module {error.name}; {nearest_one}") from None
+        raise UserError(f"'{key}': cannot import {name}: {blame(error, name)}") from None
+
+
+def _nearest_module(name: str) -> str:
+    package = name.rpartition(".")[0]
+    folders = getattr(sys.modules[package], "__path__", []) if package else [os.getcwd()]
+    prefix = f"{package}." if package else ""
+    names = [f"{prefix}{module.name}" for module in pkgutil.iter_modules(folders)]
+    return nearest(name, names if package else [*names, __package__])
+
+
+def blame(error: BaseException, name: str) -> str:
+    """What was raised, where in the plug-in's own code, and a file with the whole traceback: there may be no run
+    folder yet."""
+    said = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {said} ({_place(error, name)}){_kept(error)}"
+
+
+def _place(error: BaseException, name: str) -> str:
+    """The innermost line of the plug-in's own package, else of all."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
+    own = re.compile(rf"[/\\]{re.escape(name.partition('.')[0])}([/\\]|\.py$)")
+    frame = next((f for f in reversed(frames) if own.search(f.filename)), frames[-1] if frames else None)
+    return f"{frame.filename}:{frame.lineno}" if frame else "in its own code"
+
+
+def _kept(error: BaseException) -> str:
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="slurm_bench-", suffix=".log", delete=False) as file:
+            file.writelines(traceback.format_exception(error))
+    except OSError:
+        return ""
+    return f"; traceback in {file.name}"
