@@ -88,7 +88,7 @@ def save_tiny_instruct_pix2pix(folder: Path) -> Path:
                     eos_token_id=1,
                 )
             ),
-            tokenizer=_clip_tokenizer(),
+            tokenizer=clip_tokenizer(),
             unet=UNet2DConditionModel(
                 block_out_channels=(4, 8),
                 layers_per_block=1,
@@ -109,7 +109,7 @@ def save_tiny_instruct_pix2pix(folder: Path) -> Path:
     return folder
 
 
-def _clip_tokenizer() -> Any:
+def clip_tokenizer() -> Any:
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import CLIPTokenizer
 

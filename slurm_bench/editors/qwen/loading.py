@@ -72,7 +72,7 @@ def apply_loras(pipeline: Any, adapters: Sequence[Lora], fuse: bool) -> None:
 
     if not adapters:
         return
-    transformer = pipeline.transformer
+    transformer = getattr(pipeline, "transformer", None) or pipeline.unet
     tensors = {name: TensorInfo("", tuple(p.shape)) for name, p in transformer.named_parameters()}
     names = [f"lora_{index}" for index in range(len(adapters))]
     for name, adapter in zip(names, adapters, strict=True):

@@ -1,0 +1,64 @@
+"""What of a sample goes into a pipeline's call: its images, its prompt, its size, its seed."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from PIL import Image
+
+from slurm_bench.editors.diffusers_pipeline.families import Family
+
+PLACEHOLDERS = ("{instruction}", "{json}", "{images}")
+
+
+def prompt_of(instruction: str, count: int, template: str, family: Family) -> str:
+    """The template, filled in. What an instruction says between braces stays as it is."""
+    values = {
+        "{instruction}": instruction,
+        "{json}": json.dumps(instruction, ensure_ascii=False),
+        "{images}": "".join(family.image_tag.replace("{n}", str(n + 1)) for n in range(count)),
+    }
+    return re.sub("|".join(map(re.escape, PLACEHOLDERS)), lambda found: values[found[0]], template)
+
+
+def size_like(width: int, height: int, min_pixels: int, max_pixels: int, multiple: int) -> tuple[int, int]:
+    """The size nearest to width × height, in its aspect, whose area is within the bounds and whose sides are
+    multiples. `max_pixels` is never exceeded, unless one multiple a side does."""
+    scale = math.sqrt(min(max(width * height, min(min_pixels, max_pixels)), max_pixels) / (width * height))
+    sides = [max(1, round(side * scale / multiple)) for side in (width, height)]
+    while sides[0] * sides[1] * multiple**2 > max_pixels and max(sides) > 1:
+        sides[sides.index(max(sides))] -= 1
+    return sides[0] * multiple, sides[1] * multiple
+
+
+def resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+
+
+@contextmanager
+def seeded(seed: int, device: str) -> Iterator[Any]:
+    """A generator of the seed, drawn on the CPU so that it means the same on any GPU. Some pipelines also draw from
+    torch's own, numpy's or Python's (a prompt written anew, a scheduler's noise): these are seeded, and put back."""
+    import numpy as np
+    import torch
+
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng([torch.device(device)] if device != "cpu" else []):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
+        try:
+            yield torch.Generator().manual_seed(seed)
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
+def images_argument(images: Sequence[Image.Image], family: Family) -> Any:
+    return list(images) if len(images) > 1 or family.as_list else images[0]
