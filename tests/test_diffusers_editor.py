@@ -276,7 +276,9 @@ def test_size_like(width, height, least, most, multiple):
     assert all(side > 0 and side % multiple == 0 for side in sides)
     assert sides[0] * sides[1] <= most or multiple in sides
     if min(sides) >= 8 * multiple:
-        assert sides[0] / sides[1] == pytest.approx(width / height, rel=0.15)
+        assert sides[0] / sides[1] == pytest.approx(width / height, rel=0.13)
+    if multiple == 1 and least <= width * height <= most:
+        assert sides == (width, height)
 
 
 def test_the_size_asked_for_twice_is_refused(kontext):

@@ -29,12 +29,17 @@ def prompt_of(instruction: str, count: int, template: str, family: Family) -> st
 
 def size_like(width: int, height: int, min_pixels: int, max_pixels: int, multiple: int) -> tuple[int, int]:
     """The size nearest to width × height, in its aspect, whose area is within the bounds and whose sides are
-    multiples. `max_pixels` is never exceeded, unless one multiple a side does."""
-    scale = math.sqrt(min(max(width * height, min(min_pixels, max_pixels)), max_pixels) / (width * height))
-    sides = [max(1, round(side * scale / multiple)) for side in (width, height)]
-    while sides[0] * sides[1] * multiple**2 > max_pixels and max(sides) > 1:
-        sides[sides.index(max(sides))] -= 1
-    return sides[0] * multiple, sides[1] * multiple
+    multiples. `max_pixels` is exceeded only by an image so thin that a side would be less than one multiple."""
+    area = min(max(width * height, min(min_pixels, max_pixels)), max_pixels)
+    exact = [side * math.sqrt(area / (width * height)) / multiple for side in (width, height)]
+    lower, upper = ([max(1, rounded(side)) for side in exact] for rounded in (math.floor, math.ceil))
+    sizes = {(w * multiple, h * multiple) for w in (lower[0], upper[0]) for h in (lower[1], upper[1])}
+    fitting = [size for size in sizes if size[0] * size[1] <= max_pixels] or [
+        (lower[0] * multiple, lower[1] * multiple)
+    ]
+    return min(
+        fitting, key=lambda size: (abs(math.log(size[0] * height / (size[1] * width))), abs(size[0] * size[1] - area))
+    )
 
 
 def resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
