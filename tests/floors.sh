@@ -26,7 +26,8 @@ import configparser
 
 config = configparser.ConfigParser()
 config.read("setup.cfg")
-lines = config["options"]["install_requires"] + "\n" + config["options.extras_require"]["fast"]
+extras = config["options.extras_require"]
+lines = "\n".join([config["options"]["install_requires"], *(extras[name] for name in ("fast", "data"))])
 print(*(line.replace(">=", "==") for line in lines.splitlines() if ">=" in line), sep="\n")
 PYTHON
   ;;
