@@ -11,6 +11,7 @@ import pytest
 from helpers import run_dir
 
 from slurm_bench.config import Config, DataConfig, PluginConfig
+from slurm_bench.data.text import printable
 from slurm_bench.report.markdown import escape
 from slurm_bench.report.statistics import macro_mean_of, mean_of
 from slurm_bench.report.write import write_report

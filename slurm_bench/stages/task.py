@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from slurm_bench.editors.base import EditRequest
-from slurm_bench.errors import UserError
+from slurm_bench.errors import LostGpu, UserError
 from slurm_bench.logs import log, log_to_file
 from slurm_bench.plugins import make_editor, make_scorer
 from slurm_bench.run.attempts import Attempt, read_attempt
@@ -52,7 +52,7 @@ def run_task(run: Run, stage: str, number: int, task: int, stop: StopSignals, re
         return tally
     except (Exception, SystemExit) as error:
         log.error("task %d ends: %s: %s", task, type(error).__name__, error, exc_info=error)
-        how = REFUSED if isinstance(error, UserError) else LOST if isinstance(error, GpuLost) else FAILED
+        how = REFUSED if isinstance(error, UserError) else LOST if isinstance(error, GpuLost | LostGpu) else FAILED
         journal.end(how, f"{type(error).__name__}: {error}")
         raise
     finally:
