@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from helpers import REPO
 
+from slurm_bench.cli import VERBS
+
 TEXT = (REPO / "CONTRIBUTING.md").read_text("utf-8")
 ROWS = {
     re.findall(r"\*\*(.+?)\*\*", row)[0]: row.split("|")[2:4] for row in TEXT.splitlines() if row.startswith("| **")
@@ -32,6 +34,12 @@ def test_what_a_change_is_said_to_touch_is_there(change: str) -> None:
 @pytest.mark.parametrize("change", ROWS)
 def test_a_change_touches_three_files_at_most(change: str) -> None:
     assert len({file for file, _ in FILE.findall(ROWS[change][0])}) <= 3
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_readme_tells_of_every_verb(verb: str) -> None:
+    typed = rf"^\| `python launch\.py \[?{verb}\b"
+    assert re.search(typed, (REPO / "README.md").read_text("utf-8"), re.MULTILINE)
 
 
 def test_the_usual_changes_are_there() -> None:
