@@ -1,24 +1,23 @@
 """One process's work on a task: its samples through a plug-in in batches, each to a record, whatever some of them do.
 
 Some threads read ahead, this one calls the plug-in, one encodes and writes behind it, so that the GPU waits for no
-disk. What they hold is bounded, by count and by the memory that pictures take.
+disk. What they hold is bounded.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from slurm_bench.errors import LostGpu, ServiceDown, UserError
 from slurm_bench.logs import log
-from slurm_bench.machine import GIB, free_memory
+from slurm_bench.machine import free_memory
 from slurm_bench.run.durable import LineWriter
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import failure_kind
+from slurm_bench.stages.ahead import Readable, ReadAhead
 from slurm_bench.stages.behind import WriteBehind
 from slurm_bench.stages.faults import describe, drop_frames, is_out_of_memory, is_poisoned
 from slurm_bench.stages.stop import Stopped, StopSignals
@@ -27,27 +26,14 @@ from slurm_bench.stages.stop import Stopped, StopSignals
 TRIES = 2
 # When so many of a task's first samples fail in the same way and none comes right, the task ends.
 SYSTEMATIC = 10
-# A megapixel PNG takes 20 to 60 ms of a core to decode, and a judge wants two or three every 80 ms.
-READERS = 4
-# Pictures decoded ahead take at most about so much memory, whatever the batch.
-READ_AHEAD = GIB
 
 
-class Work(Protocol):
+class Work(Readable, Protocol):
     """What differs between editing and scoring. Any exception hurts its own sample alone, but for an OSError
     out of `keep`: that is the storage."""
 
     def about(self, sample: Sample) -> dict[str, Any]:
         """What every record of the sample says, whether it comes right or fails."""
-
-    def read(self, sample: Sample) -> Any:
-        """All that a call needs of the sample; runs ahead, in a thread. Each call gets inputs of its own."""
-
-    def weight(self, given: Any) -> int:
-        """The bytes that what `read` gave takes."""
-
-    def expect(self, coming: Callable[[], Sequence[Any]]) -> None:
-        """Before each `call`: what was read for the one after it, once it is; a head start, no promise."""
 
     def call(self, batch: Sequence[Any]) -> Sequence[Any]:
         """The plug-in: for each input a result or an exception."""
@@ -105,10 +91,11 @@ class Engine:
     hold: Callable[[Iterable[str]], None] = lambda ids: None
     tally: Tally = field(default_factory=Tally)
     _again: list[_Job] = field(default_factory=list)
-    _begun: dict[str, None] = field(default_factory=dict)
-    _heaviest: int = 0
     _kinds: list[tuple[str, str]] | None = field(default_factory=list)
     _logged: set[tuple[str, str]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._ahead = ReadAhead(self.work, self.stop)
 
     def run(self, samples: Sequence[Sample], suspects: Sequence[Sample] = ()) -> Tally:
         """Every sample to a record, unless told to stop; suspects last, each alone. Raises StorageFailed,
@@ -121,10 +108,11 @@ class Engine:
                     writer.drain()
                     self._pass([suspect])
             except Stopped:
-                self.tally.stopped = self.stop.reason
+                pass
             except _Away as error:
                 self.tally.stopped = str(error)
             finally:
+                self.tally.stopped = self.tally.stopped or self.stop.reason
                 for job in self._again:
                     writer.put(_bound(self._record, job))
         return self.tally
@@ -141,64 +129,14 @@ class Engine:
             self._process(batch)
 
     def _read(self, samples: Sequence[Sample]) -> Iterator[list[_Job]]:
-        """Batches, read ahead; ends early when told to stop. The batch size may shrink on the way."""
-        ahead: deque[tuple[Sample, Future[Any]]] = deque()
-        waiting = iter(samples)
-        with ThreadPoolExecutor(READERS, "read") as reader:
-            try:
-                while not self._told_to_stop():
-                    while len(ahead) < self._room() and (sample := next(waiting, None)) is not None:
-                        self._begun[sample.id] = None
-                        ahead.append((sample, reader.submit(self.work.read, sample)))
-                    if not ahead:
-                        return
-                    if not self._heaviest:  # the first one tells how many are to be read
-                        self._weigh(ahead[0][1])
-                        continue
-                    size = min(len(ahead), self._limit(self.batch_size))
-                    with self.stop.interruptible():
-                        batch = [self._job(*ahead.popleft()) for _ in range(size)]
-                        self._expect([future for _, future in list(ahead)[: self.batch_size]])
-                    yield batch
-            finally:
-                reader.shutdown(wait=False, cancel_futures=True)
-                for sample, _ in ahead:
-                    self._begun.pop(sample.id, None)
-
-    def _room(self) -> int:
-        return self._limit(2 * self.batch_size) if self._heaviest else READERS
-
-    def _limit(self, count: int) -> int:
-        return max(1, min(count, READ_AHEAD // self._heaviest))
-
-    def _weigh(self, future: Future[Any]) -> None:
-        with self.stop.interruptible():
-            known = future.exception() is None
-        self._heaviest = max(self._heaviest, self.work.weight(future.result()) if known else 1, 1)
-
-    def _job(self, sample: Sample, future: Future[Any]) -> _Job:
-        error = future.exception()
-        self._weigh(future)
-        if error is None:
-            return _Job(sample, given=future.result())
-        if isinstance(error, Exception):
-            return _Job(sample, error=error)
-        raise error
-
-    def _expect(self, coming: list[Future[Any]]) -> None:
-        try:
-            self.work.expect(lambda: [future.result() for future in coming if future.exception() is None])
-        except Exception as error:
-            log.warning("the plug-in's expect failed, going on: %s", _line(error), exc_info=error)
-
-    def _told_to_stop(self) -> bool:
-        self.tally.stopped = self.stop.reason
-        return self.tally.stopped is not None
+        """Batches of what was read ahead. The batch size may shrink on the way."""
+        for batch in self._ahead.batches(samples, lambda: self.batch_size):
+            yield [_Job(sample, given, error=error) for sample, given, error in batch]
 
     def _process(self, batch: Sequence[_Job]) -> None:
         for job in batch:
             job.tries += 1
-        self.hold(list(self._begun))
+        self.hold(list(self._ahead.begun))
         try:
             self._call([job for job in batch if job.error is None])
         except (GpuLost, UserError, _Away):
@@ -209,7 +147,7 @@ class Engine:
         for job in batch:
             if job.error is not None and job.tries < TRIES:
                 log.warning("%r failed, one more try later: %s", job.sample.id, _line(job.error))
-                self._begun.pop(job.sample.id, None)
+                self._ahead.begun.pop(job.sample.id, None)
                 self._again.append(_Job(job.sample, error=job.error, seconds=job.seconds, tries=job.tries))
             else:
                 self._writer.put(_bound(self._record, job))
@@ -308,7 +246,7 @@ class Engine:
             record |= getattr(job.error, "fields", {})
         record |= {**self.work.about(job.sample), **self.stamp, "time": time.time()}
         self.manifest.write(record)
-        self._begun.pop(job.sample.id, None)
+        self._ahead.begun.pop(job.sample.id, None)
         if job.error is None:
             self.tally.ok += 1
         else:

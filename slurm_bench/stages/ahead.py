@@ -1,0 +1,84 @@
+"""Samples read ahead of the plug-in, in threads, bounded by count and by the memory that pictures take."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+from slurm_bench.logs import log
+from slurm_bench.machine import GIB
+from slurm_bench.run.plan import Sample
+from slurm_bench.stages.stop import StopSignals
+
+# A megapixel PNG takes 20 to 60 ms of a core to decode, and a judge wants two or three every 80 ms.
+READERS = 4
+# Pictures decoded ahead take at most about so much memory, whatever the batch.
+MOST = GIB
+
+
+class Readable(Protocol):
+    def read(self, sample: Sample) -> Any:
+        """All that a call needs of the sample; runs ahead, in a thread. Each call gets inputs of its own."""
+
+    def weight(self, given: Any) -> int:
+        """The bytes that what `read` gave takes."""
+
+    def expect(self, coming: Callable[[], Sequence[Any]]) -> None:
+        """Before each batch is called: what was read for the one after it, once it is; a head start, no promise."""
+
+
+class ReadAhead:
+    """`begun` are the ids that were begun here and not yet taken out by whoever finishes them."""
+
+    def __init__(self, work: Readable, stop: StopSignals) -> None:
+        self._work, self._stop = work, stop
+        self._heaviest = 0  # bytes of the largest sample so far
+        self.begun: dict[str, None] = {}
+
+    def batches(
+        self, samples: Sequence[Sample], size: Callable[[], int]
+    ) -> Iterator[list[tuple[Sample, Any, Exception | None]]]:
+        """Each sample with what was read, or why it could not be. Ends early when told to stop."""
+        ahead: deque[tuple[Sample, Future[Any]]] = deque()
+        waiting = iter(samples)
+        with ThreadPoolExecutor(READERS, "read") as reader:
+            try:
+                while self._stop.reason is None:
+                    room = self._bounded(2 * size()) if self._heaviest else READERS
+                    while len(ahead) < room and (sample := next(waiting, None)) is not None:
+                        self.begun[sample.id] = None
+                        ahead.append((sample, reader.submit(self._work.read, sample)))
+                    if not ahead:
+                        return
+                    if not self._heaviest:  # the first one tells how many are to be read
+                        self._outcome(ahead[0][1])
+                        continue
+                    batch = [ahead.popleft() for _ in range(min(len(ahead), self._bounded(size())))]
+                    read = [(sample, *self._outcome(future)) for sample, future in batch]
+                    self._expect([future for _, future in list(ahead)[: size()]])
+                    yield read
+            finally:
+                reader.shutdown(wait=False, cancel_futures=True)
+                for sample, _ in ahead:
+                    self.begun.pop(sample.id, None)
+
+    def _bounded(self, count: int) -> int:
+        return max(1, min(count, MOST // self._heaviest))
+
+    def _outcome(self, future: Future[Any]) -> tuple[Any, Exception | None]:
+        with self._stop.interruptible():
+            error = future.exception()
+        given = None if error else future.result()
+        self._heaviest = max(self._heaviest, 1 if error else self._work.weight(given))
+        if error is not None and not isinstance(error, Exception):
+            raise error
+        return given, error
+
+    def _expect(self, coming: list[Future[Any]]) -> None:
+        with self._stop.interruptible():
+            try:
+                self._work.expect(lambda: [future.result() for future in coming if future.exception() is None])
+            except Exception as error:
+                log.warning("the plug-in's head start failed, going on: %s", error, exc_info=error)
