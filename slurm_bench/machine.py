@@ -9,6 +9,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,6 +135,18 @@ def check_gpu_memory(needed: int, gpu: Gpu | None, what: str, mend: str) -> None
             f"{what} needs about {needed / GIB:.0f} GiB of GPU memory, {gpu.name} has "
             f"{gpu.memory / GIB:.0f} GiB; {mend}"
         )
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """For reading what stays: to look for garbage among a million new objects takes as long as to make them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def free_memory() -> None:

@@ -10,6 +10,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -90,13 +92,22 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """The whole JSON objects of a file of lines. What a kill tore is passed over."""
     rows = []
     for line in path.read_bytes().split(b"\n"):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
+        row = parse_line(line) if line else None
         if isinstance(row, dict):
             rows.append(row)
     return rows
+
+
+def parse_line(line: bytes) -> Any:
+    """The JSON of a line, None where it isn't any. orjson takes a fifth of the time and refuses some that `json_line`
+    writes (a lone surrogate in a judge's reply, a large integer)."""
+    try:
+        return orjson.loads(line)
+    except ValueError:
+        try:
+            return json.loads(line)
+        except ValueError:
+            return None
 
 
 def _write_beside(path: Path, data: bytes) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -12,7 +11,8 @@ from typing import Any
 from slurm_bench.data.formats.kinds import sniff_extension
 from slurm_bench.data.item import Item
 from slurm_bench.errors import UserError
-from slurm_bench.run.durable import create_once, json_line, write_atomic
+from slurm_bench.machine import without_collection
+from slurm_bench.run.durable import create_once, json_line, parse_line, write_atomic
 from slurm_bench.run.layout import VERSION, RunDir, check_version
 from slurm_bench.run.slices import seed_of
 
@@ -104,10 +104,11 @@ class Plan:
         return relative
 
 
+@without_collection()
 def read_plan(run: RunDir) -> list[Sample]:
     """Raises UserError where there is no plan, or one that was damaged: it is written whole, or not at all."""
     try:
-        rows = [json.loads(line) for line in run.plan.read_bytes().splitlines()]
+        rows = [parse_line(line) for line in run.plan.read_bytes().splitlines()]
         check_version(rows[0] if rows else None, run.plan)
         return [Sample.from_json(row) for row in rows]
     except FileNotFoundError:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slurm_bench.machine import without_collection
 from slurm_bench.run.durable import LineWriter, read_lines
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample
@@ -94,6 +95,7 @@ class State:
         return "; ".join(failed) or None
 
 
+@without_collection()
 def read_state(
     run: RunDir, samples: Sequence[Sample], scorers: Iterable[str], by: Mapping[str, str] | None = None
 ) -> State:
@@ -114,7 +116,7 @@ def read_state(
     for record in read_records(run, "edit"):
         if record["id"] not in edits or not is_own(record, "edit", "editor"):
             continue
-        if (record["id"], record.get("time")) in lost:
+        if lost and (record["id"], record.get("time")) in lost:
             edits[record["id"]].lost = True
         else:
             _add(edits[record["id"]], record)
@@ -143,10 +145,10 @@ def read_manifest(file: Path) -> list[Record]:
     """The whole records of one process. Where it failed on several samples, and on all in the same way, each says
     `systematic`: these failures are no property of the samples."""
     records = [r for r in read_lines(file) if isinstance(r.get("id"), str) and _is_whole(r)]
-    ways = {failure_kind(r["error"]) if r["status"] == "error" else None for r in records}
-    if len(ways) == 1 and None not in ways and len({r["id"] for r in records}) > 1:
-        return [{**record, "systematic": True} for record in records]
-    return records
+    if any(r["status"] == "ok" for r in records) or len({r["id"] for r in records}) < 2:
+        return records
+    kinds = {failure_kind(r["error"]) for r in records}
+    return [{**r, "systematic": True} for r in records] if len(kinds) == 1 else records
 
 
 def read_lost(run: RunDir) -> set[tuple[str, float]]:
