@@ -19,7 +19,7 @@ def load_pipeline(chosen: Settings, source: str, device: str) -> Any:
     pipeline = getattr(diffusers, chosen.pipeline).from_pretrained(
         source,
         revision=chosen.revision,
-        torch_dtype=getattr(torch, chosen.dtype),
+        dtype=getattr(torch, chosen.dtype),
         use_safetensors=True,
         **({"device_map": device} if whole else {}),
     )
