@@ -48,6 +48,9 @@ class Verb:
     add_options: Callable[[argparse.ArgumentParser], None]
 
 
+FORECAST_GPUS = 6
+
+
 def main(words: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     name = words.pop(0) if words and words[0] in VERBS else "run"
@@ -192,19 +195,22 @@ def report(options: argparse.Namespace) -> int:
 
 def bench(options: argparse.Namespace) -> int:
     from slurm_bench.bench.run import run_bench
+    from slurm_bench.bench.table import render, render_run
+    from slurm_bench.bench.whole_run import run_whole
 
-    if options.gpus < 1:
+    if options.gpus is not None and options.gpus < 1:
         raise UserError(f"--gpus {options.gpus}: it must be at least 1")
     profiles = options.profiles.split(",") if options.profiles else None
-    results = run_bench(options.size, profiles, options.gpus, options.kernels)
+    if options.run:
+        results = run_whole(options.run.resolve(), options.size, options.gpus, options.executor)
+    else:
+        results = run_bench(options.size, profiles, options.gpus or FORECAST_GPUS, options.kernels)
     if options.json:
         print(json.dumps(results))
         return COMPLETE
     from rich.console import Console
 
-    from slurm_bench.bench.table import render
-
-    render(results, Console(width=None if sys.stdout.isatty() else 140))
+    (render_run if options.run else render)(results, Console(width=None if sys.stdout.isatty() else 140))
     return COMPLETE
 
 
@@ -255,7 +261,11 @@ def _resubmit_options(parser: argparse.ArgumentParser) -> None:
 def _bench_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", choices=("full", "tiny"), default="full", help="tiny runs on a CPU in seconds")
     parser.add_argument("--profiles", metavar="A,B", help="of the editor; default: all that can run here")
-    parser.add_argument("--gpus", type=int, default=6, metavar="N", help="for the forecast (default: 6)")
+    parser.add_argument(
+        "--gpus", type=int, metavar="N", help=f"for the forecast (default: {FORECAST_GPUS}), or to run on"
+    )
+    parser.add_argument("--run", type=Path, metavar="DIR", help="a whole run on checkpoints written to DIR, 75 GB")
+    parser.add_argument("--executor", choices=EXECUTORS, default="local", help="of that run (default: local)")
     parser.add_argument("--kernels", action="store_true", help="where a forward's milliseconds go")
     parser.add_argument("--json", action="store_true", help="for programs")
 

@@ -96,3 +96,19 @@ def test_what_cannot_run_here_is_one_line(words: tuple[str, ...], said: str) -> 
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert said in line
+
+
+def test_a_whole_run_is_measured_process_by_process(tmp_path: Path) -> None:
+    done = launch("bench", "--run", tmp_path, "--size", "tiny", "--json", env=NO_GPU)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    edit, score = results["processes"]
+    assert (edit["name"], score["name"]) == ("edit-001-0000-r0", "score-001-0000-r0")
+    for process in (edit, score):
+        assert 0 < process["begin"] < process["end"] < results["seconds"]
+        for part in process["parts"]:
+            assert process["begin"] <= part["begin"]
+            assert part["begin"] + part["seconds"] <= process["end"] + 0.1
+    names = [{part["name"] for part in process["parts"]} for process in (edit, score)]
+    assert {"load", "await transformer", "samples", "first record", "first denoise"} <= names[0]
+    assert {"load", "await weights", "samples", "first record"} <= names[1]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from typing import Any
 
+from slurm_bench.bench.say import say
 from slurm_bench.bench.table import forecast
 from slurm_bench.editors.qwen.profiles import PROFILES, Profile, check_capability, check_extras, profile_named
 from slurm_bench.errors import UserError
@@ -30,15 +30,15 @@ def run_bench(size: str, profiles: list[str] | None, gpus: int, kernels: bool) -
     from slurm_bench.bench.machine import describe_machine, matmul_ceilings
     from slurm_bench.bench.scoring import measure_scoring
 
-    _say("matrix products")
+    say("matrix products")
     ceilings = matmul_ceilings(device, SIDES[size])
     results: dict[str, Any] = {
         "size": size,
         "gpus": gpus,
         "machine": describe_machine(device),
         "ceilings": asdict(ceilings),
-        "editing": measure_editing(size, device, chosen, ceilings, kernels, _say),
-        "scoring": measure_scoring(size, device, kernels, _say),
+        "editing": measure_editing(size, device, chosen, ceilings, kernels, say),
+        "scoring": measure_scoring(size, device, kernels, say),
     }
     return {**results, "forecast": forecast(results, gpus)}
 
@@ -55,7 +55,7 @@ def _chosen(names: list[str] | None, gpu: Gpu | None) -> list[str]:
             _check(profile, gpu)
             chosen.append(profile.name)
         except UserError as reason:
-            _say(f"without {profile.name}: {reason}")
+            say(f"without {profile.name}: {reason}")
     return chosen
 
 
@@ -73,7 +73,3 @@ def _gpu() -> Gpu:
 
     properties = torch.cuda.get_device_properties(0)
     return Gpu(properties.name, properties.total_memory, (properties.major, properties.minor))
-
-
-def _say(line: str) -> None:
-    print(f"bench: {line}", file=sys.stderr, flush=True)

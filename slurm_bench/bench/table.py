@@ -54,6 +54,21 @@ def render(results: Mapping[str, Any], console: Console) -> None:
     _print(console, f"A benchmark on {results['gpus']} GPUs, without loading", _forecast(results["forecast"]))
 
 
+def render_run(results: Mapping[str, Any], console: Console) -> None:
+    gpus = ", ".join(results["gpus"]) or "no GPU"
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    console.print(f"{gpus}; {versions}; size {results['size']}, random weights")
+    what = f"{results['samples']} samples of {results['steps']} steps, from typed to report"
+    console.print(f"{what}: {results['seconds']:.1f} s by {results['executor']}\n")
+    rows = [["process", "part", "at s", "s"]]
+    for process in results["processes"]:
+        name, begin, end = process["name"], process["begin"], process["end"]
+        rows.append([name, "Python starts", f"{begin:.1f}", ""])
+        rows += [["", part["name"], f"{part['begin']:.1f}", f"{part['seconds']:.1f}"] for part in process["parts"]]
+        rows.append(["", "ends", BLANK if end is None else f"{end:.1f}", ""])
+    _print(console, "Where it went; parts may lie within one another", rows, left=2)
+
+
 def _editing(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     headings = "profile,steps,guided,s,floor s,×,× hot,text,denoise,decode,PNG,GiB,text first,first s,error,skipped"
     body = [
@@ -122,10 +137,10 @@ def _clock(seconds: float) -> str:
     return f"{seconds // 3600:.0f}:{seconds % 3600 // 60:02.0f}:{seconds % 60:02.0f}"
 
 
-def _print(console: Console, title: str, rows: list[list[str]]) -> None:
+def _print(console: Console, title: str, rows: list[list[str]], left: int = 1) -> None:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for index, heading in enumerate(rows[0]):
-        table.add_column(heading, justify="left" if index == 0 else "right")
+        table.add_column(heading, justify="left" if index < left else "right")
     for row in rows[1:]:
         table.add_row(*row)
     console.print(table)

@@ -49,3 +49,18 @@ def _ask_hub(model_name: str, revision: str | None, key: str, index: str) -> Non
         ) from None
     if index not in {file.rfilename for file in files}:
         raise UserError(f"'{key}': {model_name} has no {index}: it is not that kind of model")
+
+
+def download_pipeline(model_name: str, revision: str | None) -> Path:
+    """What a diffusers pipeline needs, from the hub into its cache on this machine."""
+    from diffusers import DiffusionPipeline
+
+    return Path(DiffusionPipeline.download(model_name, revision=revision, use_safetensors=True))
+
+
+def download_model(model_name: str, revision: str | None) -> Path:
+    """A transformers model and its processor, likewise."""
+    from huggingface_hub import snapshot_download
+
+    files = ["*.safetensors", "*.json", "*.txt", "*.jinja"]
+    return Path(snapshot_download(model_name, revision=revision, allow_patterns=files))

@@ -4,6 +4,7 @@ class MyEditor:
     def __init__(self, strength=1.0): ...      # `editor.params`; keep it light, it also runs on the login node
     def check(self): ...                       # optional, login node: raise UserError if it can't work
     def load(self): ...                        # optional, on the GPU node, one process a node at a time
+    def streams(self): return True             # optional: load holds little of the host's memory, so needs no turn
     def prepare(self, requests): ...           # optional, once after load: every request of the task, lazily
     def edit(self, batch): return [image, …]   # for each request an image, an Edited, or an exception
     def close(self): ...                       # optional

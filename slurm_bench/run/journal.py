@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm_bench.machine import visible_gpus
+from slurm_bench.marks import process_began
 from slurm_bench.run.durable import json_line, read_lines
 from slurm_bench.run.layout import RunDir
 
@@ -48,7 +49,12 @@ class Journal:
 
     def start(self) -> None:
         job, gpus = os.environ.get("SLURM_JOB_ID"), [gpu.facts() for gpu in visible_gpus()]
-        self.note("start", host=socket.gethostname(), node=node_name(), pid=os.getpid(), job=job, gpus=gpus)
+        where = {"host": socket.gethostname(), "node": node_name(), "pid": os.getpid(), "job": job}
+        self.note("start", began=round(process_began(), 3), **where, gpus=gpus)
+
+    def part(self, name: str, begin: float, end: float) -> None:
+        """A part of this process's work, for its timeline (see `marks`)."""
+        self.note("part", name=name, begin=round(begin, 3), seconds=round(end - begin, 3))
 
     def end(self, how: str, message: str = "", ok: int = 0, failed: int = 0) -> None:
         """`how` is one of those above. What is in hand stays noted where the process is LOST."""

@@ -5,6 +5,7 @@ class MyScorer:
     def __init__(self, threshold=0.5): ...     # `scorers.<name>.params`; light, as for editors
     def check(self): ...                       # optional, login node: raise UserError if it can't work
     def load(self): ...                        # optional
+    def streams(self): return True             # optional, as for editors
     def score(self, batch): return [{"quality": 7.5}, …]   # each a dict, a Scored, or an exception;
                                                # UserError and ServiceDown are no sample's fault, and end the task
     def prefetch(self, next_batch): ...        # optional, before each `score`: next_batch() blocks until the following

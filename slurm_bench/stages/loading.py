@@ -1,46 +1,92 @@
-"""Models load one at a time on a node, so that host memory holds."""
+"""How a task's process gets to its model: which of them loads now, and how Python's own start is kept short."""
 
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from slurm_bench.logs import log
 
+POLL = 0.5
+# In the order in which they are worth being compiled ahead.
+HEAVY_PACKAGES = ("sympy", "torch", "transformers", "diffusers", "peft", "scipy")
+SELDOM_IMPORTED = r"/(tests?|torch/(_inductor|ao|onnx|testing)|diffusers/pipelines|transformers/models)/"
+
 
 @contextmanager
-def load_slot(concurrency: int) -> Iterator[float]:
-    """Hold one of this node's `concurrency` load slots; gives the seconds waited for it.
+def load_slot(concurrency: int, unneeded: Callable[[], bool] = lambda: False) -> Iterator[float]:
+    """Hold one of this node's `concurrency` load slots, so that host memory holds while models load their own way;
+    gives the seconds waited for it. None is held, or waited for, once `unneeded()`.
 
     A lock on a node-local file: the kernel drops it when the process dies, however it dies.
     """
     start = time.monotonic()
-    held = _acquire(concurrency)
-    try:
-        yield time.monotonic() - start
-    finally:
-        held.close()
-
-
-def _acquire(concurrency: int) -> IO[str]:
-    folder = Path(tempfile.gettempdir()) / f"slurm_bench-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    held: IO[str] | None = None
     told = False
-    while True:
-        for slot in range(concurrency):
-            file = open(folder / f"load-{slot}.lock", "w")  # noqa: SIM115 (held by the caller)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return file
-            except BlockingIOError:
-                file.close()
+    while not unneeded() and (held := _free_slot(concurrency)) is None:
         if not told:
             log.info("waiting for another task of this node to finish loading its model")
             told = True
-        time.sleep(0.2)
+        time.sleep(POLL)
+    try:
+        yield time.monotonic() - start
+    finally:
+        if held is not None:
+            held.close()
+
+
+def _free_slot(concurrency: int) -> IO[str] | None:
+    for slot in range(concurrency):
+        file = open(_node_folder() / f"load-{slot}.lock", "w")  # noqa: SIM115 (held by the caller)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            file.close()
+    return None
+
+
+def keep_bytecode() -> None:
+    """Packages installed without bytecode, as in many container images, are compiled anew by each process: that is
+    two thirds of the time to import torch and diffusers. Keep it in a folder of this node and user, and have what
+    this process imports later compiled by all cores while it imports the rest."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.cached is None or Path(found.cached).exists():
+        return
+    with suppress(OSError):
+        folder = _node_folder()
+        if os.lstat(folder).st_uid != os.getuid():  # what lies there will be run
+            return
+        bytecode = folder / "bytecode"
+        sys.pycache_prefix, sys.dont_write_bytecode = str(bytecode), False
+        with suppress(FileExistsError):
+            bytecode.mkdir()
+            _compile_ahead(HEAVY_PACKAGES)
+
+
+def _compile_ahead(packages: Sequence[str]) -> None:
+    cores = len(os.sched_getaffinity(0)) - 1  # one is this process's
+    if cores < 3:
+        return
+    specs = [importlib.util.find_spec(name) for name in packages]
+    folders = [folder for spec in specs if spec for folder in spec.submodule_search_locations or ()]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(sys.pycache_prefix)
+    words = [sys.executable, "-m", "compileall", "-qq", "-j", str(cores), "-x", SELDOM_IMPORTED, *folders]
+    null = subprocess.DEVNULL
+    subprocess.Popen(words, env=environment, stdin=null, stdout=null, stderr=null)
+
+
+def _node_folder() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"slurm_bench-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
+from slurm_bench import marks
 from slurm_bench.editors.base import EditRequest
 from slurm_bench.errors import LostGpu, UserError
 from slurm_bench.logs import log, log_to_file
@@ -29,7 +30,7 @@ from slurm_bench.run.records import (
 )
 from slurm_bench.run.suspects import ProcessDied, Suspect, find_suspects
 from slurm_bench.stages.engine import Engine, GpuLost, Tally, Work
-from slurm_bench.stages.loading import load_slot
+from slurm_bench.stages.loading import keep_bytecode, load_slot
 from slurm_bench.stages.stop import Stopped, StopSignals
 from slurm_bench.stages.work import EditWork, ScoreWork
 
@@ -46,7 +47,8 @@ def run_task(run: Run, stage: str, number: int, task: int, stop: StopSignals, re
     handler = log_to_file(run.folder.log(stage, number, task))
     try:
         attempt = read_attempt(run.folder.attempt(stage, number))
-        tally = _Task(run, attempt, task, restart, manifest, journal, stop).run()
+        with marks.listening(journal.part):
+            tally = _Task(run, attempt, task, restart, manifest, journal, stop).run()
         journal.end(STOPPED if tally.stopped else DONE, tally.stopped or "", tally.ok, tally.failed)
         log.info("task %d: %d ok, %d failed%s", task, tally.ok, tally.failed, _because(tally.stopped))
         return tally
@@ -149,7 +151,8 @@ class _Task:
                 self._load(plugin)
                 self._prepare(key, plugin, [*ordinary, *alone], work)
                 try:
-                    engine.run(ordinary, alone)
+                    with marks.part("samples"):
+                        engine.run(ordinary, alone)
                 finally:
                     if hasattr(plugin, "close"):
                         plugin.close()
@@ -176,9 +179,12 @@ class _Task:
     def _load(self, plugin: Any) -> None:
         if not hasattr(plugin, "load"):
             return
-        with load_slot(self.config.load_concurrency) as waited:
+        streams = getattr(plugin, "streams", None)
+        if streams is not None:
+            keep_bytecode()
+        with load_slot(self.config.load_concurrency, unneeded=streams or (lambda: False)) as waited:
             start = time.monotonic()
-            with self.stop.interruptible():
+            with self.stop.interruptible(), marks.part("load"):
                 plugin.load()
             took = time.monotonic() - start
         log.info("waited %.1f s for this node's load slot, loaded in %.1f s", waited, took)
@@ -189,7 +195,7 @@ class _Task:
         if not hasattr(plugin, "prepare"):
             return
         try:
-            with self.stop.interruptible():
+            with self.stop.interruptible(), marks.part("prepare"):
                 plugin.prepare(self._readable(key, work, todo))
         except Exception as error:
             log.warning("prepare failed, going on without: %s: %s", type(error).__name__, error, exc_info=error)
@@ -210,6 +216,8 @@ class _Progress:
 
     def __call__(self, record: dict[str, Any]) -> None:
         self.done += 1
+        if self.done == 1:
+            marks.passed("first record", time.time(), time.time())
         left = (time.monotonic() - self.start) / self.done * (self.total - self.done)
         log.info(
             "[%d/%d] %r %s in %.2f s, about %.0f s left",

@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from slurm_bench.checkpoints.folder import ModelFolder, check_pipeline_folder, read_json
-from slurm_bench.checkpoints.hub import locate
+from slurm_bench import marks
+from slurm_bench.checkpoints.folder import ModelFolder, check_pipeline_folder, read_json, weight_files
+from slurm_bench.checkpoints.hub import download_pipeline, locate
 from slurm_bench.checkpoints.lora import fit_lora, read_lora
+from slurm_bench.checkpoints.stream import quick_to_read
 from slurm_bench.editors.base import Edited, EditRequest
-from slurm_bench.editors.qwen.loading import LORA_KEY, Source
+from slurm_bench.editors.qwen.loading import COMPONENTS, LORA_KEY, Source, load_pipeline
 from slurm_bench.editors.qwen.profiles import check_capability, check_extras, check_fp8, profile_named
 from slurm_bench.editors.qwen.schedule import check_scheduler
 from slurm_bench.editors.qwen.settings import KEY, Settings
@@ -109,32 +111,34 @@ class QwenImageEditor:
         from slurm_bench.editors.qwen.session import Session
 
         start = time.perf_counter()
-        self.device = str(pipeline.vae.device) if pipeline else choose_device(self.settings.device, f"{KEY}.device")
+        with marks.part("import torch"):
+            self.device = str(pipeline.vae.device) if pipeline else choose_device(self.settings.device, f"{KEY}.device")
         profile = profile_named(self.settings.profile, cuda=self.device.startswith("cuda"))
         check_extras(profile)
-        check_fp8(profile, self.device)
+        if not self.device.startswith("cuda"):
+            check_fp8(profile, self.device)
         self.settings.require_own_loop_for_savings(profile)
         source = None
         if pipeline is None:
             source = self._source()
-            pipeline = self._load_parts(source)
+            pipeline = load_pipeline(source, profile, self.settings.text_first)
         self._class_name = type(pipeline).__name__
         plus = self._is_plus(self._class_name)
-        self._session = Session(pipeline, plus, profile, self.settings, self.device, source)
+        with marks.part("apply the profile"):
+            check_fp8(profile, self.device)  # its kernels were built while the weights were on their way
+            self._session = Session(pipeline, plus, profile, self.settings, self.device, source)
         self._load_seconds = time.perf_counter() - start
 
     def _source(self) -> Source:
-        folder = self._find()
+        folder, settings = self._find(), self.settings
         assert self.device is not None
-        if folder is None:
-            return Source(self.settings.model_name, self.settings.revision, self.settings.dtype, self.device)
-        return Source(str(folder.path), None, self.settings.dtype, self.device)
+        path = folder.path if folder else download_pipeline(settings.model_name, settings.revision)
+        return Source(path, settings.dtype, self.device)
 
-    def _load_parts(self, source: Source) -> Any:
-        from slurm_bench.editors.qwen.loading import load_pipeline, load_text_encoder, load_transformer
-
-        text_encoder = load_text_encoder(source)
-        return load_pipeline(source, text_encoder, None if self.settings.text_first else load_transformer(source))
+    def streams(self) -> bool:
+        """Whether `load` would find its weights where many readers at once are quick, and so needs no turn."""
+        path = locate(self.settings.model_name, self.settings.revision, MODEL_KEY)
+        return path is not None and quick_to_read([file for name in COMPONENTS for file in weight_files(path / name)])
 
     def prepare(self, requests: Iterable[EditRequest]) -> None:
         self._session.encode_ahead(requests)

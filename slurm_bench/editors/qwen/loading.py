@@ -1,68 +1,69 @@
-"""From a model's folder (or the hub) to its parts on the device: safetensors straight to the GPU, no pickle, no
-code of the model's own."""
+"""From a model's folder to its components on the device: safetensors streamed to the GPU, no pickle, no code of the
+model's own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from slurm_bench import marks
 from slurm_bench.checkpoints.lora import Lora, fit_lora, peft_config, read_lora
+from slurm_bench.checkpoints.place import diffusers_model, transformers_model
 from slurm_bench.checkpoints.safetensors_header import TensorInfo
-from slurm_bench.editors.qwen.profiles import WITH_OUTLIERS, in_fp8
+from slurm_bench.checkpoints.stream import WeightStream
+from slurm_bench.editors.qwen.profiles import WITH_OUTLIERS, Profile, in_fp8
+from slurm_bench.editors.qwen.warm_up import warm_up
 
 LORA_KEY = "editor.params.lora"
+COMPONENTS = ("text_encoder", "transformer", "vae")  # those with weights, in the order in which they are needed
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the parts come from. `folder` is a folder on disk or a hub id."""
+    """Where the components come from, and where they go."""
 
-    folder: str
-    revision: str | None
+    folder: Path
     dtype: str
     device: str
 
 
-def load_transformer(source: Source) -> Any:
-    from diffusers import QwenImageTransformer2DModel
-
-    return _load(QwenImageTransformer2DModel, source, "transformer")
-
-
-def load_text_encoder(source: Source) -> Any:
-    from transformers import Qwen2_5_VLForConditionalGeneration
-
-    return _load(Qwen2_5_VLForConditionalGeneration, source, "text_encoder")
-
-
-def load_pipeline(source: Source, text_encoder: Any, transformer: Any) -> Any:
-    """The pipeline around parts already loaded; None leaves a part out."""
-    from diffusers import AutoencoderKLQwenImage, DiffusionPipeline
-
-    pipeline = DiffusionPipeline.from_pretrained(
-        source.folder,
-        revision=source.revision,
-        text_encoder=text_encoder,
-        transformer=transformer,
-        vae=_load(AutoencoderKLQwenImage, source, "vae"),
-        use_safetensors=True,
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def _load(cls: Any, source: Source, subfolder: str) -> Any:
+def load_components(source: Source, names: Sequence[str]) -> dict[str, Any]:
+    """Of COMPONENTS those with these `names`. Their weights are on the way while the code is imported."""
     import torch
 
-    return cls.from_pretrained(
-        source.folder,
-        revision=source.revision,
-        subfolder=subfolder,
-        use_safetensors=True,
-        device_map={"": source.device},
-        dtype=getattr(torch, source.dtype),
-    ).eval()
+    with WeightStream(source.device) as stream:
+        for name in names:
+            stream.begin(source.folder / name)
+        with marks.part("import diffusers, transformers"):
+            from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
+            from transformers import Qwen2_5_VLForConditionalGeneration
+        builders: dict[str, tuple[Any, Any]] = {
+            "text_encoder": (transformers_model, Qwen2_5_VLForConditionalGeneration),
+            "transformer": (diffusers_model, QwenImageTransformer2DModel),
+            "vae": (diffusers_model, AutoencoderKLQwenImage),
+        }
+        components = {}
+        for name in names:
+            build, cls = builders[name]
+            folder = source.folder / name
+            with marks.part(f"await {name}"):
+                tensors = stream.take(folder)
+            with marks.part(f"build {name}"):
+                components[name] = build(cls, folder, tensors, getattr(torch, source.dtype), source.device)
+        return components
+
+
+def load_pipeline(source: Source, profile: Profile, text_first: bool) -> Any:
+    """The pipeline on the device; with `text_first`, still without its transformer."""
+    with warm_up(source.device, profile):
+        components = load_components(source, [name for name in COMPONENTS if name != "transformer" or not text_first])
+        from diffusers import DiffusionPipeline
+
+        pipeline = DiffusionPipeline.from_pretrained(source.folder, **{"transformer": None, **components})
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 def apply_loras(pipeline: Any, adapters: Sequence[Lora], fuse: bool) -> None:

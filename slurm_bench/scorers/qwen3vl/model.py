@@ -8,10 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from slurm_bench import marks
+from slurm_bench.checkpoints.folder import read_json
+from slurm_bench.checkpoints.place import transformers_model
+from slurm_bench.checkpoints.stream import WeightStream
 from slurm_bench.errors import UserError
 from slurm_bench.logs import log
 from slurm_bench.scorers.judge.parse import Reply, opens_thinking
@@ -47,33 +52,26 @@ class DigitProbabilities:
     likeliest: Any
 
 
-def load_model(model_name: str, revision: str | None, dtype: str, device: str) -> Any:
-    """Safetensors only, no code of the model's own, straight to the device."""
+def load_model(folder: Path, dtype: str, device: str) -> Any:
+    """Safetensors only, no code of the model's own, streamed to the device while transformers is imported."""
     import torch
-    from transformers import AutoModelForImageTextToText
 
-    return AutoModelForImageTextToText.from_pretrained(
-        model_name,
-        revision=revision,
-        dtype=getattr(torch, dtype),
-        device_map=device,
-        attn_implementation="sdpa",
-        use_safetensors=True,
-        trust_remote_code=False,
-    )
+    with WeightStream(device) as stream:
+        stream.begin(folder)
+        with marks.part("import transformers"):
+            import transformers
 
-
-def load_config(model_name: str, revision: str | None) -> dict[str, Any]:
-    """config.json, from the folder or the hub."""
-    from transformers import PretrainedConfig
-
-    return PretrainedConfig.get_config_dict(model_name, revision=revision)[0]
+            cls = getattr(transformers, read_json(folder / "config.json")["architectures"][0])
+        with marks.part("await weights"):
+            tensors = stream.take(folder)
+        with marks.part("build the model"):
+            return transformers_model(cls, folder, tensors, getattr(torch, dtype), device, attn_implementation="sdpa")
 
 
-def load_processor(model_name: str, revision: str | None) -> Any:
+def load_processor(folder: Path) -> Any:
     from transformers import AutoProcessor
 
-    return AutoProcessor.from_pretrained(model_name, revision=revision, trust_remote_code=False)
+    return AutoProcessor.from_pretrained(folder, trust_remote_code=False)
 
 
 class Judge:

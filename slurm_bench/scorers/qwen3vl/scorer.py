@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from slurm_bench.checkpoints.folder import ModelFolder, check_transformers_folder, read_json
-from slurm_bench.checkpoints.hub import locate
+from slurm_bench import marks
+from slurm_bench.checkpoints.folder import ModelFolder, check_transformers_folder, read_json, weight_files
+from slurm_bench.checkpoints.hub import download_model, locate
+from slurm_bench.checkpoints.stream import quick_to_read
 from slurm_bench.errors import SampleError, UserError
 from slurm_bench.machine import DTYPE_BYTES, GIB, check_device, check_gpu_memory, choose_device, visible_gpu
 from slurm_bench.scorers.base import Score, Scored, ScoreRequest
@@ -19,7 +22,6 @@ from slurm_bench.scorers.qwen3vl.model import (
     MAX_ASPECT_RATIO,
     Inputs,
     Judge,
-    load_config,
     load_model,
     load_processor,
 )
@@ -102,7 +104,7 @@ class Qwen3VLScorer:
     def check(self) -> None:
         """The checkpoint is there and complete, of a known class, and fits the GPU if one is to be seen."""
         check_device(self.device, _DEVICE_KEY)
-        folder = locate(self.model_name, self.revision, _KEY, index="config.json")
+        folder = self._locate()
         if folder is None:
             return
         _check_config(read_json(folder / "config.json"), self.model_name)
@@ -116,10 +118,19 @@ class Qwen3VLScorer:
             check_gpu_memory(needed, visible_gpu(), self.model_name, "take a smaller judge")
 
     def load(self) -> None:
-        device = choose_device(self.device, _DEVICE_KEY)
-        _check_config(load_config(self.model_name, self.revision), self.model_name)
-        model = load_model(self.model_name, self.revision, self.dtype, device)
-        self.use(model, load_processor(self.model_name, self.revision))
+        with marks.part("import torch"):
+            device = choose_device(self.device, _DEVICE_KEY)
+        folder = self._locate() or download_model(self.model_name, self.revision)
+        _check_config(read_json(folder / "config.json"), self.model_name)
+        self.use(load_model(folder, self.dtype, device), load_processor(folder))
+
+    def streams(self) -> bool:
+        """Whether `load` would find its weights where many readers at once are quick, and so needs no turn."""
+        folder = self._locate()
+        return folder is not None and quick_to_read(weight_files(folder))
+
+    def _locate(self) -> Path | None:
+        return locate(self.model_name, self.revision, _KEY, index="config.json")
 
     def use(self, model: Any, processor: Any) -> None:
         """Judge with this model and processor, already on their device (see `random_judge`)."""

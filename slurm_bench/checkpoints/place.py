@@ -1,0 +1,82 @@
+"""Tensors → a model of diffusers or transformers, as `from_pretrained` makes it of the same folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+def transformers_model(
+    cls: Any, folder: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype, device: str, **options: Any
+) -> Any:
+    """transformers itself puts the tensors in: it renames, ties, casts and knows of quantized checkpoints."""
+    from transformers import GenerationConfig
+
+    config = cls.config_class.from_pretrained(folder)
+    with _without_reservation():
+        model = cls.from_pretrained(
+            None, config=config, state_dict=dict(tensors), dtype=dtype, device_map={"": device}, **options
+        )
+    model.config.name_or_path = model.name_or_path = str(folder)
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+    return model
+
+
+@contextmanager
+def _without_reservation() -> Iterator[None]:
+    """transformers reserves a model's size on the GPU before it fills it: a second time, with the weights there."""
+    from transformers import modeling_utils
+
+    name = "caching_allocator_warmup"
+    before = getattr(modeling_utils, name, None)
+    if before is None:
+        yield
+        return
+    setattr(modeling_utils, name, lambda *_: None)
+    try:
+        yield
+    finally:
+        setattr(modeling_utils, name, before)
+
+
+def diffusers_model(cls: Any, folder: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype, device: str) -> Any:
+    """diffusers takes files alone, so this is its own way of loading: built without weights, then filled. Buffers
+    that aren't stored, and tables that are plain attributes, come from the constructor. Raises RuntimeError where
+    a tensor is missing, unknown, or of another shape."""
+    import torch
+    from accelerate import init_empty_weights
+
+    with _default_dtype(dtype), init_empty_weights(include_buffers=False):
+        model = cls.from_config(cls.load_config(folder))
+    ignored = [re.compile(pattern) for pattern in cls._keys_to_ignore_on_load_unexpected or ()]
+    wide = set(cls._keep_in_fp32_modules or ())
+
+    def cast(name: str, tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        return tensor.to(torch.float32 if wide & set(name.split(".")) else dtype)
+
+    wanted = {n: cast(n, t) for n, t in tensors.items() if not any(pattern.search(n) for pattern in ignored)}
+    model.load_state_dict(wanted, assign=True)
+    model.register_to_config(_name_or_path=str(folder))
+    return model.to(device).eval()
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

@@ -1,0 +1,82 @@
+"""The kernels of a first step, built while weights and code are loaded, where they weren't built before."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from slurm_bench.editors.qwen.profiles import Profile
+from slurm_bench.logs import log
+
+# Of the published transformer: channels, heads, and channels of the MLP's middle. Other sizes are built when needed.
+CHANNELS, HEADS, MIDDLE = 3072, 24, 12288
+TOKENS = 256
+
+
+@contextmanager
+def warm_up(device: str, profile: Profile) -> Iterator[None]:
+    """Builds them in a thread, which is over when this is left in order. Compilers work beside Python's imports; with
+    all kernels built, a second thread would only hold the imports up."""
+    if not (device.startswith("cuda") and profile.own_loop) or _built_before():
+        yield
+        return
+    thread = threading.Thread(target=_in_thread, args=(device, profile.fp8), name="warm-up", daemon=True)
+    thread.start()
+    yield
+    thread.join()
+
+
+def _built_before() -> bool:
+    cache = Path(os.environ.get("TRITON_CACHE_DIR") or Path.home() / ".triton" / "cache")
+    return cache.is_dir() and any(cache.iterdir())
+
+
+def _in_thread(device: str, fp8: bool) -> None:
+    try:
+        run_once(device, fp8, TOKENS)
+    except Exception as error:  # whatever it is, the first sample meets it again
+        log.warning("kernels could not be warmed up: %s: %s", type(error).__name__, error)
+
+
+def run_once(device: str, fp8: bool, tokens: int, dtype: str = "bfloat16") -> None:
+    """Each operation between two matrix products as `blocks` uses it, on random data."""
+    import torch
+
+    from slurm_bench.kernels.attention import attention
+    from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear
+    from slurm_bench.kernels.ops import add_gated, feed_forward, linear, norm_modulate, rotate_
+
+    def random(*shape: int) -> Any:
+        return torch.randn(shape, device=device, dtype=getattr(torch, dtype))
+
+    def layer(inputs: int, outputs: int) -> Any:
+        made = torch.nn.Linear(inputs, outputs, device="meta")
+        made.weight = torch.nn.Parameter(random(outputs, inputs), False)
+        made.bias = torch.nn.Parameter(random(outputs), False)
+        return made
+
+    with torch.no_grad():
+        x, modulation = random(tokens, CHANNELS), random(1, 6, CHANNELS)
+        first, last = layer(CHANNELS, MIDDLE), layer(MIDDLE, CHANNELS)
+        stacked = layer(CHANNELS, 3 * CHANNELS)
+        if fp8:
+            first, stacked, last = Fp8Linear.of(first), Fp8Linear.of(stacked), OutlierLinear(last)
+        _, normed = norm_modulate(x, modulation[:, :2], 0, 1e-6, fp8)
+        heads = linear(stacked, normed).unflatten(1, (3 * HEADS, -1))
+        width = heads.shape[-1]
+        table = random(tokens, width // 2).float()
+        rotate_(heads[:, : 2 * HEADS], table, table, True, random(2, 2, width), 1, 1e-6)
+        query, key, value = (part[None] for part in heads.split(HEADS, dim=1))
+        attended = attention(query, key, value)[0].flatten(1)
+        _, normed = norm_modulate(x, modulation[:, 3:5], 0, 1e-6, fp8, attended, modulation[:, 2])
+        if fp8:
+            feed_forward(first, Fp8Linear.of(last.exact), normed)
+        y = feed_forward(first, last, normed)
+        add_gated(x, y, modulation[:, 5], 0)
+        torch.ones((1, 3), dtype=torch.int64, device=device).prod(-1)  # the text encoder's; torch compiles it, for 2 s
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
