@@ -78,10 +78,10 @@ def scorer(moe: bool = False, thinking: bool = False, **params):
     if not thinking:
         made.load()
         return made
-    processor = load_processor(str(checkpoint(moe)), None)
+    processor = load_processor(checkpoint(moe))
     opened = "<|im_start|>assistant\n<think>\n"
     processor.chat_template = processor.chat_template.replace("<|im_start|>assistant\n", opened)
-    made.use(load_model(str(checkpoint(moe)), None, made.dtype, "cpu"), processor)
+    made.use(load_model(checkpoint(moe), made.dtype, "cpu"), processor)
     return made
 
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Of pinned host memory there are THREADS * BUFFERS * CHUNK bytes, 512 MiB. On an H100, 57.7 GB from the page cache: 4
-# threads 18 GB/s, 8 30, 16 42. Four it is: so, too, the weights arrive before Python has imported the model's code, which
-# more threads would hold up; and four processes of a node at once make 37 GB/s. safetensors' own load_file made 5 GB/s,
+# threads 18 GB/s, 8 30, 16 42. With four, too, the weights arrive before Python has imported the model's code, which
+# more would hold up; and four processes of a node at once make 37 GB/s. safetensors' own load_file made 5 GB/s,
 # runai-model-streamer 7, fastsafetensors 24, and instanttensor, which maps all files into memory, 48.
 THREADS = 4
 BUFFERS = 2  # a thread reads into one while the GPU fetches the other
