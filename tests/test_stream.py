@@ -23,6 +23,7 @@ from slurm_bench.editors.qwen.random_weights import random_pipeline
 from slurm_bench.scorers.qwen3vl.random_weights import random_judge
 from slurm_bench.stages import loading
 from slurm_bench.stages.loading import keep_bytecode, load_slot
+from slurm_bench.stages.stop import StopSignals
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
@@ -165,7 +166,7 @@ def test_a_turn_is_not_waited_for_once_none_is_needed(tmp_path: Path, monkeypatc
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(loading, "POLL", 0.01)
     answers = iter([False, False, True])
-    with load_slot(1), load_slot(1, unneeded=lambda: next(answers)):
+    with load_slot(1, StopSignals()), load_slot(1, StopSignals(), unneeded=lambda: next(answers)):
         assert next(answers, None) is None, "asked until there was no need"
 
 

@@ -20,6 +20,7 @@ from tasks import edits, prepare, work
 from slurm_bench.config import load_config
 from slurm_bench.data.item import Item
 from slurm_bench.editors.base import Edited, EditRequest
+from slurm_bench.errors import UserError
 from slurm_bench.run.attempts import claim
 from slurm_bench.run.create import create_run
 from slurm_bench.run.journal import read_journals
@@ -210,14 +211,44 @@ def test_as_many_models_load_at_once_as_the_configuration_says(tmp_path: Path, m
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     params = {"marks": str(tmp_path)}
     second, third = (prepare(tmp_path, "test_tasks.Notes", params, name=n, load_concurrency=2) for n in ("2", "3"))
-    with load_slot(2):
+    with load_slot(2, StopSignals()):
         assert in_time(second).is_alive() is False
         (tmp_path / "load").unlink()
-        with load_slot(2):
+        with load_slot(2, StopSignals()):
             waiting = in_time(third, seconds=1)
             assert not (tmp_path / "load").exists()
     waiting.join(30)
     assert (tmp_path / "load").exists()
+
+
+def test_a_task_that_waits_for_its_turn_to_load_hears_that_it_is_to_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    root = prepare(tmp_path, "test_tasks.Notes", {"marks": str(tmp_path)})
+    claim(run_dir(root), "edit", ["s-0"], 1, "debug", 0, 1)
+    with load_slot(1, StopSignals()), StopSignals(60, 60) as stop:
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        assert run_task(open_run(root), "edit", 1, 0, stop) == Tally(stopped="SIGTERM")
+    (process,) = read_journals(run_dir(root), "edit")
+    assert process.end == "stopped", "which is held against no node"
+
+
+def test_the_lock_follows_no_link_and_no_stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    mine = tmp_path / "mine"
+    mine.write_text("of value")
+    folder = tmp_path / f"slurm_bench-{os.getuid()}"
+    folder.mkdir()
+    (folder / "load-0.lock").symlink_to(mine)
+    with pytest.raises(OSError, match="load-0"), load_slot(1, StopSignals()):
+        pass
+    assert mine.read_text() == "of value"
+    (folder / "load-0.lock").unlink()
+    folder.rmdir()
+    folder.symlink_to(tmp_path)
+    with pytest.raises(UserError, match="somebody else"), load_slot(1, StopSignals()):
+        pass
 
 
 def in_time(root: Path, seconds: float = 30) -> threading.Thread:

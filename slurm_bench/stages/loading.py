@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from slurm_bench.errors import UserError
 from slurm_bench.logs import log
+from slurm_bench.stages.stop import Stopped, StopSignals
 
 POLL = 0.5
 # In the order in which they are worth being compiled ahead.
@@ -23,9 +26,10 @@ SELDOM_IMPORTED = r"/(tests?|torch/(_inductor|ao|onnx|testing)|diffusers/pipelin
 
 
 @contextmanager
-def load_slot(concurrency: int, unneeded: Callable[[], bool] = lambda: False) -> Iterator[float]:
+def load_slot(concurrency: int, stop: StopSignals, unneeded: Callable[[], bool] = lambda: False) -> Iterator[float]:
     """Hold one of this node's `concurrency` load slots, so that host memory holds while models load their own way;
-    gives the seconds waited for it. None is held, or waited for, once `unneeded()`.
+    gives the seconds waited for it. None is held, or waited for, once `unneeded()`. Raises Stopped where the task is
+    told to leave meanwhile.
 
     A lock on a node-local file: the kernel drops it when the process dies, however it dies.
     """
@@ -33,6 +37,8 @@ def load_slot(concurrency: int, unneeded: Callable[[], bool] = lambda: False) ->
     held: IO[str] | None = None
     told = False
     while not unneeded() and (held := _free_slot(concurrency)) is None:
+        if stop.reason is not None:
+            raise Stopped(stop.reason)
         if not told:
             log.info("waiting for another task of this node to finish loading its model")
             told = True
@@ -46,7 +52,9 @@ def load_slot(concurrency: int, unneeded: Callable[[], bool] = lambda: False) ->
 
 def _free_slot(concurrency: int) -> IO[str] | None:
     for slot in range(concurrency):
-        file = open(_node_folder() / f"load-{slot}.lock", "w")  # noqa: SIM115 (held by the caller)
+        # In a folder that all may write to, a link in this place would have another file of ours emptied.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.fdopen(os.open(_node_folder() / f"load-{slot}.lock", flags, 0o600), "w")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return file
@@ -62,11 +70,8 @@ def keep_bytecode() -> None:
     found = importlib.util.find_spec("torch")
     if found is None or found.cached is None or Path(found.cached).exists():
         return
-    with suppress(OSError):
-        folder = _node_folder()
-        if os.lstat(folder).st_uid != os.getuid():  # what lies there will be run
-            return
-        bytecode = folder / "bytecode"
+    with suppress(OSError, UserError):
+        bytecode = _node_folder() / "bytecode"
         sys.pycache_prefix, sys.dont_write_bytecode = str(bytecode), False
         with suppress(FileExistsError):
             bytecode.mkdir()
@@ -87,6 +92,10 @@ def _compile_ahead(packages: Sequence[str]) -> None:
 
 
 def _node_folder() -> Path:
+    """A folder of this user on this node. Raises UserError where a stranger has made it: what lies there is run."""
     folder = Path(tempfile.gettempdir()) / f"slurm_bench-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    found = os.lstat(folder)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise UserError(f"{folder}: made by somebody else; have it removed, or set TMPDIR")
     return folder

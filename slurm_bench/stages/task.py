@@ -182,7 +182,7 @@ class _Task:
         streams = getattr(plugin, "streams", None)
         if streams is not None:
             keep_bytecode()
-        with load_slot(self.config.load_concurrency, unneeded=streams or (lambda: False)) as waited:
+        with load_slot(self.config.load_concurrency, self.stop, streams or (lambda: False)) as waited:
             start = time.monotonic()
             with self.stop.interruptible(), marks.part("load"):
                 plugin.load()
