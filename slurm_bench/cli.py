@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -161,17 +160,24 @@ def verify(options: argparse.Namespace) -> int:
 
 def status(options: argparse.Namespace) -> int:
     from slurm_bench.run.opened import open_run
+    from slurm_bench.watch.follow import follow
     from slurm_bench.watch.status import render_status, status_of
 
     opened = open_run(options.run)
-    while True:
-        found = status_of(opened)
-        if options.watch and sys.stdout.isatty():
-            print("\x1b[2J\x1b[H", end="")
-        print(json.dumps(found) if options.json else render_status(found), flush=True)
-        if not options.watch or not found["counts"]["missing"]:
-            return COMPLETE
-        time.sleep(2)
+    if options.watch:
+        return follow(opened, options.json)
+    found = status_of(opened)
+    print(json.dumps(found) if options.json else render_status(found))
+    return COMPLETE
+
+
+def explain(options: argparse.Namespace) -> int:
+    from slurm_bench.run.opened import open_run
+    from slurm_bench.watch.explain import read_causes, render, to_json
+
+    seen, causes = read_causes(open_run(options.run))
+    print(json.dumps(to_json(seen, causes)) if options.json else render(seen, causes))
+    return COMPLETE
 
 
 def cancel(options: argparse.Namespace) -> int:
@@ -186,9 +192,11 @@ def cancel(options: argparse.Namespace) -> int:
 def report(options: argparse.Namespace) -> int:
     from slurm_bench.report.write import print_summary, write_report
     from slurm_bench.run.opened import open_run
+    from slurm_bench.watch.explain import one_liners
 
     opened = open_run(options.run)
-    counts = write_report(opened, opened.state())["counts"]
+    state = opened.state()
+    counts = write_report(opened, state, one_liners(opened, state))["counts"]
     print_summary(opened.folder)
     return COMPLETE if counts["scored"] == counts["planned"] else INCOMPLETE
 
@@ -233,11 +241,11 @@ def _run_folder(parser: argparse.ArgumentParser) -> None:
 
 def _status_options(parser: argparse.ArgumentParser) -> None:
     _run_folder(parser)
-    parser.add_argument("--watch", action="store_true", help="again and again, until nothing is missing")
+    parser.add_argument("--watch", action="store_true", help="until the run is over; ends with its exit code")
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
-def _verify_options(parser: argparse.ArgumentParser) -> None:
+def _json_options(parser: argparse.ArgumentParser) -> None:
     _run_folder(parser)
     parser.add_argument("--json", action="store_true", help="for programs")
 
@@ -367,10 +375,11 @@ VERBS = {
     "run": Verb(
         "edit, score and report (the default verb); on an existing run folder, what is missing", run, _run_options
     ),
-    "status": Verb("counts by stage and task", status, _status_options),
+    "status": Verb("how far it is, by stage and task, and what it waits for", status, _status_options),
+    "explain": Verb("why did what fail or wait, and what to type next", explain, _json_options),
     "resubmit": Verb("submit again what is missing, on any number of GPUs", resubmit, _resubmit_options),
     "score": Verb("judge again, or by another scorer too; edits nothing", score, _resubmit_options),
-    "verify": Verb("every image against its record; what is lost will be made again", verify, _verify_options),
+    "verify": Verb("every image against its record; what is lost will be made again", verify, _json_options),
     "cancel": Verb("cancel a run's jobs, or stop its local launcher", cancel, _run_folder),
     "report": Verb("make the report again from the records", report, _run_folder),
     "bench": Verb("what this GPU can do, measured without any weights", bench, _bench_options),

@@ -5,8 +5,8 @@ A step is claimed, executed or handed to Slurm, and looked at again, until nothi
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,10 +20,11 @@ from slurm_bench.logs import log
 from slurm_bench.report.write import write_report
 from slurm_bench.run.attempts import Attempt, claim, close, next_number, read_attempts
 from slurm_bench.run.images import find_gone
-from slurm_bench.run.journal import DONE, REFUSED, STOPPED, TaskProcess, read_journals
+from slurm_bench.run.journal import REFUSED, read_journals
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run
 from slurm_bench.run.records import State, note_lost
+from slurm_bench.watch.explain import one_liners
 
 # So many failures are named one by one; more are told together, by what failed them.
 NAMED = 30
@@ -144,7 +145,8 @@ def carry_on(run: Run, attempt: Attempt, executor: Executor) -> int | None:
 def conclude(run: Run) -> int:
     """Write the report, name what is missing and why, give the exit code."""
     state = run.state()
-    write_report(run, state)
+    causes = one_liners(run, state, over=True)
+    write_report(run, state, causes)
     scored = set(state.scored())
     lacking = {
         s.id: state.failure(s.id) or "no record: its task ended before it" for s in state.samples if s.id not in scored
@@ -155,8 +157,8 @@ def conclude(run: Run) -> int:
     log.error("incomplete: %d of %d samples have no score", len(lacking), len(state.samples))
     for line in _told(lacking):
         log.error("  %s", line)
-    for line in _ends(read_journals(run.folder, "edit") + read_journals(run.folder, "score")):
-        log.error("  %s", line)
+    for line in causes:
+        log.error("why: %s", line)
     log.error("to try what is missing again, type: %s", resubmit_line(run.root))
     return INCOMPLETE
 
@@ -177,22 +179,6 @@ def _told(lacking: Mapping[str, str]) -> list[str]:
         for why, ids in sorted(by_cause.items(), key=lambda item: -len(item[1]))
     ]
     return lines[:NAMED] + ([f"and {len(lines) - NAMED} further causes, see scores.csv"] if len(lines) > NAMED else [])
-
-
-def _ends(processes: Iterable[TaskProcess]) -> list[str]:
-    """What became of processes that didn't end in order, equal ones in one line."""
-    ended = [p for p in processes if p.end not in (DONE, STOPPED) and (p.end is not None or p.exit is not None)]
-    counts = Counter((p.stage, p.attempt, p.node, p.how) for p in ended)
-    tasks: Mapping[tuple[str, int, str, str], set[int]] = defaultdict(set)
-    for p in ended:
-        tasks[p.stage, p.attempt, p.node, p.how].add(p.task)
-    lines = []
-    for (stage, number, node, how), count in counts.most_common(NAMED):
-        of = sorted(tasks[stage, number, node, how])
-        which = f"task {of[0]}" if len(of) == 1 else f"tasks {', '.join(map(str, of))}"
-        times = f" ({count} processes)" if count > len(of) else ""
-        lines.append(f"{which} of {stage}-{number:03d} on {node}: {how}{times}")
-    return lines
 
 
 def _claim(run: Run, step: Step, attempts: Sequence[Attempt], executor: Executor) -> Attempt | None:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from slurm_bench.logs import log
+
 _PUT_OFF = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -20,6 +22,8 @@ def postponed() -> Iterator[None]:
     arrived: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
+        if not arrived:
+            log.warning("%s: all jobs are submitted or none; that is finished first", signal.Signals(number).name)
         arrived.append(number)
 
     before = {number: signal.signal(number, note) for number in _PUT_OFF}

@@ -91,10 +91,16 @@ def _work_here(run: Run, attempt: Attempt, executor: Executor) -> int:
 
 def _wait(run: Run) -> int:
     """Until no job of this run is left, whatever became of it; needs no accounting."""
-    with Bars(run, every=QUEUE_POLL) as bars:
-        while _at_work(run.folder):
-            bars.poll()
-            time.sleep(QUEUE_POLL)
+    try:
+        with Bars(run, every=QUEUE_POLL) as bars:
+            while _at_work(run.folder):
+                bars.poll()
+                time.sleep(QUEUE_POLL)
+    except KeyboardInterrupt:
+        with suppress(UserError):
+            log.warning("no longer waiting; still at work: %s", ", ".join(at_work(run.folder)) or "nobody")
+        log.warning("to stop it too, type: %s", command("cancel", run.root))
+        raise
     code = conclude(run)
     print_summary(run.folder)
     return code

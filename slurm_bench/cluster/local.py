@@ -10,6 +10,7 @@ from contextlib import ExitStack
 
 from slurm_bench.cluster.slot import GRACE, Slot
 from slurm_bench.config import Config
+from slurm_bench.logs import log
 from slurm_bench.machine import visible_gpus
 from slurm_bench.run.attempts import Attempt
 from slurm_bench.run.opened import Run
@@ -61,10 +62,23 @@ def gpu_slots() -> list[str]:
 
 
 def _stop(slots: list[Slot]) -> None:
+    """Those that are at work still are interrupted: they finish what they have in hand. A second interrupt doesn't wait
+    for that."""
     for slot in slots:
         slot.tell(signal.SIGTERM)
+    left = [slot for slot in slots if not slot.over()]
+    if not left:
+        return
+    log.warning("interrupted: %d tasks finish what they have in hand, within %d s at most", len(left), GRACE)
+    log.warning("Ctrl-C once more leaves at once; what is in hand is then done anew next time")
     deadline = time.monotonic() + GRACE
-    while any([not slot.over() for slot in slots]) and time.monotonic() < deadline:  # noqa: C419
-        time.sleep(POLL)
-    for slot in slots:
-        slot.kill()
+    try:
+        while any([not slot.over() for slot in left]) and time.monotonic() < deadline:  # noqa: C419
+            time.sleep(POLL)
+    except KeyboardInterrupt:
+        running = sum(not slot.over() for slot in left)
+        log.warning("left at once: %d tasks were at work; they are killed now, nothing of them runs on", running)
+        raise
+    finally:
+        for slot in left:
+            slot.kill()

@@ -6,8 +6,9 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from slurm_bench.errors import UserError
@@ -16,6 +17,10 @@ from slurm_bench.run.attempts import Attempt
 
 # What a person was told of that isn't handed to sbatch.
 _told: list[str] = []
+
+ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "RESIZING")
+
+_WHOLE = {"SLURM_BITSTR_LEN": "0"}  # else squeue cuts the indices of a large array
 
 KEEP = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS")
 
@@ -38,6 +43,13 @@ class Job:
     def number(self) -> str:
         """Without the indices of an array."""
         return self.id.split("_")[0]
+
+    def has_task(self, task: int) -> bool:
+        """Is it this task of its array, or does it have it among its waiting ones (`4242_[0-3,7%2]`)? A job that is no
+        array has every task."""
+        indices = self.id.partition("_")[2].strip("[]").partition("%")[0]
+        spans = [span.split("-") for span in indices.split(",") if span.replace("-", "").isdigit()]
+        return not indices or any(int(span[0]) <= task <= int(span[-1]) for span in spans)
 
     def belongs_to(self, attempt: Attempt) -> bool:
         return self.name in attempt.job_names or self.number in attempt.job_ids
@@ -68,15 +80,52 @@ def release(job_id: str) -> None:
     _ask(["scontrol", "release", job_id])
 
 
-def _squeue(which: str) -> list[Job]:
+def _squeue(*which: str) -> list[Job]:
     try:
-        text = _ask(["squeue", "--noheader", "--format=%i|%j|%T|%r", which])
+        text = _ask(["squeue", "--noheader", "--format=%i|%j|%T|%r", *which])
     except UserError as error:
         if "Invalid job id" in str(error):  # its words for one that is long over
             return []
         raise
     rows = [line.strip().split("|") for line in text.splitlines() if line.strip()]
     return [Job(*row) for row in rows if len(row) >= 3]
+
+
+def ended_jobs(ids: Iterable[str], since: float) -> list[tuple[str, str]]:
+    """What Slurm still knows of jobs that are over: their ids (of a step, its job's) and how each ended, in Slurm's
+    words. The controller forgets a job some minutes after its end; accounting, where a cluster has it, does not. Empty
+    where neither answers."""
+    known: list[tuple[str, str]] = []
+    if not (numbers := ",".join(ids)):
+        return known
+    with suppress(UserError):
+        jobs = _squeue("--states=all", "--array", f"--jobs={numbers}")
+        known += [(job.id, f"{job.state} {job.reason}") for job in jobs if job.state not in ALIVE]
+    with suppress(UserError):
+        start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since))
+        asked = ["sacct", "--noheader", "--parsable2", "--format=JobID,State,ExitCode", f"--starttime={start}"]
+        rows = [line.split("|") for line in _ask([*asked, f"--jobs={numbers}"]).splitlines()]
+        known += [(row[0].split(".")[0], f"{row[1]} {row[2]}") for row in rows if len(row) == 3 and row[1] not in ALIVE]
+    return known
+
+
+def broken_nodes() -> dict[str, str]:
+    """Nodes that are down, drained or failing, each with its state and why. Empty where nobody answers."""
+    with suppress(UserError):
+        rows = [line.split("|") for line in _ask(["sinfo", "--noheader", "--Node", "--format=%N|%T|%E"]).splitlines()]
+        return {row[0]: f"{row[1]}: {row[2]}" for row in rows if len(row) == 3 and re.match("down|drain|fail", row[1])}
+    return {}
+
+
+def expected_start(script: str) -> str:
+    """When Slurm thinks that this script would start, in its own words; it is not submitted. Raises UserError where
+    Slurm would refuse it."""
+    with outside_a_job():
+        done = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True, timeout=60)
+    said = " ".join(done.stderr.replace("sbatch: error:", "").replace("sbatch:", "").split())
+    if done.returncode:
+        raise UserError(f"sbatch would refuse it: {said}")
+    return said
 
 
 def nodes_of(partition: str | None) -> list[str]:
@@ -132,7 +181,7 @@ def outside_a_job() -> Iterator[None]:
 
 def _ask(command: list[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=dict(os.environ, **_WHOLE))
     except FileNotFoundError:
         raise UserError(f"'{command[0]}' isn't on the PATH; is this a machine of the cluster?") from None
     except subprocess.TimeoutExpired:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slurm_bench.config import Config
 
 
-def render(name: str, config: Config, summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
+def render(
+    name: str,
+    config: Config,
+    summary: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    causes: Sequence[str] = (),
+) -> str:
     counts = summary["counts"]
     lines = [f"# {escape(name)}", ""]
     lines += [f"Editor `{config.editor.class_path}`, scored by {_scorers(config)}. Base seed {config.seed}."]
@@ -41,6 +47,7 @@ def render(name: str, config: Config, summary: Mapping[str, Any], provenance: Ma
             lines.append(f"| {kind} | {over.replace('_', ' ')} | {row['n']} | {value} |")
     lines += _all_scores(summary)
     lines += _others(summary, provenance.get("makers", {}))
+    lines += ["", "## Why something is missing", "", *(f"- {escape(cause)}" for cause in causes)] if causes else []
     lines += _failures(summary)
     lines += ["", "## Where it comes from", "", f"Configuration `{provenance.get('config_hash')}`", ""]
     lines += [f"- {package} {version}" for package, version in provenance.get("packages", {}).items()]

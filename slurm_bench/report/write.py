@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from slurm_bench.data.text import printable
@@ -17,15 +18,15 @@ from slurm_bench.run.provenance import read_provenance, write_provenance
 from slurm_bench.run.records import State
 
 
-def write_report(run: Run, state: State) -> dict[str, Any]:
-    """summary.json, scores.csv and report.md; gives the summary."""
+def write_report(run: Run, state: State, causes: Sequence[str] = ()) -> dict[str, Any]:
+    """summary.json, scores.csv and report.md; gives the summary. `causes` say why something is missing, in lines."""
     folder = run.folder.report
     table = score_table(run.config, state)
     summary = summarize(run.config, state, table)
     csv = table.to_csv(index=False, lineterminator="\n")
     write_atomic(folder / "scores.csv", csv.encode("utf-8", "replace"))
     write_atomic(folder / "summary.json", (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
-    text = render(run.root.name, run.config, summary, _provenance_with_machines(run.folder))
+    text = render(run.root.name, run.config, summary, _provenance_with_machines(run.folder), causes)
     write_atomic(folder / "report.md", text.encode("utf-8", "replace"))
     return summary
 

@@ -2,8 +2,9 @@
 result.
 
 A task is worked on by one process after another: where one dies, its supervisor or Slurm starts the next. Each has a
-file of lines (spawned, started, loaded, ended, and the exit status that its supervisor saw), and a small file beside it
-with the ids that it has in hand, overwritten before each call, so that a sample that kills its process is known.
+file of lines (spawned, started, waits to load, loads, loaded, ended, and the exit status that its supervisor saw), and
+a small file beside it with the ids that it has in hand, overwritten before each call, so that a sample that kills its
+process is known.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Journal:
 @dataclass(frozen=True)
 class TaskProcess:
     """One process of one task. `end` is None where it was killed or still works; `exit` is its exit status (negative: a
-    signal) where its supervisor saw it."""
+    signal) where its supervisor saw it. `last` is the newest event of its journal, noted at the time `heard`."""
 
     stage: str
     attempt: int
@@ -98,6 +99,9 @@ class TaskProcess:
     plugin: str
     in_hand: tuple[str, ...]
     gpus: Sequence[dict[str, str]]
+    last: str = ""
+    heard: float = 0.0
+    load_seconds: float | None = None
 
     @property
     def how(self) -> str:
@@ -153,6 +157,9 @@ def _read(file: Path, stage: str, attempt: int, task: int, restart: int) -> Task
         plugin=plugin,
         in_hand=in_hand,
         gpus=start.get("gpus", []),
+        last=rows[-1].get("event", "") if rows else "",
+        heard=rows[-1].get("time", 0.0) if rows else 0.0,
+        load_seconds=events.get("loaded", {}).get("took"),
     )
 
 

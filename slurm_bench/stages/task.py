@@ -182,7 +182,9 @@ class _Task:
         streams = getattr(plugin, "streams", None)
         if streams is not None:
             keep_bytecode()
+        self.journal.note("waits")
         with load_slot(self.config.load_concurrency, self.stop, streams or (lambda: False)) as waited:
+            self.journal.note("loads")
             start = time.monotonic()
             with self.stop.interruptible(), marks.part("load"):
                 plugin.load()

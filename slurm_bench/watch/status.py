@@ -1,62 +1,88 @@
-"""Counts by stage and task, from the records. Needs neither torch nor Slurm."""
+"""`status`: how far a run is, by stage and task, and what keeps it from being further. From the records, the journals
+and the queue; needs neither torch nor Slurm."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slurm_bench.run.attempts import Attempt, read_attempts
-from slurm_bench.run.journal import read_journals
-from slurm_bench.run.layout import RunDir
+from slurm_bench.data.text import printable
+from slurm_bench.errors import COMPLETE, INCOMPLETE
+from slurm_bench.run.attempts import Attempt
+from slurm_bench.run.journal import DONE
 from slurm_bench.run.opened import Run
-from slurm_bench.run.records import State, manifests, read_manifest
+from slurm_bench.run.records import State
+from slurm_bench.watch.evidence import STAGES, Evidence, Task, gather
+from slurm_bench.watch.explain import explain, lines_of
+from slurm_bench.watch.symptoms import QUIET
+
+# So many tasks of an attempt are told one by one, those that aren't done first.
+TOLD = 40
 
 
 def status_of(run: Run) -> dict[str, Any]:
-    """What `status --json` prints."""
-    state = run.state()
+    """What `status --json` prints. Seconds and counts are numbers, what isn't known is null."""
+    seen = gather(run)
+    state = seen.state
+    scored = set(state.scored())
+    failed = sum(bool(state.failure(sample.id)) for sample in run.samples if sample.id not in scored)
     planned = len(run.samples)
-    edited = sum(outcome.ok is not None for outcome in state.edits.values())
-    scored = len(state.scored())
-    failed = sum(bool(state.failure(s.id)) for s in run.samples) - _failed_but_scored(state)
+    stages = {stage: _stage(seen, stage) for stage in STAGES}
     return {
         "run": str(run.root),
         "counts": {
             "planned": planned,
-            "edited": edited,
-            "scored": scored,
+            "edited": stages["edit"]["done"],
+            "scored": len(scored),
             "failed": failed,
-            "missing": planned - scored - failed,
+            "missing": planned - len(scored) - failed,
         },
+        "alive": seen.alive,
+        "queue": seen.silent or None,
+        "over": _is_over(seen),
+        "exit_code": COMPLETE if len(scored) == planned else INCOMPLETE,
+        "stages": stages,
+        "eta": _sum(row["eta"] for row in stages.values()),
+        "last_error": _last_error(state),
+        "causes": lines_of(explain(seen)),
         "report": (run.folder.report / "summary.json").exists(),
-        "attempts": [_attempt_row(run.folder, attempt) for attempt in read_attempts(run.folder)],
+        "attempts": [_attempt(seen, attempt) for attempt in seen.attempts],
     }
 
 
-def _failed_but_scored(state: State) -> int:
-    return sum(bool(state.failure(sample_id)) for sample_id in state.scored())
+def _is_over(seen: Evidence) -> bool:
+    """Nobody is at work any more, nor about to be: a local launcher goes on from stage to stage. Where that can't be
+    seen from here, a long silence has to do."""
+    latest = seen.attempts[-1] if seen.attempts else None
+    if seen.alive is None:
+        return seen.now - max((task.heard for task in seen.tasks), default=0.0) > QUIET
+    return not (seen.alive or (latest and latest.executor != "slurm" and latest.launcher_lives()))
 
 
-def _attempt_row(run: RunDir, attempt: Attempt) -> dict[str, Any]:
-    ends = {end.task: end for end in read_journals(run, attempt.stage, attempt.number)}
-    tasks = []
-    for task in range(attempt.slices):
-        records = [r for file in manifests(run, attempt.stage, attempt.number, task) for r in read_manifest(file)]
-        done = Counter({r["id"]: r["status"] for r in records}.values())
-        end = ends.get(task)
-        tasks.append(
-            {
-                "task": task,
-                "samples": len(attempt.slice(task)),
-                "ok": done["ok"],
-                "error": done["error"],
-                "node": end.node if end else None,
-                "end": end.end if end else None,
-                "message": end.message if end else "",
-            }
-        )
+def _stage(seen: Evidence, stage: str) -> dict[str, Any]:
+    state = seen.state
+    if stage == "edit":
+        done = sum(outcome.ok is not None for outcome in state.edits.values())
+        failed = sum(outcome.error is not None for outcome in state.edits.values())
+    else:
+        done = len(state.scored())
+        failed = sum(any(o.error for o in by_scorer.values()) for by_scorer in state.scores.values())
+    attempt = seen.latest(stage)
+    tasks = [task for task in seen.tasks if task.attempt == attempt]
+    paces = [task.pace for task in tasks if task.pace is not None]
+    pace = sum(paces) / len(paces) if paces else None
+    left = [_left(task) * (task.pace or pace) for task in tasks if pace is not None and task.alive is not False]
+    return {
+        "total": len(state.samples),
+        "done": done,
+        "failed": failed,
+        "seconds_a_sample": _rounded(pace, 3),
+        "eta": _rounded(max(left), 1) if left else None,
+    }
+
+
+def _attempt(seen: Evidence, attempt: Attempt) -> dict[str, Any]:
     return {
         "attempt": attempt.name,
         "executor": attempt.executor,
@@ -65,27 +91,128 @@ def _attempt_row(run: RunDir, attempt: Attempt) -> dict[str, Any]:
         "closed": attempt.closed,
         "retry": attempt.retry,
         "samples": len(attempt.samples),
-        "tasks": tasks,
+        "tasks": [_task(task) for task in seen.tasks if task.attempt == attempt],
     }
 
 
-def render_status(status: Mapping[str, Any]) -> str:
+def _task(task: Task) -> dict[str, Any]:
+    last = task.last
+    return {
+        "task": task.number,
+        "samples": len(task.ids),
+        "ok": task.ok,
+        "error": task.failed,
+        "state": _phase(task),
+        "job": task.job.id if task.job else None,
+        "node": last.node if last else None,
+        "end": last.end if last else None,
+        "message": last.message if last else "",
+        "seconds_a_sample": _rounded(task.pace, 3),
+        "eta": _rounded(_left(task) * task.pace, 1) if task.working and task.pace is not None else None,
+    }
+
+
+def _left(task: Task) -> int:
+    return max(0, len(task.ids) - task.ok - task.failed)
+
+
+def _phase(task: Task) -> str:
+    """What it is doing, in words."""
+    last, waits = task.last, task.job is not None and task.job.state == "PENDING"
+    if waits and task.job is not None:
+        return f"{'requeued' if last else 'pending'} ({task.job.reason})"
+    if last is None:
+        return "starting" if task.job else "not started"
+    if last.end == DONE:
+        return "over"
+    if not task.working:
+        return f"over: {last.how}"
+    unseen = "" if task.alive else ", or killed: that can't be seen from here"
+    if last.last == "waits":
+        return "waiting for its load slot" + unseen
+    if last.last == "loads":
+        return "loading" + unseen
+    if last.in_hand or task.records:
+        return "working" + unseen
+    return ("warming up" if last.last == "loaded" else "starting") + unseen
+
+
+def _last_error(state: State) -> str | None:
+    errors = [record for outcome in state.edits.values() for record in outcome.errors]
+    errors += [record for by in state.scores.values() for outcome in by.values() for record in outcome.errors]
+    if not errors:
+        return None
+    newest = max(errors, key=lambda record: record.get("time", 0.0))
+    return f"{newest['id']!r}: {newest['error'].get('type')}: {newest['error'].get('message')}"
+
+
+def _sum(values: Any) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def render_status(status: Mapping[str, Any], width: int | None = None) -> str:
+    """`width` cuts the lines of tasks, for a terminal that they have to fit."""
     lines = [f"run      {status['run']}"]
     lines.append("counts   " + ", ".join(f"{value} {name}" for name, value in status["counts"].items()))
+    for stage, row in status["stages"].items():
+        lines.append(f"{stage:7}  {stage_line(row)}")
     for attempt in status["attempts"]:
-        jobs = " → ".join(job for job in (attempt["job_id"], attempt["finish_job_id"]) if job)
-        lines.append(
-            f"{attempt['attempt']}  {attempt['samples']} samples on {attempt['executor']}"
-            + (f", job {jobs}" if jobs else "")
-            + (f", retry {attempt['retry']}" if attempt["retry"] else "")
-            + (", over" if attempt["closed"] else "")
-        )
-        for task in attempt["tasks"]:
-            done = f"{task['ok'] + task['error']}/{task['samples']}"
-            failed = f", {task['error']} failed" if task["error"] else ""
-            where = f" on {task['node']}: {task['end'] or 'at work, or killed'}" if task["node"] else ": not started"
-            why = f" ({task['message'][:120]})" if task["message"] else ""
-            lines.append(f"  task {task['task']:<4d} {done:>9}{failed}{where}{why}")
+        lines += _attempt_lines(attempt)
+    lines = [_cut(printable(line), width) for line in lines]
+    if status["queue"]:
+        lines.append(f"queue    {printable(status['queue'])}")
+    if status["last_error"] and status["counts"]["failed"]:
+        lines.append(_cut(f"error    {printable(status['last_error'])}", width and 3 * width))
+    lines += [f"why      {line}" for line in status["causes"]]
     if status["report"]:
         lines.append(f"report   {Path(status['run']) / 'report' / 'report.md'}")
     return "\n".join(lines)
+
+
+def stage_line(row: Mapping[str, Any]) -> str:
+    """`12/24, 1 failed, 1.2 s each, about 3 min left`"""
+    parts = [f"{row['done']}/{row['total']}"]
+    parts += [f"{row['failed']} failed"] if row["failed"] else []
+    parts += [f"{row['seconds_a_sample']:.3g} s each"] if row["seconds_a_sample"] else []
+    parts += [f"about {duration(row['eta'])} left"] if row["eta"] else []
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _attempt_lines(attempt: Mapping[str, Any]) -> list[str]:
+    jobs = " → ".join(job for job in (attempt["job_id"], attempt["finish_job_id"]) if job)
+    lines = [
+        f"{attempt['attempt']}  {attempt['samples']} samples on {attempt['executor']}"
+        + (f", job {jobs}" if jobs else "")
+        + (f", retry {attempt['retry']}" if attempt["retry"] else "")
+        + (", over" if attempt["closed"] else "")
+    ]
+    tasks: Sequence[Mapping[str, Any]] = attempt["tasks"]
+    told = sorted(tasks, key=lambda task: task["state"] == "over")[:TOLD]
+    for task in sorted(told, key=lambda task: task["task"]):
+        done = f"{task['ok'] + task['error']}/{task['samples']}"
+        failed = f", {task['error']} failed" if task["error"] else ""
+        where = f" on {task['node']}" if task["node"] else ""
+        pace = (
+            f", {task['seconds_a_sample']:.3g} s each" if task["seconds_a_sample"] and task["eta"] is not None else ""
+        )
+        left = f", about {duration(task['eta'])} left" if task["eta"] else ""
+        lines.append(f"  task {task['task']:<3d} {done}{failed}: {task['state'][:160]}{where}{pace}{left}")
+    if len(tasks) > len(told):
+        lines.append(f"  and {len(tasks) - len(told)} more tasks: --json has them all")
+    return lines
+
+
+def _cut(line: str, width: int | None) -> str:
+    return line if width is None or len(line) <= width else line[: max(1, width - 1)] + "…"

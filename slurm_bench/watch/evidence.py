@@ -1,0 +1,275 @@
+"""All that can be read of a run: records, journals, attempts, the queue, and what Slurm's own programs said. Whoever
+looks at a run reads it once, here; what is made of it is made by pure functions.
+
+It needs no plug-in and no Slurm: on a copy of the folder what only the cluster knows is left out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from slurm_bench.cluster.alive import attempts_and_jobs, leftovers
+from slurm_bench.cluster.queue import Job, broken_nodes, ended_jobs, has_slurm
+from slurm_bench.errors import UserError
+from slurm_bench.run.attempts import CLAIM_GRACE, Attempt, is_concluded, read_attempts
+from slurm_bench.run.images import find_gone
+from slurm_bench.run.journal import DONE, TaskProcess, read_journals
+from slurm_bench.run.opened import Run
+from slurm_bench.run.records import Outcome, Record, State
+
+STAGES = ("edit", "score")
+
+# So much of the end of a log file is looked at, in bytes.
+TAIL = 32_000
+
+_JOB_LOG = re.compile(r"(\d+(?:_\d+)?)_\d+_log\.err")
+# What Slurm's programs and the batch script's shell say into a job's log, beside our own lines.
+_SLURM = re.compile(
+    r"\b(srun|slurmstepd|sbatch|slurm_script|bash|sh): |oom[-_]kill|^(Killed|Segmentation fault|Terminated)$"
+)
+# Our own log's lines, with the exception that follows one: they say what the records and journals say too.
+OWN_LINE = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ (INFO|WARNING|ERROR) ")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a job's log holds beside our own lines: Slurm's words apart, and the last lines of all."""
+
+    file: str
+    slurm: tuple[str, ...]
+    last: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of one attempt. `job` is its job in the queue; `alive` is None where that can't be known from here.
+    `ended` and `said` are Slurm's words about it. Times are seconds since the epoch."""
+
+    attempt: Attempt
+    number: int
+    processes: Sequence[TaskProcess]
+    job: Job | None
+    alive: bool | None
+    ok: int
+    failed: int
+    records: Sequence[Record]
+    ended: str = ""
+    said: Said | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.attempt.name}, task {self.number}"
+
+    @property
+    def job_id(self) -> str:
+        """Its job's, as `4242_3` where that is an array's; "" where it has none."""
+        if self.attempt.job_id and self.attempt.slices > 1:
+            return f"{self.attempt.job_id}_{self.number}"
+        return self.attempt.job_id or self.attempt.finish_job_id or ""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        return self.attempt.slice(self.number)
+
+    @property
+    def last(self) -> TaskProcess | None:
+        return self.processes[-1] if self.processes else None
+
+    @property
+    def heard(self) -> float:
+        """The time of the last sign of life."""
+        times = [process.heard for process in self.processes] + [r.get("time", 0.0) for r in self.records]
+        return max(times, default=self.attempt.time)
+
+    @property
+    def working(self) -> bool:
+        """Its last process is at work, as far as can be told."""
+        return self.last is not None and self.last.end is None and self.last.exit is None and self.alive is not False
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds of wall time a sample, where enough was recorded to tell."""
+        times = sorted(record["time"] for record in self.records if "time" in record)
+        if len(times) > 2 and times[-1] > times[0]:
+            return float(times[-1] - times[0]) / (len(times) - 1)
+        seconds = [float(record["seconds"]) for record in self.records if "seconds" in record]
+        return sum(seconds) / len(seconds) if seconds else None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """`jobs` are those of the run in the queue; `alive` is None where it can't be known from here whether anybody goes
+    on with the run; `silent` says why the queue wasn't heard. `abandoned` are held jobs of a launcher that died.
+    `broken` are nodes that Slurm holds for broken. `gone` are images that records name and that are no more, by id."""
+
+    run: Run
+    state: State
+    attempts: Sequence[Attempt]
+    tasks: Sequence[Task]
+    processes: Sequence[TaskProcess]
+    jobs: Sequence[Job]
+    abandoned: Sequence[Job]
+    alive: bool | None
+    silent: str
+    broken: Mapping[str, str]
+    finishing: Said | None
+    concluded: bool
+    gone: Mapping[str, str]
+    now: float = field(default_factory=time.time)
+
+    def latest(self, stage: str) -> Attempt | None:
+        return max((a for a in self.attempts if a.stage == stage), key=lambda a: a.number, default=None)
+
+
+def gather(run: Run, state: State | None = None, over: bool = False, images: bool = False) -> Evidence:
+    """`over` says that the caller knows the run to have ended: the queue isn't asked what is still to come. With
+    `images` the folders' listings are looked at for images that are gone."""
+    silent, jobs, attempts = "", list[Job](), list[Attempt]()
+    try:
+        attempts, jobs = (read_attempts(run.folder), []) if over else attempts_and_jobs(run.folder)
+    except UserError as error:
+        attempts, silent = read_attempts(run.folder), str(error)
+    submitted = [a for a in attempts if a.executor == "slurm" and not a.void]
+    if submitted and not has_slurm() and not over:
+        silent = "there is no squeue here"
+    own = os.environ.get("SLURM_JOB_ID", "")
+    abandoned = leftovers(attempts, jobs)
+    jobs = [job for job in jobs if job.number != own and job not in abandoned]
+    state = state or run.state()
+    processes = [p for stage in STAGES for p in read_journals(run.folder, stage)]
+    alive = {a.name: False if over else _alive(a, jobs, silent) for a in attempts}
+    known = [] if silent else _ended(submitted, state)
+    by_task = _by_task(state)
+    own_processes = defaultdict(list)
+    for process in processes:
+        own_processes[process.stage, process.attempt, process.task].append(process)
+    logs = _job_logs(run.folder.submitit)
+    tasks = []
+    for attempt in attempts:
+        for number in range(attempt.slices):
+            key = (attempt.stage, attempt.number, number)
+            task = _task(attempt, number, own_processes[key], by_task.get(key, {}), jobs, alive[attempt.name])
+            job_id = task.job_id
+            if task.last is None or task.last.end != DONE:
+                ended = ", ".join(dict.fromkeys(words for name, words in known if name == job_id))
+                task = replace(task, ended=ended, said=_said(logs, job_id))
+            tasks.append(task)
+    latest = attempts[-1] if attempts else None
+    return Evidence(
+        run=run,
+        state=state,
+        attempts=attempts,
+        tasks=tasks,
+        processes=processes,
+        jobs=jobs,
+        abandoned=abandoned,
+        alive=True if any(alive.values()) else None if None in alive.values() else False,
+        silent=silent,
+        broken=broken_nodes() if submitted and has_slurm() and not silent else {},
+        finishing=_finishing(latest, known, logs) if latest else None,
+        concluded=over or (latest is not None and is_concluded(run.folder, latest)),
+        gone=find_gone(run.folder, [o.ok for o in state.edits.values() if o.ok]) if images else {},
+    )
+
+
+def _ended(submitted: Sequence[Attempt], state: State) -> list[tuple[str, str]]:
+    ids = [job_id for attempt in submitted for job_id in attempt.job_ids if job_id.isdigit()]
+    if not ids or not has_slurm() or not (state.to_edit() or state.to_score()):
+        return []
+    return ended_jobs(ids, min(attempt.time for attempt in submitted))
+
+
+def tail(file: str | Path, size: int = TAIL) -> list[str]:
+    """The last lines of a text file, without blank ones. Empty where it can't be read."""
+    with suppress(OSError), open(file, "rb") as log:
+        log.seek(max(0, os.fstat(log.fileno()).st_size - size))
+        return [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    return []
+
+
+def _alive(attempt: Attempt, jobs: Sequence[Job], silent: str) -> bool | None:
+    if any(job.belongs_to(attempt) for job in jobs):
+        return True
+    if attempt.closed:
+        return False
+    if attempt.executor == "slurm" and attempt.submitted:
+        return None if silent else False
+    lives = attempt.launcher_lives()
+    old = attempt.executor == "slurm" and time.time() - attempt.time > CLAIM_GRACE
+    return False if lives is None and old else lives
+
+
+def _task(
+    attempt: Attempt,
+    number: int,
+    processes: Sequence[TaskProcess],
+    records: Mapping[str, tuple[bool, Sequence[Record]]],
+    jobs: Sequence[Job],
+    alive: bool | None,
+) -> Task:
+    job_id = attempt.job_id or attempt.finish_job_id
+    job = next((job for job in jobs if job.number == job_id and job.has_task(number)), None)
+    if alive and attempt.submitted and job is None:  # its attempt goes on without it
+        alive = False
+    return Task(
+        attempt=attempt,
+        number=number,
+        processes=processes,
+        job=job,
+        alive=alive,
+        ok=sum(ok for ok, _ in records.values()),
+        failed=sum(not ok for ok, _ in records.values()),
+        records=[record for _, found in records.values() for record in found],
+    )
+
+
+def _finishing(attempt: Attempt, known: Sequence[tuple[str, str]], logs: Mapping[str, Path]) -> Said | None:
+    """What the last of the jobs that follow an attempt said, and Slurm of it."""
+    for job_id in (attempt.standby_job_id, attempt.finish_job_id):
+        said = _said(logs, job_id or "")
+        ended = tuple(words for name, words in known if name == job_id and "COMPLETED" not in words)
+        if said or ended:
+            said = said or Said("", (), ())
+            return replace(said, slurm=(*said.slurm, *ended))
+    return None
+
+
+def _said(logs: Mapping[str, Path], job_id: str) -> Said | None:
+    if job_id not in logs:
+        return None
+    lines = tail(logs[job_id])
+    slurm = [line.strip() for line in lines if _SLURM.search(line) and not OWN_LINE.match(line)]
+    return Said(str(logs[job_id]), tuple(slurm[-6:]), tuple(lines[-6:]))
+
+
+def _by_task(state: State) -> dict[tuple[str, int, int], dict[str, tuple[bool, list[Record]]]]:
+    """By stage, attempt and task: the samples that are done with (all scorers have had them), whether each came right,
+    and their records by that task."""
+    found: dict[tuple[str, int, int], dict[str, tuple[bool, list[Record]]]] = defaultdict(dict)
+    for sample in state.samples:
+        by_scorer = state.scores[sample.id].values()
+        for stage, outcomes in (("edit", [state.edits[sample.id]]), ("score", list(by_scorer))):
+            if not all(outcome.ok or outcome.errors for outcome in outcomes):
+                continue
+            ok = all(outcome.ok for outcome in outcomes)
+            for record in _newest(outcomes):
+                key = (stage, record.get("attempt", 0), record.get("task", 0))
+                found[key].setdefault(sample.id, (ok, []))[1].append(record)
+    return found
+
+
+def _newest(outcomes: Iterable[Outcome]) -> list[Record]:
+    return [outcome.ok or outcome.errors[-1] for outcome in outcomes]
+
+
+def _job_logs(folder: Path) -> dict[str, Path]:
+    """By job id, an array's task as `4242_3`."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return {match[1]: file for file in files if (match := _JOB_LOG.fullmatch(file.name))}

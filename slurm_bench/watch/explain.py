@@ -1,0 +1,233 @@
+"""`explain`: why did what fail or wait, and what to type next (law 17)."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import textwrap
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from slurm_bench.command import command
+from slurm_bench.data.text import printable
+from slurm_bench.run.layout import RunDir
+from slurm_bench.run.opened import Run
+from slurm_bench.run.records import State
+from slurm_bench.watch.evidence import Evidence, gather, tail
+from slurm_bench.watch.kinds import WATCH, Kind, kind_of
+from slurm_bench.watch.symptoms import Symptom, find_symptoms
+
+# So many causes are told; a run of a hundred thousand samples may have as many.
+TOLD = 20
+# Last lines of a log that are shown with a cause, and how much of each.
+LINES, LINE = 3, 300
+# What ends a process from without leaves no traceback of its own: one in the log is of something else.
+SILENT = (
+    "stuck",
+    "sigkill",
+    "crash",
+    "exit_code",
+    "host_out_of_memory",
+    "time_limit",
+    "killed_with_its_job",
+    "cancelled",
+)
+
+
+@dataclass(frozen=True)
+class Cause:
+    """`samples` have no result because of it. `tasks` are named as `edit-001/3`. `lines` are the last telling ones of
+    `log`, a path. `next` is the line to type. `past` is what was taken up again since."""
+
+    kind: str
+    what: str
+    samples: tuple[str, ...]
+    tasks: tuple[str, ...]
+    nodes: tuple[str, ...]
+    lines: tuple[str, ...]
+    log: str
+    next: str
+    past: bool = False
+
+    @property
+    def line(self) -> str:
+        """In one line, for status, the report and the last lines of a job."""
+        where = ", ".join(filter(None, (_tasks(self.tasks), f"on {', '.join(self.nodes)}" if self.nodes else "")))
+        count = _count(len(self.samples), "sample") if self.samples else "since taken up again" if self.past else ""
+        around = "; ".join(filter(None, (count, where)))
+        return printable(f"{self.what}{f' ({around})' if around else ''}")
+
+
+def explain(seen: Evidence) -> list[Cause]:
+    """The worst first: what keeps most samples from a result."""
+    groups: dict[tuple[Kind, str, bool], list[Symptom]] = defaultdict(list)
+    for symptom in find_symptoms(seen):
+        kind = kind_of(symptom)
+        groups[kind, "" if kind.together else _alike(symptom.detail), symptom.past].append(symptom)
+    causes = [_cause(seen, kind, symptoms) for (kind, _, _), symptoms in groups.items()]
+    return sorted(causes, key=lambda cause: (cause.past, -len(cause.samples)))
+
+
+def read_causes(run: Run, state: State | None = None, over: bool = False) -> tuple[Evidence, list[Cause]]:
+    """What `explain RUN` knows, with the lines of the logs. `over` says that the run has come to its end."""
+    seen = gather(run, state, over, images=not over)
+    causes = explain(seen)
+    told = [_with_lines(cause, seen.run.folder) for cause in causes[:TOLD]]
+    return seen, told + causes[TOLD:]
+
+
+def one_liners(run: Run, state: State | None = None, over: bool = False) -> list[str]:
+    """Why something is missing, a line a cause, and the line to type next. Empty where nothing is."""
+    return lines_of(explain(gather(run, state, over)))
+
+
+def lines_of(causes: Sequence[Cause]) -> list[str]:
+    now = [cause for cause in causes if not cause.past]
+    lines = [cause.line for cause in now[:TOLD]]
+    if len(now) > TOLD:
+        lines.append(f"and {len(now) - TOLD} further causes, see report/scores.csv")
+    return [*lines, f"next, type: {now[0].next}"] if now else []
+
+
+def to_json(seen: Evidence, causes: Sequence[Cause]) -> dict[str, Any]:
+    return {
+        "run": str(seen.run.root),
+        "alive": seen.alive,
+        "queue": seen.silent or "asked",
+        "missing": _missing(seen),
+        "causes": [asdict(cause) for cause in causes],
+        "next": next((cause.next for cause in causes if not cause.past), None),
+    }
+
+
+def render(seen: Evidence, causes: Sequence[Cause], width: int | None = None) -> str:
+    """A paragraph a cause. What a person copies (paths, commands) is never broken over lines."""
+    width = width or shutil.get_terminal_size().columns
+    wrapped: Callable[[str, str], str] = lambda text, indent: textwrap.fill(  # noqa: E731
+        text, width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
+    lines = [f"run {printable(str(seen.run.root))}", *(wrapped(line, "  ") for line in _situation(seen, causes))]
+    now = [cause for cause in causes if not cause.past]
+    for number, cause in enumerate(now[:TOLD], 1):
+        heading = f"{number}. {cause.kind}: {_scope(cause)}".rstrip(": ")
+        lines += ["", wrapped(heading, "   "), wrapped("   " + printable(cause.what), "   ")]
+        lines += [f"   | {line}" for line in cause.lines]
+        lines += [f"   log   {printable(cause.log)}"] if cause.log else []
+        lines += [f"   next  {cause.next}"]
+    if len(now) > TOLD:
+        lines += ["", f"and {len(now) - TOLD} further causes: --json has them all"]
+    if past := [cause for cause in causes if cause.past]:
+        lines += ["", "taken up again since:"]
+        lines += [wrapped(f"- {cause.line}", "  ") for cause in past[:TOLD]]
+    return "\n".join(lines)
+
+
+def _situation(seen: Evidence, causes: Sequence[Cause]) -> list[str]:
+    missing, planned = _missing(seen), len(seen.state.samples)
+    lines = [f"{planned - missing} of {planned} samples have their scores"]
+    if seen.silent:
+        lines.append(f"the queue can't be asked: {printable(seen.silent)}")
+    if missing and seen.alive:
+        lines.append("it is still at work; nothing is wrong so far" if not causes else "it is still at work")
+    elif not missing:
+        lines.append("it is complete" if any(not c.past for c in causes) else "it is complete; nothing is wrong")
+    elif not causes:
+        lines.append("nothing was found that says why the others have none; to go on, type:")
+        lines.append(command("resubmit", seen.run.root))
+    return lines
+
+
+def _missing(seen: Evidence) -> int:
+    return len(seen.state.samples) - len(seen.state.scored())
+
+
+def _cause(seen: Evidence, kind: Kind, symptoms: Sequence[Symptom]) -> Cause:
+    told = sorted(symptoms, key=lambda symptom: not symptom.samples)
+    nodes = tuple(sorted({symptom.node for symptom in told if symptom.node}))
+    log = next((s.log for s in told if s.log and Path(s.log).exists()), "")
+    details = list(dict.fromkeys(_reason(symptom.detail) for symptom in told))
+    jobs = ",".join(dict.fromkeys(symptom.job.split("_")[0] for symptom in told if symptom.job))
+    facts = {"detail": details[0], "job": jobs, "node": ",".join(nodes) or "of the task", "log": log}
+    lines = next((symptom.lines for symptom in told if symptom.lines), ())
+    return Cause(
+        kind=kind.name,
+        what=kind.says.format_map(facts),
+        samples=tuple(dict.fromkeys(sample_id for symptom in told for sample_id in symptom.samples)),
+        tasks=tuple(dict.fromkeys(f"{s.task[0]}/{s.task[1]}" for s in told if s.task)),
+        nodes=nodes,
+        lines=tuple(printable(line.strip())[:LINE] for line in lines[-LINES:]),
+        log=log,
+        next=_next(seen, kind, facts),
+        past=symptoms[0].past,
+    )
+
+
+def _next(seen: Evidence, kind: Kind, facts: Mapping[str, str]) -> str:
+    root = seen.run.root
+    verbs = {
+        "resubmit": command("resubmit", root),
+        "watch": command("status", root, "--watch"),
+        "cancel": command("cancel", root),
+        "report": command("report", root),
+    }
+    over = seen.alive is False
+    line = kind.next if kind.now or over else WATCH
+    return (verbs["resubmit"] if over and line == WATCH else line).format_map(
+        {**facts, **verbs, "log": shlex.quote(facts["log"])}
+    )
+
+
+def _reason(detail: str) -> str:
+    """Without what only says how often."""
+    return re.sub(r"^SystematicFailure: the first \d+ samples all failed alike: ", "", detail)[:LINE]
+
+
+def _alike(detail: str) -> str:
+    return re.sub(r"\d+", "#", _reason(detail))
+
+
+def _with_lines(cause: Cause, run: RunDir) -> Cause:
+    """The last telling lines of its log, where Slurm said none."""
+    if cause.lines or not cause.log:
+        return cause
+    lines = tail(cause.log)
+    raised = [n for n, line in enumerate(lines) if line.startswith("  File ") and "/slurm_bench/stages/" not in line]
+    first = raised[-1] if raised and cause.kind not in SILENT else -LINES
+    telling = lines[first:][:LINES]
+    return replace(cause, lines=tuple(printable(line.strip())[:LINE] for line in telling))
+
+
+def _scope(cause: Cause) -> str:
+    samples = _count(len(cause.samples), "sample") if cause.samples else ""
+    few = f" ({', '.join(printable(repr(i)) for i in cause.samples[:3])}{', …' if len(cause.samples) > 3 else ''})"
+    return ", ".join(
+        filter(
+            None,
+            (
+                samples + (few if samples else ""),
+                _tasks(cause.tasks),
+                f"on {', '.join(map(printable, cause.nodes))}" if cause.nodes else "",
+            ),
+        )
+    )
+
+
+def _tasks(tasks: Iterable[str]) -> str:
+    by_attempt: dict[str, list[str]] = defaultdict(list)
+    for task in tasks:
+        attempt, _, number = task.partition("/")
+        by_attempt[attempt].append(number)
+    lines = []
+    for attempt, numbers in by_attempt.items():
+        numbers = sorted(numbers, key=int)
+        shown = ", ".join(numbers if len(numbers) <= 8 else [*numbers[:7], f"… ({len(numbers)} in all)"])
+        lines.append(f"{'task' if len(numbers) == 1 else 'tasks'} {shown} of {attempt}")
+    return ", ".join(lines[:3]) + (", …" if len(lines) > 3 else "")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,250 @@
+"""What isn't as it should be, one thing after another: samples that fail, processes that died, jobs that wait. Pure:
+what kind of fault each is, kinds.py says."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from slurm_bench.cluster.health import bad_nodes
+from slurm_bench.cluster.queue import Job
+from slurm_bench.run.journal import DONE, STOPPED, TaskProcess
+from slurm_bench.run.records import Outcome, Record
+from slurm_bench.watch.evidence import Evidence, Task
+
+# A process is stuck when its last sign of life is so many times as old as the slowest sample of its stage took, and at
+# least so many seconds; where no sample has come right yet, as a model may load for long, QUIET seconds.
+STUCK_TIMES, STUCK_AT_LEAST, QUIET = 10, 300, 1800
+
+# Reasons with which a job waits as it should: for the array before it.
+IN_ORDER = ("", "None", "Dependency")
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """`where` it shows: sample, process, requeued, waiting, unborn (a task without a process), launcher, finish (the
+    job that goes on with the run, or whoever should), stuck, node, lost, mixed. `words` is all that was said of it, to
+    tell its kind by, and `detail` what a person should read of that. `samples` are those that have no result because of
+    it. `past` is what another process has taken up since."""
+
+    where: str
+    detail: str
+    words: str = ""
+    samples: tuple[str, ...] = ()
+    task: tuple[str, int] | None = None
+    node: str = ""
+    job: str = ""
+    exit: int | None = None
+    end: str | None = None
+    lines: tuple[str, ...] = ()
+    log: str = ""
+    past: bool = False
+
+
+def find_symptoms(seen: Evidence) -> list[Symptom]:
+    failed, owned, orphans = _blame(seen)
+    found = [*_launchers(seen, owned), *_waiting(seen, owned)]
+    for task in seen.tasks:
+        found += _of_task(seen, task, owned[task.name])
+    return [*found, *_finish(seen, orphans), *_samples(seen, failed), *_nodes(seen, owned), *_lost(seen), *_mixed(seen)]
+
+
+def _blame(seen: Evidence) -> tuple[list[tuple[str, str, Outcome]], Mapping[str, tuple[str, ...]], tuple[str, ...]]:
+    """Samples without a result: those that failed, as (id, stage, outcome); those without any record, by the name of
+    the task that had them last; and those that no task has ever had in the stage that they lack."""
+    state = seen.state
+    failed = [(i, "edit", state.edits[i]) for i in state.to_edit() if state.edits[i].error]
+    failed += [(i, "score", o) for i in state.to_score() for o in state.scores[i].values() if o.error]
+    with_error = {(stage, sample_id) for sample_id, stage, _ in failed}
+    owner = {(task.attempt.stage, sample_id): task.name for task in seen.tasks for sample_id in task.ids}
+    owned: dict[str, list[str]] = defaultdict(list)
+    orphans = []
+    for stage, lacking in (("edit", state.to_edit()), ("score", state.to_score())):
+        for sample_id in lacking:
+            if (stage, sample_id) in with_error:
+                continue
+            if name := owner.get((stage, sample_id)):
+                owned[name].append(sample_id)
+            else:
+                orphans.append(sample_id)
+    return failed, defaultdict(tuple, {name: tuple(ids) for name, ids in owned.items()}), tuple(orphans)
+
+
+def _samples(seen: Evidence, failed: Iterable[tuple[str, str, Outcome]]) -> Iterator[Symptom]:
+    for sample_id, stage, outcome in failed:
+        record = outcome.errors[-1]
+        error = record["error"]
+        words = f"{error.get('type')}: {error.get('message')}"
+        yield Symptom(
+            where="systematic" if record.get("systematic") else "sample",
+            detail=words,
+            words=words,
+            samples=(sample_id,),
+            task=_task_of(stage, record),
+            node=record.get("node", ""),
+            log=str(seen.run.folder.log(stage, record.get("attempt", 0), record.get("task", 0))),
+        )
+
+
+def _task_of(stage: str, record: Record) -> tuple[str, int]:
+    return f"{stage}-{record.get('attempt', 0):03d}", record.get("task", 0)
+
+
+def _of_task(seen: Evidence, task: Task, left: tuple[str, ...]) -> Iterator[Symptom]:
+    for process in task.processes[:-1]:
+        if process.end != DONE:
+            yield _process(seen, task, process, (), "", past=True)
+    slurm = " ".join([*(task.said.slurm if task.said else ()), task.ended])
+    if task.last is None:
+        if left and task.alive is False and not _unsubmitted(task):
+            lines = (task.said.slurm or task.said.last) if task.said else ()
+            words = " ".join([*(task.said.last if task.said else ()), slurm])
+            detail = task.ended or "Slurm says nothing of it any more"
+            log = task.said.file if task.said else ""
+            yield Symptom(
+                "unborn", detail, words, left, (task.attempt.name, task.number), "", task.job_id, None, None, lines, log
+            )
+    elif task.job is not None and task.job.state == "PENDING":
+        yield _process(seen, task, task.last, left, slurm, where="requeued")
+    elif task.working:
+        yield from _stuck(seen, task, left)
+    elif task.last.end != DONE:
+        yield _process(seen, task, task.last, left, slurm, past=not left)
+
+
+def _process(
+    seen: Evidence,
+    task: Task,
+    process: TaskProcess,
+    left: tuple[str, ...],
+    slurm: str,
+    where: str = "process",
+    past: bool = False,
+) -> Symptom:
+    """What Slurm said counts only where the process itself didn't say why it ended."""
+    silent = process.end in (None, STOPPED)
+    broken = f" node broken: {seen.broken[process.node]}" if silent and process.node in seen.broken else ""
+    lines = task.said.slurm if task.said and silent else ()
+    log = seen.run.folder.log(process.stage, process.attempt, process.task)
+    return Symptom(
+        where=where,
+        detail=process.how,
+        words=f"{process.how} {slurm if silent else ''}{broken}",
+        samples=left,
+        task=(task.attempt.name, task.number),
+        node=process.node,
+        job=task.job_id,
+        exit=process.exit,
+        end=process.end,
+        lines=lines,
+        log=task.said.file if task.said and lines else str(log),
+        past=past,
+    )
+
+
+def _stuck(seen: Evidence, task: Task, left: tuple[str, ...]) -> Iterator[Symptom]:
+    assert task.last is not None
+    peers = [t for t in seen.tasks if t.attempt.stage == task.attempt.stage]
+    took = [float(record.get("seconds", 0)) for t in peers for record in t.records]
+    quiet = seen.now - task.heard
+    if quiet > (max(STUCK_TIMES * max(took), STUCK_AT_LEAST) if took else QUIET):
+        like = f"; the slowest sample of the stage took {max(took):.1f} s" if took else ""
+        hand = f", with {', '.join(map(repr, task.last.in_hand[:3]))} in hand" if task.last.in_hand else ""
+        detail = f"no sign of life for {quiet / 60:.0f} min{hand}{like}"
+        log = str(seen.run.folder.log(task.attempt.stage, task.attempt.number, task.number))
+        name = (task.attempt.name, task.number)
+        yield Symptom("stuck", detail, "", left, name, task.last.node, task.job_id, log=log)
+
+
+def _unsubmitted(task: Task) -> bool:
+    return task.attempt.executor == "slurm" and not task.attempt.submitted
+
+
+def _launchers(seen: Evidence, owned: Mapping[str, tuple[str, ...]]) -> Iterator[Symptom]:
+    """Attempts that were claimed for Slurm, and never submitted."""
+    for attempt in seen.attempts:
+        tasks = [task for task in seen.tasks if task.attempt == attempt]
+        if attempt.executor != "slurm" or attempt.submitted or any(task.alive is not False for task in tasks):
+            continue
+        samples = tuple(i for task in tasks for i in owned[task.name])
+        jobs = [job.number for job in seen.abandoned if job.belongs_to(attempt)]
+        held = f"; its jobs {', '.join(jobs)} are held" if jobs else ""
+        detail = f"{attempt.name}, by pid {attempt.pid} on {attempt.host}{held}"
+        yield Symptom("launcher", detail, "", samples, job=",".join(jobs), past=not samples)
+
+
+def _waiting(seen: Evidence, owned: Mapping[str, tuple[str, ...]]) -> Iterator[Symptom]:
+    """Jobs that wait for another reason than the array before them. One of a task that has worked before is requeued;
+    one of an attempt that is being submitted is held until all its jobs are there."""
+    for job in seen.jobs:
+        attempt = next((a for a in seen.attempts if job.belongs_to(a)), None)
+        if job.state != "PENDING" or job.reason in IN_ORDER or attempt is None or not attempt.submitted:
+            continue
+        tasks = [task for task in seen.tasks if task.job == job and not task.processes]
+        follows = job.name != attempt.job_names.array
+        if tasks:
+            for task in tasks:
+                yield _wait(job, owned[task.name], (attempt.name, task.number))
+        elif follows:
+            yield _wait(job, (), None)
+
+
+def _wait(job: Job, samples: tuple[str, ...], task: tuple[str, int] | None) -> Symptom:
+    return Symptom("waiting", job.reason, job.reason, samples, task, job=job.number)
+
+
+def _finish(seen: Evidence, orphans: tuple[str, ...]) -> Iterator[Symptom]:
+    """Nobody goes on with the run, though something is missing and nobody has concluded it, or some samples were never
+    begun with."""
+    latest = seen.attempts[-1] if seen.attempts else None
+    ended = seen.concluded or (latest is not None and (latest.closed if latest.executor != "slurm" else latest.void))
+    missing = orphans or not ended
+    if seen.alive is not False or not missing or not (seen.state.to_edit() or seen.state.to_score()):
+        return
+    said = seen.finishing
+    words = " ".join([*said.slurm, *said.last]) if said else ""
+    if latest is None:
+        words = "no attempt"
+    elif seen.run.config.strict and seen.state.to_edit():
+        words = "strict: not every image is there"
+    elif latest.executor == "slurm" and not latest.submitted:
+        return  # the launcher's symptom says it
+    log = said.file if said else ""
+    lines = (said.slurm or said.last) if said else ()
+    job = latest.finish_job_id or "" if latest else ""
+    detail = lines[-1].strip() if lines else "nothing says why"
+    if latest is not None and latest.executor != "slurm":
+        detail = f"the launcher, pid {latest.pid} on {latest.host}"
+    yield Symptom("finish", detail, words, orphans, job=job, lines=lines, log=log)
+
+
+def _nodes(seen: Evidence, owned: Mapping[str, tuple[str, ...]]) -> Iterator[Symptom]:
+    nodes = sorted({process.node for process in seen.processes if process.node})
+    for node in bad_nodes(seen.processes, nodes):
+        tasks = [task for task in seen.tasks if task.last is not None and task.last.node == node]
+        ways = dict.fromkeys(p.how for p in seen.processes if p.node == node and p.end not in (DONE, STOPPED))
+        for task in tasks:
+            if task.last is not None and task.last.end not in (DONE, STOPPED):
+                left = owned[task.name]
+                log = str(seen.run.folder.log(task.attempt.stage, task.attempt.number, task.number))
+                name = (task.attempt.name, task.number)
+                yield Symptom("node", "; ".join(ways), "", left, name, node, log=log, past=not left)
+
+
+def _lost(seen: Evidence) -> Iterator[Symptom]:
+    for sample_id, why in seen.gone.items():
+        yield Symptom("lost", why, samples=(sample_id,))
+    for sample_id, outcome in seen.state.edits.items():
+        if outcome.lost and outcome.ok is None and sample_id not in seen.gone:
+            yield Symptom("lost", "noted as lost", samples=(sample_id,))
+
+
+def _mixed(seen: Evidence) -> Iterator[Symptom]:
+    for (stage, name, by), count in seen.state.others.items():
+        yield Symptom("mixed", f"{count} records of {stage} by another {name} ({by})")
+
+
+def lacking(seen: Evidence) -> int:
+    scored = set(seen.state.scored())
+    return sum(sample.id not in scored for sample in seen.state.samples)
