@@ -6,7 +6,16 @@ import logging
 import sys
 from pathlib import Path
 
-FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+
+class Printable(logging.Formatter):
+    """What went wrong may quote a dataset or a model: nothing that a terminal would act on gets into a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+FORMAT = Printable("%(asctime)s %(levelname)s %(message)s")
 log = logging.getLogger("slurm_bench")
 
 

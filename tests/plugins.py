@@ -8,11 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image, ImageChops
 
 from slurm_bench.editors.base import Edited, EditRequest
+from slurm_bench.errors import ServiceDown, UserError
 from slurm_bench.scorers.base import Scored, ScoreRequest
 
 
@@ -167,6 +169,57 @@ class Kills(Tint):
                 sys.exit("please set FOO")
             os.kill(os.getpid(), int(self.how))
         return super().one(request)
+
+
+class EveryWay(Tint):
+    """Each of the first samples fails in its own way; `Kills` and friends in one run."""
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        ways = {
+            "s-0": lambda: os.kill(os.getpid(), signal.SIGKILL),
+            "s-1": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+            "s-2": lambda: os._exit(137),
+            "s-3": lambda: os._exit(7),
+            "s-4": lambda: sys.exit("please set FOO"),
+            "s-5": lambda: bytearray(1 << 60),
+            "s-6": lambda: _raise(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")),
+            "s-7": lambda: _raise(ValueError("no \x1b[31mred\r here")),
+        }
+        if request.id in ways:
+            ways[request.id]()
+        return super().one(request)
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+class Away(Tint):
+    """Needs a service that is down."""
+
+    def edit(self, batch: Sequence[EditRequest]) -> list[Edited | Exception]:
+        return [ServiceDown("http://localhost:1 refuses the connection")] * len(batch)
+
+
+class Fills(Tint):
+    """Fills the disk that `file` is on."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__()
+        self.file = file
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        with suppress(OSError), open(self.file, "ab", buffering=0) as file:
+            while file.write(bytes(512)):
+                pass
+        return super().one(request)
+
+
+class Refuses(Tint):
+    """Finds at load that its model isn't there."""
+
+    def load(self) -> None:
+        raise UserError("'editor.params.model': no model /nowhere")
 
 
 class KillsTwo(Tint):

@@ -64,21 +64,20 @@ def gpu_slots() -> list[str]:
 def _stop(slots: list[Slot]) -> None:
     """Those that are at work still are interrupted: they finish what they have in hand. A second interrupt doesn't wait
     for that."""
-    for slot in slots:
-        slot.tell(signal.SIGTERM)
-    left = [slot for slot in slots if not slot.over()]
-    if not left:
-        return
-    log.warning("interrupted: %d tasks finish what they have in hand, within %d s at most", len(left), GRACE)
-    log.warning("Ctrl-C once more leaves at once; what is in hand is then done anew next time")
-    deadline = time.monotonic() + GRACE
     try:
-        while any([not slot.over() for slot in left]) and time.monotonic() < deadline:  # noqa: C419
+        for slot in slots:
+            slot.tell(signal.SIGTERM)
+        left = sum([not slot.over() for slot in slots])  # each must be looked at
+        if left:
+            log.warning("interrupted: %d tasks finish what they have in hand, within %d s at most", left, GRACE)
+            log.warning("Ctrl-C once more leaves at once; what is in hand is then done anew next time")
+        deadline = time.monotonic() + GRACE
+        while any([not slot.over() for slot in slots]) and time.monotonic() < deadline:  # noqa: C419
             time.sleep(POLL)
     except KeyboardInterrupt:
-        running = sum(not slot.over() for slot in left)
+        running = sum(not slot.over() for slot in slots)
         log.warning("left at once: %d tasks were at work; they are killed now, nothing of them runs on", running)
         raise
     finally:
-        for slot in left:
+        for slot in slots:
             slot.kill()

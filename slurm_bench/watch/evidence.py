@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -107,7 +108,8 @@ class Task:
 class Evidence:
     """`jobs` are those of the run in the queue; `alive` is None where it can't be known from here whether anybody goes
     on with the run; `silent` says why the queue wasn't heard. `abandoned` are held jobs of a launcher that died.
-    `broken` are nodes that Slurm holds for broken. `gone` are images that records name and that are no more, by id."""
+    `broken` are nodes that Slurm holds for broken. `gone` are images that records name and that are no more, by id.
+    `free` are the bytes that the run folder's disk has left."""
 
     run: Run
     state: State
@@ -122,6 +124,7 @@ class Evidence:
     finishing: Said | None
     concluded: bool
     gone: Mapping[str, str]
+    free: int
     now: float = field(default_factory=time.time)
 
     def latest(self, stage: str) -> Attempt | None:
@@ -175,6 +178,7 @@ def gather(run: Run, state: State | None = None, over: bool = False, images: boo
         broken=broken_nodes() if submitted and has_slurm() and not silent else {},
         finishing=_finishing(latest, known, logs) if latest else None,
         concluded=over or (latest is not None and is_concluded(run.folder, latest)),
+        free=shutil.disk_usage(run.root).free,
         gone=find_gone(run.folder, [o.ok for o in state.edits.values() if o.ok]) if images else {},
     )
 

@@ -18,7 +18,7 @@ from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run
 from slurm_bench.run.records import State
 from slurm_bench.watch.evidence import Evidence, gather, tail
-from slurm_bench.watch.kinds import WATCH, Kind, kind_of
+from slurm_bench.watch.kinds import KINDS, WATCH, Kind, kind_of
 from slurm_bench.watch.symptoms import Symptom, find_symptoms
 
 # So many causes are told; a run of a hundred thousand samples may have as many.
@@ -56,9 +56,8 @@ class Cause:
     @property
     def line(self) -> str:
         """In one line, for status, the report and the last lines of a job."""
-        where = ", ".join(filter(None, (_tasks(self.tasks), f"on {', '.join(self.nodes)}" if self.nodes else "")))
         count = _count(len(self.samples), "sample") if self.samples else "since taken up again" if self.past else ""
-        around = "; ".join(filter(None, (count, where)))
+        around = "; ".join(filter(None, (count, _place(self))))
         return printable(f"{self.what}{f' ({around})' if around else ''}")
 
 
@@ -68,7 +67,8 @@ def explain(seen: Evidence) -> list[Cause]:
     for symptom in find_symptoms(seen):
         kind = kind_of(symptom)
         groups[kind, "" if kind.together else _alike(symptom.detail), symptom.past].append(symptom)
-    causes = [_cause(seen, kind, symptoms) for (kind, _, _), symptoms in groups.items()]
+    by_rank = sorted(groups.items(), key=lambda group: KINDS.index(group[0][0]))
+    causes = [_cause(seen, kind, symptoms) for (kind, _, _), symptoms in by_rank]
     return sorted(causes, key=lambda cause: (cause.past, -len(cause.samples)))
 
 
@@ -202,18 +202,15 @@ def _with_lines(cause: Cause, run: RunDir) -> Cause:
 
 
 def _scope(cause: Cause) -> str:
-    samples = _count(len(cause.samples), "sample") if cause.samples else ""
-    few = f" ({', '.join(printable(repr(i)) for i in cause.samples[:3])}{', …' if len(cause.samples) > 3 else ''})"
-    return ", ".join(
-        filter(
-            None,
-            (
-                samples + (few if samples else ""),
-                _tasks(cause.tasks),
-                f"on {', '.join(map(printable, cause.nodes))}" if cause.nodes else "",
-            ),
-        )
-    )
+    """How many samples and which, of what tasks on what nodes."""
+    few = ", ".join(map(repr, cause.samples[:3])) + (", …" if len(cause.samples) > 3 else "")
+    count = f"{_count(len(cause.samples), 'sample')} ({few})" if cause.samples else ""
+    return printable(", ".join(filter(None, (count, _place(cause)))))
+
+
+def _place(cause: Cause) -> str:
+    nodes = f"on {', '.join(cause.nodes)}" if cause.nodes else ""
+    return " ".join(filter(None, (_tasks(cause.tasks), nodes)))
 
 
 def _tasks(tasks: Iterable[str]) -> str:

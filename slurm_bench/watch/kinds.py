@@ -125,6 +125,7 @@ KINDS = (
         "disk_full",
         says(r"No space left|Disk quota|StorageFailed|Errno (28|122|30)\b"),
         "the disk is full, or can't be written: {detail}. Make room first; what has a record has its image",
+        together=True,
     ),
     Kind(
         "lost_gpu",

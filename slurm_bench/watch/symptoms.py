@@ -16,6 +16,9 @@ from slurm_bench.watch.evidence import Evidence, Task
 # A process is stuck when its last sign of life is so many times as old as the slowest sample of its stage took, and at
 # least so many seconds; where no sample has come right yet, as a model may load for long, QUIET seconds.
 STUCK_TIMES, STUCK_AT_LEAST, QUIET = 10, 300, 1800
+# A disk with less than so many bytes left is full: a process on it can't even note why it ends.
+FULL = 1 << 16
+NO_SPACE = "No space left on device"
 
 # Reasons with which a job waits as it should: for the array before it.
 IN_ORDER = ("", "None", "Dependency")
@@ -47,7 +50,15 @@ def find_symptoms(seen: Evidence) -> list[Symptom]:
     found = [*_launchers(seen, owned), *_waiting(seen, owned)]
     for task in seen.tasks:
         found += _of_task(seen, task, owned[task.name])
-    return [*found, *_finish(seen, orphans), *_samples(seen, failed), *_nodes(seen, owned), *_lost(seen), *_mixed(seen)]
+    return [
+        *found,
+        *_finish(seen, orphans),
+        *_samples(seen, failed),
+        *_nodes(seen),
+        *_lost(seen),
+        *_mixed(seen),
+        *_disk(seen),
+    ]
 
 
 def _blame(seen: Evidence) -> tuple[list[tuple[str, str, Outcome]], Mapping[str, tuple[str, ...]], tuple[str, ...]]:
@@ -125,12 +136,13 @@ def _process(
     """What Slurm said counts only where the process itself didn't say why it ended."""
     silent = process.end in (None, STOPPED)
     broken = f" node broken: {seen.broken[process.node]}" if silent and process.node in seen.broken else ""
+    full = f" {NO_SPACE}" if silent and seen.free < FULL else ""
     lines = task.said.slurm if task.said and silent else ()
     log = seen.run.folder.log(process.stage, process.attempt, process.task)
     return Symptom(
         where=where,
         detail=process.how,
-        words=f"{process.how} {slurm if silent else ''}{broken}",
+        words=f"{process.how} {slurm if silent else ''}{broken}{full}",
         samples=left,
         task=(task.attempt.name, task.number),
         node=process.node,
@@ -219,17 +231,19 @@ def _finish(seen: Evidence, orphans: tuple[str, ...]) -> Iterator[Symptom]:
     yield Symptom("finish", detail, words, orphans, job=job, lines=lines, log=log)
 
 
-def _nodes(seen: Evidence, owned: Mapping[str, tuple[str, ...]]) -> Iterator[Symptom]:
-    nodes = sorted({process.node for process in seen.processes if process.node})
-    for node in bad_nodes(seen.processes, nodes):
-        tasks = [task for task in seen.tasks if task.last is not None and task.last.node == node]
-        ways = dict.fromkeys(p.how for p in seen.processes if p.node == node and p.end not in (DONE, STOPPED))
-        for task in tasks:
-            if task.last is not None and task.last.end not in (DONE, STOPPED):
-                left = owned[task.name]
-                log = str(seen.run.folder.log(task.attempt.stage, task.attempt.number, task.number))
-                name = (task.attempt.name, task.number)
-                yield Symptom("node", "; ".join(ways), "", left, name, node, log=log, past=not left)
+def _nodes(seen: Evidence) -> Iterator[Symptom]:
+    lacking = set(seen.state.to_edit()) | set(seen.state.to_score())
+    for node in bad_nodes(seen.processes, sorted({process.node for process in seen.processes if process.node})):
+        for task in seen.tasks:
+            last = task.last
+            if last is None or last.node != node or last.end == STOPPED or (last.end == DONE and last.ok):
+                continue
+            left = tuple(i for i in task.ids if i in lacking)
+            errors = [record["error"] for record in task.records if "error" in record]
+            how = f"{errors[-1].get('type')}: {errors[-1].get('message')}" if errors and last.end == DONE else last.how
+            log = str(seen.run.folder.log(task.attempt.stage, task.attempt.number, task.number))
+            name = (task.attempt.name, task.number)
+            yield Symptom("node", how, "", left, name, node, log=log, past=not left)
 
 
 def _lost(seen: Evidence) -> Iterator[Symptom]:
@@ -248,3 +262,8 @@ def _mixed(seen: Evidence) -> Iterator[Symptom]:
 def lacking(seen: Evidence) -> int:
     scored = set(seen.state.scored())
     return sum(sample.id not in scored for sample in seen.state.samples)
+
+
+def _disk(seen: Evidence) -> Iterator[Symptom]:
+    if seen.free < FULL:
+        yield Symptom("disk", f"{seen.free} bytes are left", NO_SPACE)

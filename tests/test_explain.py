@@ -1,0 +1,190 @@
+"""Whatever failed, waits or has died is told with its cause and the line to type; each cause is made to happen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import REPO, launch, make_benchmark, make_config, run_dir
+from tasks import prepare, work
+
+from slurm_bench.run.attempts import claim, close, read_attempts
+from slurm_bench.run.opened import open_run
+from slurm_bench.stages.stop import StopSignals
+from slurm_bench.stages.task import run_task
+from slurm_bench.watch.evidence import gather
+from slurm_bench.watch.explain import Cause, explain, lines_of, read_causes, render
+
+
+def causes(root: Path, over: bool = True) -> dict[str, Cause]:
+    """By kind. These tests work within this process, which would pass for a launcher at work: it is over."""
+    return {cause.kind: cause for cause in read_causes(open_run(root), over=over)[1] if not cause.past}
+
+
+def worked(root: Path, **how: Any) -> dict[str, Cause]:
+    with suppress(Exception):
+        work(root, **how)
+    for attempt in read_attempts(run_dir(root)):
+        close(run_dir(root), attempt)
+    return causes(root)
+
+
+def test_ways_to_fail_are_told_apart_in_one_run(tmp_path: Path) -> None:
+    config = make_config(tmp_path / "c.yaml", make_benchmark(tmp_path / "bench", 24), "EveryWay", gpus=4)
+    done = launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "local")
+    assert done.returncode == 3, done.stderr
+    said = json.loads(launch("explain", tmp_path / "run", "--json").stdout)
+    by_sample = {i: cause["kind"] for cause in said["causes"] if not cause["past"] for i in cause["samples"]}
+    assert by_sample == {
+        "s-0": "sigkill",
+        "s-1": "crash",
+        "s-2": "host_out_of_memory",
+        "s-3": "exit_code",
+        "s-4": "exit_words",
+        "s-5": "host_out_of_memory",
+        "s-6": "cuda_out_of_memory",
+        "s-7": "sample_fault",
+    }
+    text = launch("explain", tmp_path / "run")
+    assert "please set FOO" in text.stdout
+    assert "SIGSEGV" in text.stdout
+    assert f"next  python launch.py resubmit {tmp_path / 'run'}" in text.stdout
+    report = (tmp_path / "run" / "report" / "report.md").read_text()
+    for page in (text.stdout, launch("status", tmp_path / "run").stdout, done.stderr, report):
+        assert "please set FOO" in page
+        assert "resubmit" in page
+        assert "\x1b" not in page, "nothing raw from data or plug-ins reaches a terminal"
+        assert "\r" not in page
+
+
+@pytest.mark.parametrize(
+    ("editor", "params", "kind", "words"),
+    [
+        ("Tint", {"fail": [f"s-{n}" for n in range(12)]}, "systematic", "s-9 fails always"),
+        ("PoisonedOnce", {"marks": "MARKS", "at": "s-2"}, "lost_gpu", "device-side assert"),
+        ("Refuses", {}, "refused", "no model /nowhere"),
+        ("Unloadable", {}, "not_loaded", "no such weights"),
+        ("Away", {}, "service_down", "refuses the connection"),
+    ],
+)
+def test_what_ends_a_whole_task(tmp_path: Path, editor: str, params: dict[str, Any], kind: str, words: str) -> None:
+    params = {key: str(tmp_path) if value == "MARKS" else value for key, value in params.items()}
+    root = prepare(tmp_path, editor, params, 12)
+    cause = worked(root, slices=1)[kind]
+    assert words in cause.what
+    assert cause.tasks == ("edit-001/0",)
+    assert len(cause.samples) >= 10
+    assert cause.log == str(root / "logs" / "edit-001-0000.log")
+    assert cause.next == f"python launch.py resubmit {root}"
+
+
+def test_a_plugin_that_is_not_there_where_the_task_runs(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    file = run_dir(root).config
+    file.write_text(file.read_text().replace("tests.plugins.Tint", "nowhere_to_be_found.Tint"))
+    assert "nowhere_to_be_found" in worked(root)["plugin_import"].what
+
+
+def test_a_full_disk(small_disk: Path) -> None:
+    root = prepare(small_disk, "Fills", {"file": str(small_disk / "ballast")}, 4)
+    with suppress(OSError):
+        worked(root)
+    cause = causes(root)["disk_full"]
+    assert "Make room" in cause.what
+    assert len(cause.samples) == 4
+
+
+def test_a_node_that_fails_what_others_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = prepare(tmp_path, "FailsOnNode", {"node": "n1"}, 8)
+    assert claim(run_dir(root), "edit", [f"s-{n}" for n in range(8)], 2, "debug", 0, 1)
+    for task, node in enumerate(("n1", "n2")):
+        monkeypatch.setenv("SLURMD_NODENAME", node)
+        run_task(open_run(root), "edit", 1, task, StopSignals())
+    cause = causes(root)["bad_node"]
+    assert cause.nodes == ("n1",)
+    assert cause.next == f"python launch.py resubmit {root} --exclude n1"
+
+
+def test_lost_images_other_makers_and_unscored_images(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    assert set(causes(root, over=False)) == {"never_submitted"}
+    work(root)
+    next((root / "edit" / "images").rglob("*.png")).unlink()
+    assert len(causes(root, over=False)["lost_image"].samples) == 1
+    facts = json.loads(run_dir(root).provenance.read_text())
+    facts["by"]["editor"] = "another"
+    run_dir(root).provenance.write_text(json.dumps(facts))
+    assert "6 records of edit" in causes(root)["mixed_makers"].what
+
+
+def test_a_launcher_that_is_gone_is_told(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    work(root)
+    (attempt,) = read_attempts(run_dir(root))
+    file = run_dir(root).attempt("edit", 1)
+    file.write_text(json.dumps({**json.loads(file.read_text()), "pid": 1, "pid_start": 1.0}))
+    cause = causes(root, over=False)["nobody"]
+    assert set(cause.samples) == set(attempt.samples)
+    assert cause.next == f"python launch.py resubmit {root}"
+
+
+def test_nothing_found_is_said_and_a_copy_without_its_plugins_is_enough(undisturbed: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(undisturbed, copy)
+    config = run_dir(copy).config
+    config.write_text(config.read_text().replace("tests.plugins", "gone"))
+    bare = {"PATH": "/nowhere", "HOME": str(tmp_path)}
+    for verb, expected in (("explain", "nothing is wrong"), ("status", "24/24")):
+        command = [sys.executable, REPO / "launch.py", verb, copy]
+        done = subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert expected in done.stdout
+
+
+def test_stuck_and_interrupted(tmp_path: Path) -> None:
+    data = make_benchmark(tmp_path / "bench", 6)
+    config = make_config(tmp_path / "c.yaml", data, "WaitsFor", {"mark": str(tmp_path / "mark")}, gpus=2)
+    root = tmp_path / "run"
+    command = [sys.executable, "launch.py", "--config", config, "--run-dir", root, "--executor", "local"]
+    process = subprocess.Popen([*map(str, command)], cwd=REPO, stderr=subprocess.PIPE, text=True)
+    try:
+        hands = run_dir(root).journals
+        deadline = time.monotonic() + 60
+        while len([f for f in hands.glob("*.hand") if f.stat().st_size]) < 2 if hands.is_dir() else True:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        seen = gather(open_run(root))
+        assert seen.alive
+        assert explain(seen) == []
+        assert "nothing is wrong so far" in render(seen, [])
+        (cause,) = explain(replace(seen, now=seen.now + 7200))
+        assert cause.kind == "stuck"
+        assert len(cause.samples) == 6
+        assert "in hand" in cause.what
+        assert cause.next.startswith("tail ")
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        said = ""
+        while "once more leaves at once" not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        assert "2 tasks finish what they have in hand" in said
+        process.send_signal(signal.SIGINT)
+        said += process.communicate(timeout=30)[1]
+        assert process.returncode == 130
+        assert "2 tasks were at work; they are killed now" in said
+    finally:
+        process.kill()
+    left = explain(gather(open_run(root)))
+    assert {i for cause in left for i in cause.samples} == {f"s-{n}" for n in range(6)}
+    assert lines_of(left)[-1] == f"next, type: python launch.py resubmit {root}"
