@@ -116,11 +116,10 @@ KINDS = (
     ),
     Kind(
         "pending_resources",
-        waits("Resources|Priority|Nodes|Reserv|BeginTime|Licenses|JobArrayTaskLimit"),
+        waits("Resources|Priority|Nodes|Reserv|Licenses|JobArrayTaskLimit"),
         "job {job} waits for its turn ({detail})",
         WATCH,
     ),
-    Kind("pending", at("waiting"), "job {job} waits: {detail}", "scontrol show job {job}", now=True),
     Kind(
         "disk_full",
         says(r"No space left|Disk quota|StorageFailed|Errno (28|122|30)\b"),
@@ -193,7 +192,13 @@ KINDS = (
         "node {node} failed under it: {detail}",
         together=True,
     ),
-    Kind("requeued", at("requeued"), "Slurm will start it again: {detail}", WATCH, together=True),
+    Kind(
+        "requeued",
+        any_of(at("requeued"), waits("BeginTime")),
+        "Slurm will start it again: {detail}",
+        WATCH,
+        together=True,
+    ),
     Kind(
         "sigkill",
         every(DIED, any_of(left(-9), says("killed by SIGKILL"))),
@@ -259,6 +264,7 @@ KINDS = (
         "{report}",
         now=True,
     ),
+    Kind("pending", at("waiting"), "job {job} waits: {detail}", "scontrol show job {job}", now=True),
     Kind("nobody", at("finish"), "nobody goes on with the run: who should have has ended: {detail}"),
 )
 
