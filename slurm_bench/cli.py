@@ -74,45 +74,48 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    from slurm_bench.bundled import bundled, here_or_bundled
     from slurm_bench.cluster.chain import refuse_at_work
     from slurm_bench.cluster.launch import launch
-    from slurm_bench.config import load_config, with_environment
-    from slurm_bench.data import read_items
     from slurm_bench.run.create import create_run, new_run_dir
-    from slurm_bench.run.layout import RunDir
     from slurm_bench.run.opened import open_run
+    from slurm_bench.run.reuse import reuse
 
-    stored = RunDir(options.run_dir.resolve()).config if options.run_dir else None
-    default = stored if stored and stored.exists() else bundled("default.yaml")
-    file = here_or_bundled(options.config) if options.config else default
-    words = _overrides(options)
-    config = load_config(file, words)
-    executor, plugins = _checked(config, words)
-    if stored and stored.exists():
+    asked = _asked(options)
+    if asked.goes_on:
         refuse_at_work(open_run(options.run_dir), options.force)
-    root = options.run_dir or new_run_dir(file.stem)
-    problems: dict[str, str] = {}
-
-    def items() -> Iterator[Item]:
-        data = replace(config.data, options=with_environment(config, "data.options"))
-        return _noting_problems(read_items(data), problems)
-
+    root = options.run_dir or new_run_dir(asked.name)
     try:
-        planned = create_run(root, config, items, plugins.models, options.force)
+        planned = create_run(root, asked.config, asked.items, asked.plugins.models, options.force)
     except BaseException:
         if not options.run_dir:  # ours, and still empty
             for folder in (root, root.parent):
                 with suppress(OSError):
                     folder.rmdir()
         raise
-    _warn(problems or {sample.id: f"will fail: {sample.problem}" for sample in planned.samples if sample.problem})
-    _say_rubrics(planned.samples, plugins.rubrics)
+    asked.say(planned.samples)
     if options.reuse:
-        from slurm_bench.run.reuse import reuse
-
         print(f"reused    {reuse(planned, open_run(options.reuse))} images of {options.reuse}")
-    return launch(planned, executor, force=options.force, wait=options.wait)
+    return launch(planned, asked.executor, force=options.force, wait=options.wait)
+
+
+def plan(options: argparse.Namespace) -> int:
+    from slurm_bench.cluster.chain import refuse_at_work
+    from slurm_bench.run.create import next_run_dir, preview_run
+    from slurm_bench.run.opened import open_run
+    from slurm_bench.watch.plan import plan_lines
+
+    asked = _asked(options)
+    root = options.run_dir or next_run_dir(asked.name)
+    like = open_run(options.like or options.run_dir) if options.like or asked.goes_on else None
+    if asked.goes_on:
+        refuse_at_work(open_run(options.run_dir), options.force)
+    planned = preview_run(root, asked.config, asked.items, asked.plugins.models, options.force)
+    asked.say(planned.samples)
+    if options.reuse:
+        print(f"reuse     what {open_run(options.reuse).root} has of these samples is taken over, and not made again")
+    for line in plan_lines(planned, asked.executor, like):
+        print(line, flush=True)
+    return COMPLETE
 
 
 def resubmit(options: argparse.Namespace, only_scores: bool = False) -> int:
@@ -261,6 +264,11 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     _submit_options(parser)
 
 
+def _plan_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--like", type=Path, metavar="RUN", help="an earlier run, to tell the time by")
+    _run_options(parser)
+
+
 def _resubmit_options(parser: argparse.ArgumentParser) -> None:
     _run_folder(parser)
     _submit_options(parser)
@@ -299,6 +307,47 @@ def _overrides(options: argparse.Namespace) -> list[str]:
         value = getattr(options, option)
         words += [f"slurm.{option}={value}"] if value is not None else []
     return words + options.overrides
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What `run` and `plan` were asked for, once it was checked. `problems` of the data are known when its items have
+    been read."""
+
+    name: str
+    goes_on: bool
+    config: Config
+    executor: Executor
+    plugins: CheckedPlugins
+    problems: dict[str, str]
+
+    def items(self) -> Iterator[Item]:
+        from slurm_bench.config import with_environment
+        from slurm_bench.data import read_items
+
+        data = replace(self.config.data, options=with_environment(self.config, "data.options"))
+        return _noting_problems(read_items(data), self.problems)
+
+    def say(self, samples: Sequence[Sample]) -> None:
+        """Which samples will fail, and by which rubric each category is judged."""
+        known = {sample.id: f"will fail: {sample.problem}" for sample in samples if sample.problem}
+        _warn(self.problems or known)
+        _say_rubrics(samples, self.plugins.rubrics)
+
+
+def _asked(options: argparse.Namespace) -> _Asked:
+    """Raises UserError; then nothing has changed."""
+    from slurm_bench.bundled import bundled, here_or_bundled
+    from slurm_bench.config import load_config
+    from slurm_bench.run.layout import RunDir
+
+    stored = RunDir(options.run_dir.resolve()).config if options.run_dir else None
+    goes_on = stored is not None and stored.exists()
+    default = stored if stored and goes_on else bundled("default.yaml")
+    file = here_or_bundled(options.config) if options.config else default
+    words = _overrides(options)
+    config = load_config(file, words)
+    return _Asked(file.stem, goes_on, config, *_checked(config, words), {})
 
 
 def _checked(config: Config, words: Sequence[str]) -> tuple[Executor, CheckedPlugins]:
@@ -375,6 +424,7 @@ VERBS = {
     "run": Verb(
         "edit, score and report (the default verb); on an existing run folder, what is missing", run, _run_options
     ),
+    "plan": Verb("what would be submitted, and what it would take; submits and writes nothing", plan, _plan_options),
     "status": Verb("how far it is, by stage and task, and what it waits for", status, _status_options),
     "explain": Verb("why did what fail or wait, and what to type next", explain, _json_options),
     "resubmit": Verb("submit again what is missing, on any number of GPUs", resubmit, _resubmit_options),

@@ -13,7 +13,7 @@ import pytest
 from cluster import SlurmCluster
 from helpers import attempts, launch, make_benchmark, make_config, run_dir
 
-from slurm_bench.run.journal import read_journals
+from slurm_bench.run.journal import STOPPED, read_journals
 
 
 class Bed:
@@ -34,9 +34,13 @@ class Bed:
         return launch("--config", config, "--run-dir", self.folder / name, "--gpus", 2, *words, env=env)
 
     def explain(self, root: Path) -> dict[str, dict[str, Any]]:
+        return {cause["kind"]: cause for cause in self.told(root) if not cause["past"]}
+
+    def told(self, root: Path) -> list[dict[str, Any]]:
         done = launch("explain", root, "--json", env=self.slurm.env)
         assert done.returncode == 0, done.stderr
-        return {cause["kind"]: cause for cause in json.loads(done.stdout)["causes"] if not cause["past"]}
+        causes: list[dict[str, Any]] = json.loads(done.stdout)["causes"]
+        return causes
 
     def scontrol(self, *words: str) -> None:
         self.slurm.run("scontrol", *words)
@@ -118,8 +122,8 @@ def test_a_launcher_that_died_between_two_sbatch_calls(bed: Bed) -> None:
 
 
 def test_what_slurm_does_to_a_task(bed: Bed) -> None:
-    slow: dict[str, Any] = {"delay": 1.5}
-    timed = bed.submit("timed", "--nodelist", "n1", "--time", "1", "slurm.signal_delay_s=50", params=slow)
+    hurried = ("--time", "1", "slurm.signal_delay_s=50", "score_slurm.time=5")
+    timed = bed.submit("timed", "--nodelist", "n1", *hurried, params={"delay": 8.0})
     moved = bed.submit("moved", "--nodelist", "n2", params={"delay": 5.0})
     broken = bed.submit("broken", "--nodelist", "n1", params={"delay": 20.0})
     setup = bed.submit("setup", "slurm.setup=exit 3", "score_slurm.setup=exit 4")
@@ -128,6 +132,9 @@ def test_what_slurm_does_to_a_task(bed: Bed) -> None:
     def requeued(root: Path) -> Callable[[], bool]:
         job = attempts(root)[0]["job_id"]
         return lambda: bed.slurm.squeue("%T %r", f"--jobs={job}") == 2 * [["PENDING", "BeginTime"]]
+
+    def stopped(root: Path) -> Callable[[], bool]:
+        return lambda: [process.end for process in read_journals(run_dir(root), "edit")] == 2 * [STOPPED]
 
     def begun(root: Path) -> Callable[[], bool]:
         return lambda: len(read_journals(run_dir(root), "edit")) == 2
@@ -140,10 +147,11 @@ def test_what_slurm_does_to_a_task(bed: Bed) -> None:
     assert cause["nodes"] == ["n2"]
     assert "status" in cause["next"]
     assert "requeued (BeginTime) on n2" in launch("status", moved, env=bed.slurm.env).stdout
-    bed.slurm.wait_for(requeued(timed), 60, "the timed tasks waiting")
-    cause = bed.explain(timed)["time_limit"]
-    assert set(cause["tasks"]) == {"edit-001/0", "edit-001/1"}
-    assert any(line.startswith("srun:") for line in cause["lines"])
+    bed.slurm.wait_for(stopped(timed), 60, "the end of the timed tasks")
+    told = [
+        cause for cause in bed.told(timed) if cause["kind"] == "time_limit"
+    ]  # the next attempt may be at it already
+    assert {task for cause in told for task in cause["tasks"]} >= {"edit-001/0", "edit-001/1"}
 
     over = {job for root in (setup, stepless) for job in (attempts(root)[0]["job_id"],)}
     bed.slurm.wait_for(lambda: not bed.slurm.squeue("%i", f"--jobs={','.join(over)}"), 60, "the stillborn tasks' end")

@@ -18,7 +18,7 @@ from slurm_bench.config import Config
 from slurm_bench.errors import COMPLETE, INCOMPLETE, UserError
 from slurm_bench.logs import log
 from slurm_bench.report.write import write_report
-from slurm_bench.run.attempts import Attempt, claim, close, next_number, read_attempts
+from slurm_bench.run.attempts import Attempt, claim_draft, close, draft, next_number, read_attempts
 from slurm_bench.run.images import find_gone
 from slurm_bench.run.journal import REFUSED, read_journals
 from slurm_bench.run.layout import RunDir
@@ -181,11 +181,17 @@ def _told(lacking: Mapping[str, str]) -> list[str]:
     return lines[:NAMED] + ([f"and {len(lines) - NAMED} further causes, see scores.csv"] if len(lines) > NAMED else [])
 
 
-def _claim(run: Run, step: Step, attempts: Sequence[Attempt], executor: Executor) -> Attempt | None:
+def propose(run: Run, step: Step, attempts: Sequence[Attempt], executor: Executor) -> Attempt:
+    """The attempt that would be claimed for a step; nothing is written."""
     number, slices = next_number(attempts, step.stage), executor.slices(step.stage, run.config)
-    return claim(
+    return draft(
         run.folder, step.stage, step.samples, slices, executor.name, step.retry, number, run.by, step.only_scores
     )
+
+
+def _claim(run: Run, step: Step, attempts: Sequence[Attempt], executor: Executor) -> Attempt | None:
+    attempt = propose(run, step, attempts, executor)
+    return attempt if claim_draft(run.folder, attempt) else None
 
 
 def _refused(run: RunDir, attempts: Sequence[Attempt]) -> list[str]:

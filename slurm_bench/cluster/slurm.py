@@ -50,27 +50,43 @@ class Slurm:
                 raise UserError(f"nothing was submitted: {_reason(error)}") from None
         return False
 
+    def scripts(self, run: Run, attempt: Attempt) -> dict[str, str]:
+        """The batch scripts of the attempt's array and of the job that follows it, by those names, as they would be.
+        The array's job id, which nobody knows yet, is called ARRAY. Nothing is written or submitted."""
+        found = {}
+        if not scores_itself(attempt):
+            found["array"] = _script(run.folder.submitit, self._array_parameters(run, attempt), attempt.slices)
+        after = _after(run.config, None if scores_itself(attempt) else "ARRAY")
+        following = self._following_parameters(run, attempt, attempt.job_names.finish, after)
+        return {**found, "finish": _script(run.folder.submitit, following, 1)}
+
     def _submit_held(self, run: Run, attempt: Attempt) -> tuple[str | None, str, str]:
         """A single scoring slice needs no array: the following job does it itself."""
         array = None if scores_itself(attempt) else self._submit_array(run, attempt)
-        after: dict[str, Any] = {"hold": True}
-        if array and run.config.strict:
-            after = {"dependency": f"afterok:{array}", "kill_on_invalid_dep": "yes"}
-        elif array:
-            after = {"dependency": f"afterany:{array}"}
-        finish = self._submit_following(run, attempt, attempt.job_names.finish, after, 0)
+        finish = self._submit_following(run, attempt, attempt.job_names.finish, _after(run.config, array), 0)
         return array, finish, self._submit_standby(run, attempt, finish, 1)
 
-    def _submit_array(self, run: Run, attempt: Attempt) -> str:
-        n = attempt.slices
+    def _array_parameters(self, run: Run, attempt: Attempt) -> dict[str, Any]:
         options = slurm_options(run.config, attempt.stage)
-        parameters = sbatch_parameters(
+        return sbatch_parameters(
             {**options, "hold": True},
             job_name=attempt.job_names.array,
             python_path=PACKAGE_ROOT,
-            slices=n,
+            slices=attempt.slices,
             exclude=self._exclude(run.folder, attempt, options),
         )
+
+    def _following_parameters(self, run: Run, attempt: Attempt, name: str, after: dict[str, Any]) -> dict[str, Any]:
+        options = slurm_options(run.config, "score")
+        return sbatch_parameters(
+            {**options, **after},
+            job_name=name,
+            python_path=PACKAGE_ROOT,
+            exclude=self._exclude(run.folder, attempt, options),
+        )
+
+    def _submit_array(self, run: Run, attempt: Attempt) -> str:
+        n, parameters = attempt.slices, self._array_parameters(run, attempt)
         warning = parameters["signal_delay_s"]
         columns = [str(run.root)] * n, [attempt.stage] * n, [attempt.number] * n, range(n), [warning] * n
         return self._submit(run.folder, parameters, self._task, *columns)
@@ -81,13 +97,7 @@ class Slurm:
         return self._submit_following(run, attempt, attempt.job_names.standby, after, generation)
 
     def _submit_following(self, run: Run, attempt: Attempt, name: str, after: dict[str, Any], generation: int) -> str:
-        options = slurm_options(run.config, "score")
-        parameters = sbatch_parameters(
-            {**options, **after},
-            job_name=name,
-            python_path=PACKAGE_ROOT,
-            exclude=self._exclude(run.folder, attempt, options),
-        )
+        parameters = self._following_parameters(run, attempt, name, after)
         columns = [str(run.root)], [attempt.stage], [attempt.number], [parameters["signal_delay_s"]], [generation]
         return self._submit(run.folder, parameters, self._finish, *columns)
 
@@ -119,6 +129,23 @@ class Slurm:
 
 def scores_itself(attempt: Attempt) -> bool:
     return attempt.stage == "score" and attempt.slices == 1
+
+
+def _after(config: Config, array: str | None) -> dict[str, Any]:
+    """What the job that follows `array` waits for; without one it is held until it is noted."""
+    if array is None:
+        return {"hold": True}
+    if config.strict:
+        return {"dependency": f"afterok:{array}", "kill_on_invalid_dep": "yes"}
+    return {"dependency": f"afterany:{array}"}
+
+
+def _script(folder: Path, parameters: dict[str, Any], slices: int) -> str:
+    executor = _executor(folder)
+    executor.update_parameters(**parameters)
+    if slices > 1:  # as submitit does for an array of more than one
+        executor.parameters["map_count"] = slices
+    return str(executor._make_submission_file_text(executor._submitit_command_str, ""))
 
 
 def slurm_options(config: Config, stage: str) -> dict[str, Any]:

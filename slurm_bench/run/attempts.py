@@ -103,7 +103,28 @@ def claim(
     only_scores: bool = False,
 ) -> Attempt | None:
     """The attempt of that number, or None where another launcher has claimed it first."""
-    attempt = Attempt(
+    attempt = draft(run, stage, samples, slices, executor, retry, number, by, only_scores)
+    return attempt if claim_draft(run, attempt) else None
+
+
+def claim_draft(run: RunDir, attempt: Attempt) -> bool:
+    """False where another launcher has claimed the attempt of that number first."""
+    return create_once(run.attempt(attempt.stage, attempt.number), _line(attempt))
+
+
+def draft(
+    run: RunDir,
+    stage: str,
+    samples: Sequence[str],
+    slices: int,
+    executor: str,
+    retry: int,
+    number: int,
+    by: Mapping[str, str] | None = None,
+    only_scores: bool = False,
+) -> Attempt:
+    """What would be claimed; nothing is written."""
+    return Attempt(
         stage=stage,
         number=number,
         samples=tuple(samples),
@@ -118,9 +139,6 @@ def claim(
         by=dict(by or {}),
         only_scores=only_scores,
     )
-    if create_once(run.attempt(stage, number), _line(attempt)):
-        return attempt
-    return None
 
 
 def note_jobs(run: RunDir, attempt: Attempt, array: str | None, finish: str | None, standby: str | None) -> Attempt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -28,9 +29,9 @@ from slurm_bench.run.provenance import (
 
 def new_run_dir(name: str) -> Path:
     """runs/<name>-<time>, made so that two launchers of the same second get two."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
+    first = next_run_dir(name)
     for suffix in ("", *(f"-{n}" for n in range(2, 100))):
-        path = Path("runs") / f"{name}-{stamp}{suffix}"
+        path = first.with_name(f"{first.name}{suffix}")
         try:
             path.mkdir(parents=True)
             return path
@@ -38,7 +39,30 @@ def new_run_dir(name: str) -> Path:
             continue
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}; launch from a folder you may write, or set --run-dir") from None
-    raise UserError(f"runs/{name}-{stamp} and 98 more are there already; name another with --run-dir")
+    raise UserError(f"{first} and 98 more are there already; name another with --run-dir")
+
+
+def next_run_dir(name: str) -> Path:
+    return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def preview_run(root: Path, config: Config, items: Callable[[], Iterable[Item]], models: Models, force: bool) -> Run:
+    """What `create_run` would give, with nothing written. Raises UserError where that would."""
+    folder = RunDir(root.resolve())
+    _check_name(folder)
+    if folder.config.exists() and folder.plan.exists():
+        run = open_run(folder.root)
+        changes = model_changes(run.folder, run.config, config, models)
+        agreed = _agreed(run.folder, run.config, config, changes, force)
+        return replace(run, config=agreed, by=update_provenance(run.folder, run.config, agreed, models, write=False))
+    there = next(path for path in (folder.root, *folder.root.parents) if path.exists())
+    if there == folder.root:
+        _refuse_strangers(folder)
+    elif not (there.is_dir() and os.access(there, os.W_OK)):
+        raise UserError(f"--run-dir {folder.root}: nothing can be made in {there}")
+    plan = Plan(folder, unpack=False)
+    plan.add(items(), config.seed)
+    return Run(folder, config, plan.samples)
 
 
 def create_run(root: Path, config: Config, items: Callable[[], Iterable[Item]], models: Models, force: bool) -> Run:
@@ -129,6 +153,12 @@ def _make_folder(folder: RunDir) -> bool:
         pass
     except OSError as error:
         raise UserError(f"--run-dir {folder.root}: {error.strerror}") from None
+    _refuse_strangers(folder)
+    return False
+
+
+def _refuse_strangers(folder: RunDir) -> None:
+    """Raises UserError where a folder that is there holds other things than a run."""
     # The listing comes first: another launcher may be making this run right now.
     try:
         strange = [path for path in folder.root.iterdir() if not _of_a_launcher(path.name)]
@@ -139,7 +169,6 @@ def _make_folder(folder: RunDir) -> bool:
             f"--run-dir {folder.root}: this folder has other things in it ({strange[0].name}); "
             "choose a new or an empty one"
         )
-    return False
 
 
 def _of_a_launcher(name: str) -> bool:

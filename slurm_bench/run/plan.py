@@ -47,21 +47,22 @@ class Sample:
 
 
 class Plan:
-    """A plan in the making. Images that the data have within are unpacked into the run folder on the way."""
+    """A plan in the making. Images that the data have within are unpacked into the run folder on the way, unless it is
+    only to be looked at."""
 
-    def __init__(self, run: RunDir) -> None:
-        self._run = run
-        self._samples: list[Sample] = []
+    def __init__(self, run: RunDir, unpack: bool = True) -> None:
+        self._run, self._unpack = run, unpack
+        self.samples: list[Sample] = []
         self._unpacked: list[Path] = []
 
     def add(self, items: Iterable[Item], base_seed: int) -> None:
         """Raises UserError where the data can't be trusted."""
-        for index, item in enumerate(items, len(self._samples)):
-            self._samples.append(self._planned(index, item, base_seed))
+        for index, item in enumerate(items, len(self.samples)):
+            self.samples.append(self._planned(index, item, base_seed))
 
     def freeze(self) -> list[Sample]:
         """Where two launchers plan the same run at once, the first to finish wins and both get its plan."""
-        create_once(self._run.plan, b"".join(json_line(sample.to_json()) for sample in self._samples))
+        create_once(self._run.plan, b"".join(json_line(sample.to_json()) for sample in self.samples))
         return read_plan(self._run)
 
     def withdraw(self) -> None:
@@ -97,6 +98,8 @@ class Plan:
         if isinstance(image, Path):
             return str(image.absolute())
         relative = self._run.source(sample_id, part, sniff_extension(image))
+        if not self._unpack:
+            return relative
         file = self._run.root / relative
         if not file.exists():
             self._unpacked.append(file)

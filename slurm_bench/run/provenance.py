@@ -79,9 +79,11 @@ def model_changes(run: RunDir, stored: Config, config: Config, models: Models) -
     ]
 
 
-def update_provenance(run: RunDir, stored: Config, config: Config, models: Models) -> dict[str, str]:
-    """Note who makes records from now on; gives the marks. A plug-in that is what it was keeps its mark, also where
-    more is known of it now."""
+def update_provenance(
+    run: RunDir, stored: Config, config: Config, models: Models, write: bool = True
+) -> dict[str, str]:
+    """Note who makes records from now on, unless that is only asked; gives the marks. A plug-in that is what it was
+    keeps its mark, also where more is known of it now."""
     facts = read_provenance(run)
     old = plugins_of(stored)
     kept = {
@@ -93,7 +95,7 @@ def update_provenance(run: RunDir, stored: Config, config: Config, models: Model
     }
     new = facts | _made_by(config, models, kept)
     new["makers"] = facts.get("makers", {}) | new["makers"]
-    if new != facts:
+    if write and new != facts:
         write_provenance(run, new)
     return dict(new["by"])
 

@@ -117,7 +117,7 @@ def _of_task(seen: Evidence, task: Task, left: tuple[str, ...]) -> Iterator[Symp
                 "unborn", detail, words, left, (task.attempt.name, task.number), "", task.job_id, None, None, lines, log
             )
     elif task.job is not None and task.job.state == "PENDING":
-        yield _process(seen, task, task.last, left, slurm, where="requeued")
+        yield _process(seen, task, task.last, left, slurm, where="requeued", past=not left)
     elif task.working:
         yield from _stuck(seen, task, left)
     elif task.last.end != DONE:
