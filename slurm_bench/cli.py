@@ -165,12 +165,13 @@ def status(options: argparse.Namespace) -> int:
     from slurm_bench.run.opened import open_run
     from slurm_bench.watch.follow import follow
     from slurm_bench.watch.status import render_status, status_of
+    from slurm_bench.watch.wording import columns
 
     opened = open_run(options.run)
     if options.watch:
         return follow(opened, options.json)
     found = status_of(opened)
-    print(json.dumps(found) if options.json else render_status(found))
+    print(json.dumps(found) if options.json else render_status(found, columns()))
     return COMPLETE
 
 

@@ -22,7 +22,7 @@ from slurm_bench.run.opened import open_run
 from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.task import run_task
 from slurm_bench.watch.evidence import gather
-from slurm_bench.watch.explain import Cause, explain, lines_of, read_causes, render
+from slurm_bench.watch.explain import Cause, explain, next_of, read_causes, render
 
 
 def causes(root: Path, over: bool = True) -> dict[str, Cause]:
@@ -187,4 +187,4 @@ def test_stuck_and_interrupted(tmp_path: Path) -> None:
         process.kill()
     left = explain(gather(open_run(root)))
     assert {i for cause in left for i in cause.samples} == {f"s-{n}" for n in range(6)}
-    assert lines_of(left)[-1] == f"next, type: python launch.py resubmit {root}"
+    assert next_of(left) == f"python launch.py resubmit {root}"

@@ -157,9 +157,8 @@ def conclude(run: Run) -> int:
     log.error("incomplete: %d of %d samples have no score", len(lacking), len(state.samples))
     for line in _told(lacking):
         log.error("  %s", line)
-    for line in causes:
-        log.error("why: %s", line)
-    log.error("to try what is missing again, type: %s", resubmit_line(run.root))
+    for line in causes or [f"to try what is missing again, type: {resubmit_line(run.root)}"]:
+        log.error("  %s", line)
     return INCOMPLETE
 
 

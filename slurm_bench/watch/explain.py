@@ -82,15 +82,20 @@ def read_causes(run: Run, state: State | None = None, over: bool = False) -> tup
 
 def one_liners(run: Run, state: State | None = None, over: bool = False) -> list[str]:
     """Why something is missing, a line a cause, and the line to type next. Empty where nothing is."""
-    return lines_of(explain(gather(run, state, over)))
+    causes = explain(gather(run, state, over))
+    typed = next_of(causes)
+    return [*lines_of(causes), *([f"next, type: {typed}"] if typed else [])]
 
 
 def lines_of(causes: Sequence[Cause]) -> list[str]:
     now = [cause for cause in causes if not cause.past]
-    lines = [cause.line for cause in now[:TOLD]]
-    if len(now) > TOLD:
-        lines.append(f"and {len(now) - TOLD} further causes, see report/scores.csv")
-    return [*lines, f"next, type: {now[0].next}"] if now else []
+    more = [f"and {len(now) - TOLD} further causes, see report/scores.csv"] if len(now) > TOLD else []
+    return [cause.line for cause in now[:TOLD]] + more
+
+
+def next_of(causes: Sequence[Cause]) -> str | None:
+    """The line to type."""
+    return next((cause.next for cause in causes if not cause.past), None)
 
 
 def to_json(seen: Evidence, causes: Sequence[Cause]) -> dict[str, Any]:
@@ -100,7 +105,7 @@ def to_json(seen: Evidence, causes: Sequence[Cause]) -> dict[str, Any]:
         "queue": seen.silent or "asked",
         "missing": _missing(seen),
         "causes": [asdict(cause) for cause in causes],
-        "next": next((cause.next for cause in causes if not cause.past), None),
+        "next": next_of(causes),
     }
 
 

@@ -40,6 +40,8 @@ def _page(found: dict[str, Any]) -> str:
     columns, height = shutil.get_terminal_size()
     lines = render_status(found, columns).splitlines()
     if len(lines) >= height:
-        tail = [line for line in lines if line.startswith(("why ", "error", "report", "queue"))][-(height // 2) :]
+        tail = [line for line in lines if line.startswith(("why ", "next", "error", "report", "queue"))][
+            -(height // 2) :
+        ]
         lines = [*lines[: max(4, height - len(tail) - 2)], "…", *tail]
     return "\n".join(lines)

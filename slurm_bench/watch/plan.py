@@ -20,7 +20,7 @@ from slurm_bench.run.journal import read_journals
 from slurm_bench.run.opened import Run
 from slurm_bench.run.slices import describe_slices
 from slurm_bench.watch.evidence import STAGES
-from slurm_bench.watch.status import duration
+from slurm_bench.watch.wording import columns, duration, fit
 
 # Bytes of an edited image of a megapixel, where no earlier run tells better: a photograph as PNG.
 IMAGE_BYTES = 2 << 20
@@ -43,9 +43,9 @@ def plan_lines(run: Run, executor: Executor, like: Run | None) -> Iterator[str]:
         yield f"nothing is missing in {printable(str(run.root))}: nothing would be submitted"
         return
     attempt = propose(run, step, read_attempts(run.folder), executor)
-    yield from _what(run, attempt)
-    yield from _disk(run, step, like)
-    yield from _forecast(run, step, executor, like)
+    width = columns()
+    for lines in (_what(run, attempt), _disk(run, step, like), _forecast(run, step, executor, like)):
+        yield from (fit(line, width) for line in lines)
     if isinstance(executor, Slurm):
         yield from _scripts(run, attempt, executor)
     yield "nothing was submitted, nothing was written"

@@ -14,8 +14,9 @@ from slurm_bench.run.journal import DONE
 from slurm_bench.run.opened import Run
 from slurm_bench.run.records import State
 from slurm_bench.watch.evidence import STAGES, Evidence, Task, gather
-from slurm_bench.watch.explain import explain, lines_of
+from slurm_bench.watch.explain import explain, lines_of, next_of
 from slurm_bench.watch.symptoms import QUIET
+from slurm_bench.watch.wording import duration, fit
 
 # So many tasks of an attempt are told one by one, those that aren't done first.
 TOLD = 40
@@ -28,7 +29,7 @@ def status_of(run: Run) -> dict[str, Any]:
     scored = set(state.scored())
     failed = sum(bool(state.failure(sample.id)) for sample in run.samples if sample.id not in scored)
     planned = len(run.samples)
-    stages = {stage: _stage(seen, stage) for stage in STAGES}
+    stages, causes = {stage: _stage(seen, stage) for stage in STAGES}, explain(seen)
     return {
         "run": str(run.root),
         "counts": {
@@ -45,7 +46,8 @@ def status_of(run: Run) -> dict[str, Any]:
         "stages": stages,
         "eta": _sum(row["eta"] for row in stages.values()),
         "last_error": _last_error(state),
-        "causes": lines_of(explain(seen)),
+        "causes": lines_of(causes),
+        "next": next_of(causes),
         "report": (run.folder.report / "summary.json").exists(),
         "attempts": [_attempt(seen, attempt) for attempt in seen.attempts],
     }
@@ -156,22 +158,22 @@ def _rounded(value: float | None, digits: int) -> float | None:
 
 
 def render_status(status: Mapping[str, Any], width: int | None = None) -> str:
-    """`width` cuts the lines of tasks, for a terminal that they have to fit."""
-    lines = [f"run      {status['run']}"]
-    lines.append("counts   " + ", ".join(f"{value} {name}" for name, value in status["counts"].items()))
-    for stage, row in status["stages"].items():
-        lines.append(f"{stage:7}  {stage_line(row)}")
-    for attempt in status["attempts"]:
-        lines += _attempt_lines(attempt)
-    lines = [_cut(printable(line), width) for line in lines]
-    if status["queue"]:
-        lines.append(f"queue    {printable(status['queue'])}")
-    if status["last_error"] and status["counts"]["failed"]:
-        lines.append(_cut(f"error    {printable(status['last_error'])}", width and 3 * width))
+    """Lines are broken at `width`, for a terminal, but for what a person copies: paths and commands."""
+    lines = ["counts   " + ", ".join(f"{value} {name}" for name, value in status["counts"].items())]
+    lines += [f"{stage:7}  {stage_line(row)}" for stage, row in status["stages"].items()]
+    lines += [line for attempt in status["attempts"] for line in _attempt_lines(attempt)]
+    lines += [f"queue    {status['queue']}"] if status["queue"] else []
+    lines += [f"error    {status['last_error']}"] if status["last_error"] and status["counts"]["failed"] else []
     lines += [f"why      {line}" for line in status["causes"]]
-    if status["report"]:
-        lines.append(f"report   {Path(status['run']) / 'report' / 'report.md'}")
-    return "\n".join(lines)
+    report = Path(status["run"]) / "report" / "report.md"
+    return "\n".join(
+        [
+            f"run      {printable(status['run'])}",
+            *(fit(printable(line), width) for line in lines),
+            *([f"next     {status['next']}"] if status["next"] else []),
+            *([f"report   {printable(str(report))}"] if status["report"] else []),
+        ]
+    )
 
 
 def stage_line(row: Mapping[str, Any]) -> str:
@@ -181,13 +183,6 @@ def stage_line(row: Mapping[str, Any]) -> str:
     parts += [f"{row['seconds_a_sample']:.3g} s each"] if row["seconds_a_sample"] else []
     parts += [f"about {duration(row['eta'])} left"] if row["eta"] else []
     return ", ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _attempt_lines(attempt: Mapping[str, Any]) -> list[str]:
@@ -212,7 +207,3 @@ def _attempt_lines(attempt: Mapping[str, Any]) -> list[str]:
     if len(tasks) > len(told):
         lines.append(f"  and {len(tasks) - len(told)} more tasks: --json has them all")
     return lines
-
-
-def _cut(line: str, width: int | None) -> str:
-    return line if width is None or len(line) <= width else line[: max(1, width - 1)] + "…"

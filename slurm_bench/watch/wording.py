@@ -1,0 +1,26 @@
+"""How figures and lines are put for a person."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+
+
+def fit(line: str, width: int | None) -> str:
+    """Broken at blanks where it is longer; a word (a path, a command) stays whole."""
+    if width is None or len(line) <= width:
+        return line
+    return textwrap.fill(line, width, subsequent_indent=9 * " ", break_long_words=False, break_on_hyphens=False)
+
+
+def columns() -> int | None:
+    """Of the terminal that stdout is, if it is one."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
