@@ -241,7 +241,7 @@ def _finishing(attempt: Attempt, known: Sequence[tuple[str, str]], logs: Mapping
         ended = tuple(words for name, words in known if name == job_id and "COMPLETED" not in words)
         if said or ended:
             said = said or Said("", (), ())
-            return replace(said, slurm=(*said.slurm, *ended))
+            return replace(said, slurm=(*ended, *said.slurm))
     return None
 
 

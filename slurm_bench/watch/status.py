@@ -124,7 +124,8 @@ def _phase(task: Task) -> str:
     if waits and task.job is not None:
         return f"{'requeued' if last else 'pending'} ({task.job.reason})"
     if last is None:
-        return "starting" if task.job else "not started"
+        submitted = task.attempt.submitted or task.attempt.executor != "slurm"
+        return "starting" if task.job else "never began" if submitted and task.alive is False else "not started"
     if last.end == DONE:
         return "over"
     if not task.working:

@@ -111,7 +111,7 @@ def _of_task(seen: Evidence, task: Task, left: tuple[str, ...]) -> Iterator[Symp
         if left and task.alive is False and not _unsubmitted(task):
             lines = (task.said.slurm or task.said.last) if task.said else ()
             words = " ".join([*(task.said.last if task.said else ()), slurm])
-            detail = task.ended or "Slurm says nothing of it any more"
+            detail = (lines and lines[-1].strip()) or task.ended or "Slurm says nothing of it any more"
             log = task.said.file if task.said else ""
             yield Symptom(
                 "unborn", detail, words, left, (task.attempt.name, task.number), "", task.job_id, None, None, lines, log
