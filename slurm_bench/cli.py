@@ -100,9 +100,9 @@ def run(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     from slurm_bench.cluster.chain import refuse_at_work
+    from slurm_bench.cluster.plan import plan_lines
     from slurm_bench.run.create import next_run_dir, preview_run
     from slurm_bench.run.opened import open_run
-    from slurm_bench.watch.plan import plan_lines
 
     asked = _asked(options)
     root = options.run_dir or next_run_dir(asked.name)
@@ -162,6 +162,7 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def status(options: argparse.Namespace) -> int:
+    from slurm_bench.cluster.heard import hear
     from slurm_bench.run.opened import open_run
     from slurm_bench.watch.follow import follow
     from slurm_bench.watch.status import render_status, status_of
@@ -169,17 +170,18 @@ def status(options: argparse.Namespace) -> int:
 
     opened = open_run(options.run)
     if options.watch:
-        return follow(opened, options.json)
-    found = status_of(opened)
+        return follow(opened, hear, options.json)
+    found = status_of(opened, hear)
     print(json.dumps(found) if options.json else render_status(found, columns()))
     return COMPLETE
 
 
 def explain(options: argparse.Namespace) -> int:
+    from slurm_bench.cluster.heard import hear
     from slurm_bench.run.opened import open_run
     from slurm_bench.watch.explain import read_causes, render, to_json
 
-    seen, causes = read_causes(open_run(options.run))
+    seen, causes = read_causes(open_run(options.run), hear)
     print(json.dumps(to_json(seen, causes)) if options.json else render(seen, causes))
     return COMPLETE
 
@@ -194,13 +196,14 @@ def cancel(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
+    from slurm_bench.cluster.heard import hear
     from slurm_bench.report.write import print_summary, write_report
     from slurm_bench.run.opened import open_run
     from slurm_bench.watch.explain import one_liners
 
     opened = open_run(options.run)
     state = opened.state()
-    counts = write_report(opened, state, one_liners(opened, state))["counts"]
+    counts = write_report(opened, state, one_liners(opened, hear, state))["counts"]
     print_summary(opened.folder)
     return COMPLETE if counts["scored"] == counts["planned"] else INCOMPLETE
 

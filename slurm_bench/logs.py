@@ -7,12 +7,16 @@ import sys
 from pathlib import Path
 
 
+def visible(line: str) -> str:
+    """What a terminal would act on is written out, as `\\x1b`; what was written out already stays as it is."""
+    return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+
+
 class Printable(logging.Formatter):
     """What went wrong may quote a dataset or a model: nothing that a terminal would act on gets into a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+        return "\n".join(map(visible, super().format(record).split("\n")))
 
 
 FORMAT = Printable("%(asctime)s %(levelname)s %(message)s")

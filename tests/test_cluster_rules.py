@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from slurm_bench.cluster.chain import Step, first_step, next_step
-from slurm_bench.cluster.health import bad_nodes
 from slurm_bench.cluster.queue import outside_a_job
 from slurm_bench.cluster.sbatch import check_options, sbatch_parameters
 from slurm_bench.config import Config
 from slurm_bench.errors import UserError
 from slurm_bench.run.attempts import Attempt
+from slurm_bench.run.health import bad_nodes
 from slurm_bench.run.journal import DONE, FAILED, LOST, STOPPED, TaskProcess
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample

@@ -17,6 +17,7 @@ import pytest
 from helpers import REPO, launch, make_benchmark, make_config, run_dir
 from tasks import prepare, work
 
+from slurm_bench.cluster.heard import hear
 from slurm_bench.run.attempts import claim, close, read_attempts
 from slurm_bench.run.opened import open_run
 from slurm_bench.stages.stop import StopSignals
@@ -27,7 +28,7 @@ from slurm_bench.watch.explain import Cause, explain, next_of, read_causes, rend
 
 def causes(root: Path, over: bool = True) -> dict[str, Cause]:
     """By kind. These tests work within this process, which would pass for a launcher at work: it is over."""
-    return {cause.kind: cause for cause in read_causes(open_run(root), over=over)[1] if not cause.past}
+    return {cause.kind: cause for cause in read_causes(open_run(root), hear, over)[1] if not cause.past}
 
 
 def worked(root: Path, **how: Any) -> dict[str, Cause]:
@@ -162,7 +163,7 @@ def test_stuck_and_interrupted(tmp_path: Path) -> None:
         while len([f for f in hands.glob("*.hand") if f.stat().st_size]) < 2 if hands.is_dir() else True:
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        seen = gather(open_run(root))
+        seen = gather(open_run(root), hear)
         assert seen.alive
         assert explain(seen) == []
         assert "nothing is wrong so far" in render(seen, [])
@@ -185,6 +186,6 @@ def test_stuck_and_interrupted(tmp_path: Path) -> None:
         assert "2 tasks were at work; they are killed now" in said
     finally:
         process.kill()
-    left = explain(gather(open_run(root)))
+    left = explain(gather(open_run(root), hear))
     assert {i for cause in left for i in cause.samples} == {f"s-{n}" for n in range(6)}
     assert next_of(left) == f"python launch.py resubmit {root}"

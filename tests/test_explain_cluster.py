@@ -125,7 +125,7 @@ def test_what_slurm_does_to_a_task(bed: Bed) -> None:
     hurried = ("--time", "1", "slurm.signal_delay_s=50", "score_slurm.time=5")
     timed = bed.submit("timed", "--nodelist", "n1", *hurried, params={"delay": 15.0})
     moved = bed.submit("moved", "--nodelist", "n2", params={"delay": 5.0})
-    broken = bed.submit("broken", "--nodelist", "n1", params={"delay": 20.0})
+    broken = bed.submit("broken", "--nodelist", "n1", params={"delay": 60.0})
     setup = bed.submit("setup", "slurm.setup=exit 3", "score_slurm.setup=exit 4")
     stepless = bed.submit("stepless", "slurm.setup=export SRUN_CPUS_PER_TASK=999", "--nodelist", "n1")
 

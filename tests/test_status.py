@@ -8,6 +8,7 @@ from typing import Any
 from helpers import run_dir
 from tasks import prepare, work
 
+from slurm_bench.cluster.heard import hear
 from slurm_bench.run.attempts import claim, close
 from slurm_bench.run.opened import open_run
 from slurm_bench.run.records import manifests
@@ -23,7 +24,7 @@ TWO = {
 
 def said(root: Path) -> dict[str, Any]:
     run = run_dir(root)
-    return status_of(open_run(run.root))
+    return status_of(open_run(run.root), hear)
 
 
 def counts(root: Path) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from slurm_bench.cluster.alive import at_work, attempts_and_jobs, leftovers
+from slurm_bench.cluster.heard import hear
 from slurm_bench.cluster.queue import cancel_jobs
 from slurm_bench.command import command
 from slurm_bench.config import Config
@@ -145,7 +146,7 @@ def carry_on(run: Run, attempt: Attempt, executor: Executor) -> int | None:
 def conclude(run: Run) -> int:
     """Write the report, name what is missing and why, give the exit code."""
     state = run.state()
-    causes = one_liners(run, state, over=True)
+    causes = one_liners(run, hear, state, over=True)
     write_report(run, state, causes)
     scored = set(state.scored())
     lacking = {

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from slurm_bench.cluster.health import bad_nodes
 from slurm_bench.cluster.interrupts import postponed
 from slurm_bench.cluster.queue import cancel_jobs, jobs_of, max_array_size, nodes_of, outside_a_job, release
 from slurm_bench.cluster.sbatch import sbatch_parameters
@@ -15,6 +14,7 @@ from slurm_bench.config import Config
 from slurm_bench.errors import UserError
 from slurm_bench.logs import log
 from slurm_bench.run.attempts import Attempt, note_jobs
+from slurm_bench.run.health import bad_nodes
 from slurm_bench.run.journal import read_journals
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run

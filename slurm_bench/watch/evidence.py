@@ -1,7 +1,8 @@
 """All that can be read of a run: records, journals, attempts, the queue, and what Slurm's own programs said. Whoever
 looks at a run reads it once, here; what is made of it is made by pure functions.
 
-It needs no plug-in and no Slurm: on a copy of the folder what only the cluster knows is left out.
+It needs no plug-in and no Slurm: on a copy of the folder what only the cluster knows is left out. Who asks the queue
+is handed in, as `hear`: this room knows no executor.
 """
 
 from __future__ import annotations
@@ -11,17 +12,16 @@ import re
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
-from slurm_bench.cluster.alive import attempts_and_jobs, leftovers
-from slurm_bench.cluster.queue import Job, broken_nodes, ended_jobs, has_slurm
-from slurm_bench.errors import UserError
-from slurm_bench.run.attempts import CLAIM_GRACE, Attempt, is_concluded, read_attempts
+from slurm_bench.run.attempts import CLAIM_GRACE, Attempt, is_concluded
 from slurm_bench.run.images import find_gone
 from slurm_bench.run.journal import DONE, TaskProcess, read_journals
+from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run
 from slurm_bench.run.records import Outcome, Record, State
 
@@ -37,6 +37,41 @@ _SLURM = re.compile(
 )
 # Our own log's lines, with the exception that follows one: they say what the records and journals say too.
 OWN_LINE = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ (INFO|WARNING|ERROR) ")
+
+
+class Job(Protocol):
+    """One job of the queue, or an array's waiting ones in one line (cluster/queue.py)."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def number(self) -> str: ...
+    def has_task(self, task: int) -> bool: ...
+    def belongs_to(self, attempt: Attempt) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the cluster says of a run: its attempts with their jobs in the queue (less the one that asks), held jobs of
+    a launcher that died, and why the queue couldn't be asked, if it couldn't. `ended` asks how jobs that are over
+    ended, by id (`4242_3`), in Slurm's words. `broken` are nodes that Slurm holds for broken, each with its words."""
+
+    attempts: Sequence[Attempt]
+    jobs: Sequence[Job] = ()
+    abandoned: Sequence[Job] = ()
+    silent: str = ""
+    ended: Callable[[], Sequence[tuple[str, str]]] = tuple
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+
+# Asks the cluster; told with `over` that the run has come to its end, not for what is still to come.
+Hear = Callable[[RunDir, bool], Heard]
 
 
 @dataclass(frozen=True)
@@ -131,24 +166,15 @@ class Evidence:
         return max((a for a in self.attempts if a.stage == stage), key=lambda a: a.number, default=None)
 
 
-def gather(run: Run, state: State | None = None, over: bool = False, images: bool = False) -> Evidence:
-    """`over` says that the caller knows the run to have ended: the queue isn't asked what is still to come. With
-    `images` the folders' listings are looked at for images that are gone."""
-    silent, jobs, attempts = "", list[Job](), list[Attempt]()
-    try:
-        attempts, jobs = (read_attempts(run.folder), []) if over else attempts_and_jobs(run.folder)
-    except UserError as error:
-        attempts, silent = read_attempts(run.folder), str(error)
-    submitted = [a for a in attempts if a.executor == "slurm" and not a.void]
-    if submitted and not has_slurm() and not over:
-        silent = "there is no squeue here"
-    own = os.environ.get("SLURM_JOB_ID", "")
-    abandoned = leftovers(attempts, jobs)
-    jobs = [job for job in jobs if job.number != own and job not in abandoned]
+def gather(run: Run, hear: Hear, state: State | None = None, over: bool = False, images: bool = False) -> Evidence:
+    """`over` says that the caller knows the run to have ended. With `images` the folders' listings are looked at for
+    images that are gone. The queue is heard first: what ends meanwhile is then seen to have ended."""
+    heard = hear(run.folder, over)
+    attempts, jobs = heard.attempts, heard.jobs
     state = state or run.state()
     processes = [p for stage in STAGES for p in read_journals(run.folder, stage)]
-    alive = {a.name: False if over else _alive(a, jobs, silent) for a in attempts}
-    known = [] if silent else _ended(submitted, state)
+    alive = {a.name: False if over else _alive(a, jobs, heard.silent) for a in attempts}
+    known = heard.ended() if state.to_edit() or state.to_score() else ()
     by_task = _by_task(state)
     own_processes = defaultdict(list)
     for process in processes:
@@ -172,22 +198,15 @@ def gather(run: Run, state: State | None = None, over: bool = False, images: boo
         tasks=tasks,
         processes=processes,
         jobs=jobs,
-        abandoned=abandoned,
+        abandoned=heard.abandoned,
         alive=True if any(alive.values()) else None if None in alive.values() else False,
-        silent=silent,
-        broken=broken_nodes() if submitted and has_slurm() and not silent else {},
+        silent=heard.silent,
+        broken=heard.broken,
         finishing=_finishing(latest, known, logs) if latest else None,
         concluded=over or (latest is not None and is_concluded(run.folder, latest)),
         free=shutil.disk_usage(run.root).free,
         gone=find_gone(run.folder, [o.ok for o in state.edits.values() if o.ok]) if images else {},
     )
-
-
-def _ended(submitted: Sequence[Attempt], state: State) -> list[tuple[str, str]]:
-    ids = [job_id for attempt in submitted for job_id in attempt.job_ids if job_id.isdigit()]
-    if not ids or not has_slurm() or not (state.to_edit() or state.to_score()):
-        return []
-    return ended_jobs(ids, min(attempt.time for attempt in submitted))
 
 
 def tail(file: str | Path, size: int = TAIL) -> list[str]:

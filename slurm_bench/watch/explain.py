@@ -14,10 +14,11 @@ from typing import Any
 
 from slurm_bench.command import command
 from slurm_bench.data.text import printable
+from slurm_bench.logs import visible
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run
 from slurm_bench.run.records import State
-from slurm_bench.watch.evidence import Evidence, gather, tail
+from slurm_bench.watch.evidence import OWN_LINE, Evidence, Hear, gather, tail
 from slurm_bench.watch.kinds import KINDS, WATCH, Kind, kind_of
 from slurm_bench.watch.symptoms import Symptom, find_symptoms
 
@@ -72,17 +73,17 @@ def explain(seen: Evidence) -> list[Cause]:
     return sorted(causes, key=lambda cause: (cause.past, -len(cause.samples)))
 
 
-def read_causes(run: Run, state: State | None = None, over: bool = False) -> tuple[Evidence, list[Cause]]:
+def read_causes(run: Run, hear: Hear, over: bool = False) -> tuple[Evidence, list[Cause]]:
     """What `explain RUN` knows, with the lines of the logs. `over` says that the run has come to its end."""
-    seen = gather(run, state, over, images=not over)
+    seen = gather(run, hear, over=over, images=not over)
     causes = explain(seen)
     told = [_with_lines(cause, seen.run.folder) for cause in causes[:TOLD]]
     return seen, told + causes[TOLD:]
 
 
-def one_liners(run: Run, state: State | None = None, over: bool = False) -> list[str]:
+def one_liners(run: Run, hear: Hear, state: State | None = None, over: bool = False) -> list[str]:
     """Why something is missing, a line a cause, and the line to type next. Empty where nothing is."""
-    causes = explain(gather(run, state, over))
+    causes = explain(gather(run, hear, state, over))
     typed = next_of(causes)
     return [*lines_of(causes), *([f"next, type: {typed}"] if typed else [])]
 
@@ -164,7 +165,7 @@ def _cause(seen: Evidence, kind: Kind, symptoms: Sequence[Symptom]) -> Cause:
         samples=tuple(dict.fromkeys(sample_id for symptom in told for sample_id in symptom.samples)),
         tasks=tuple(dict.fromkeys(f"{s.task[0]}/{s.task[1]}" for s in told if s.task)),
         nodes=nodes,
-        lines=tuple(printable(line.strip())[:LINE] for line in lines[-LINES:]),
+        lines=tuple(visible(line.strip())[:LINE] for line in lines[-LINES:]),
         log=log,
         next=_next(seen, kind, facts),
         past=symptoms[0].past,
@@ -196,14 +197,20 @@ def _alike(detail: str) -> str:
 
 
 def _with_lines(cause: Cause, run: RunDir) -> Cause:
-    """The last telling lines of its log, where Slurm said none."""
+    """The telling lines of its log, where Slurm said none: what stands there of its first sample, else the last."""
     if cause.lines or not cause.log:
         return cause
     lines = tail(cause.log)
-    raised = [n for n, line in enumerate(lines) if line.startswith("  File ") and "/slurm_bench/stages/" not in line]
-    first = raised[-1] if raised and cause.kind not in SILENT else -LINES
-    telling = lines[first:][:LINES]
-    return replace(cause, lines=tuple(printable(line.strip())[:LINE] for line in telling))
+    begun = [n for n, line in enumerate(lines) if cause.samples and f" ERROR {cause.samples[0]!r}: " in line]
+    telling = _raised(lines[begun[-1] :]) if begun else [] if cause.kind in SILENT else _raised(lines)
+    return replace(cause, lines=tuple(visible(line.strip())[:LINE] for line in telling or lines[-LINES:]))
+
+
+def _raised(lines: Sequence[str]) -> list[str]:
+    """The first line, and of the traceback that follows it where the plug-in raised."""
+    end = next((n for n, line in enumerate(lines) if n and OWN_LINE.match(line)), len(lines))
+    places = [n for n in range(end) if lines[n].startswith("  File ") and "/slurm_bench/stages/" not in lines[n]]
+    return list(lines[places[-1] : end][:LINES] if places else lines[:1])
 
 
 def _scope(cause: Cause) -> str:

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from slurm_bench.run.opened import Run
+from slurm_bench.watch.evidence import Hear
 from slurm_bench.watch.progress import Lines
 from slurm_bench.watch.status import render_status, stage_line, status_of
 
@@ -16,12 +17,12 @@ from slurm_bench.watch.status import render_status, stage_line, status_of
 EVERY = 2.0
 
 
-def follow(run: Run, as_json: bool) -> int:
+def follow(run: Run, hear: Hear, as_json: bool) -> int:
     """Gives the run's exit code. On a terminal the screen is painted anew; elsewhere a line is written when there is
     something new to say, and the whole status at the end."""
     screen, lines = sys.stdout.isatty() and not as_json, Lines(sys.stdout)
     while True:
-        found = status_of(run)
+        found = status_of(run, hear)
         if as_json:
             print(json.dumps(found), flush=True)
         elif screen:

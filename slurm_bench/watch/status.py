@@ -13,7 +13,7 @@ from slurm_bench.run.attempts import Attempt
 from slurm_bench.run.journal import DONE
 from slurm_bench.run.opened import Run
 from slurm_bench.run.records import State
-from slurm_bench.watch.evidence import STAGES, Evidence, Task, gather
+from slurm_bench.watch.evidence import STAGES, Evidence, Hear, Task, gather
 from slurm_bench.watch.explain import explain, lines_of, next_of
 from slurm_bench.watch.symptoms import QUIET
 from slurm_bench.watch.wording import duration, fit
@@ -22,9 +22,9 @@ from slurm_bench.watch.wording import duration, fit
 TOLD = 40
 
 
-def status_of(run: Run) -> dict[str, Any]:
+def status_of(run: Run, hear: Hear) -> dict[str, Any]:
     """What `status --json` prints. Seconds and counts are numbers, what isn't known is null."""
-    seen = gather(run)
+    seen = gather(run, hear)
     state = seen.state
     scored = set(state.scored())
     failed = sum(bool(state.failure(sample.id)) for sample in run.samples if sample.id not in scored)

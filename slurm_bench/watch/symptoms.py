@@ -7,11 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from slurm_bench.cluster.health import bad_nodes
-from slurm_bench.cluster.queue import Job
+from slurm_bench.run.health import bad_nodes
 from slurm_bench.run.journal import DONE, STOPPED, TaskProcess
 from slurm_bench.run.records import Outcome, Record
-from slurm_bench.watch.evidence import Evidence, Task
+from slurm_bench.watch.evidence import Evidence, Job, Task
 
 # A process is stuck when its last sign of life is so many times as old as the slowest sample of its stage took, and at
 # least so many seconds; where no sample has come right yet, as a model may load for long, QUIET seconds.
