@@ -24,6 +24,7 @@ from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.task import run_task
 from slurm_bench.watch.evidence import gather
 from slurm_bench.watch.explain import Cause, explain, next_of, read_causes, render
+from slurm_bench.watch.kinds import KINDS
 
 
 def causes(root: Path, over: bool = True) -> dict[str, Cause]:
@@ -189,3 +190,8 @@ def test_stuck_and_interrupted(tmp_path: Path) -> None:
     left = explain(gather(open_run(root), hear))
     assert {i for cause in left for i in cause.samples} == {f"s-{n}" for n in range(6)}
     assert next_of(left) == f"python launch.py resubmit {root}"
+
+
+def test_the_page_tells_of_every_kind() -> None:
+    page = (REPO / "docs" / "explain.md").read_text()
+    assert [kind.name for kind in KINDS if f"`{kind.name}`" not in page] == []

@@ -138,7 +138,7 @@ def _situation(seen: Evidence, causes: Sequence[Cause]) -> list[str]:
     if seen.silent:
         lines.append(f"the queue can't be asked: {printable(seen.silent)}")
     if missing and seen.alive:
-        lines.append("it is still at work; nothing is wrong so far" if not causes else "it is still at work")
+        lines.append("it is not over yet; nothing is wrong so far" if not causes else "it is not over yet")
     elif not missing:
         lines.append("it is complete" if any(not c.past for c in causes) else "it is complete; nothing is wrong")
     elif not causes:

@@ -265,7 +265,7 @@ KINDS = (
         now=True,
     ),
     Kind("pending", at("waiting"), "job {job} waits: {detail}", "scontrol show job {job}", now=True),
-    Kind("nobody", at("finish"), "nobody goes on with the run: who should have has ended: {detail}"),
+    Kind("nobody", at("finish"), "nobody goes on with the run; what should have done so has ended: {detail}"),
 )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from slurm_bench.run.health import bad_nodes
 from slurm_bench.run.journal import DONE, STOPPED, TaskProcess
 from slurm_bench.run.records import Outcome, Record
+from slurm_bench.run.suspects import ProcessDied
 from slurm_bench.watch.evidence import Evidence, Job, Task
 
 # A process is stuck when its last sign of life is so many times as old as the slowest sample of its stage took, and at
@@ -85,7 +86,8 @@ def _samples(seen: Evidence, failed: Iterable[tuple[str, str, Outcome]]) -> Iter
     for sample_id, stage, outcome in failed:
         record = outcome.errors[-1]
         error = record["error"]
-        words = f"{error.get('type')}: {error.get('message')}"
+        died = error.get("type") == ProcessDied.__name__
+        words = str(error.get("message")) if died else f"{error.get('type')}: {error.get('message')}"
         yield Symptom(
             where="systematic" if record.get("systematic") else "sample",
             detail=words,
