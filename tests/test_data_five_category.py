@@ -55,7 +55,9 @@ def test_a_whole_record_becomes_an_item(tmp_path: Path) -> None:
         "rationale_short": "热",
         "rationale_short_en": None,
     }
-    assert read(tmp_path, [record(1, **texts)]) == [Item("1", "physical", "melt it", PNG, "ice", "热")]
+    facts = {"tags": ["a", {"deep": [1, None]}], "difficulty": 1.5}
+    expected = Item("1", "physical", "melt it", PNG, "ice", "热", facts=facts)
+    assert read(tmp_path, [record(1, **texts)]) == [expected]
 
 
 def test_optional_fields_may_be_absent_or_null_and_empty_english_gives_way(tmp_path: Path) -> None:

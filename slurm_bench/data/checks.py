@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm_bench.config import nearest
+from slurm_bench.data.facts import as_facts
 from slurm_bench.data.item import Item
 from slurm_bench.data.text import BROKEN, as_text, joined, quoted
 from slurm_bench.errors import UserError
@@ -54,6 +55,11 @@ def checked(item: Item, where: str) -> Item:
         except TypeError as error:
             texts[name] = ""
             problem = problem or f"the {name} {error}"
+    try:
+        facts = as_facts(item.facts)
+    except TypeError as error:
+        facts = {}
+        problem = problem or f"the facts {error}"
     identity = identifier(item.id, where, _NAMES)
     problem = problem or _text_problem({"id": identity, **texts}) or _image_problem(sources, reference, bytes)
     on_storage = item.on_storage if item.problem else not problem
@@ -65,6 +71,7 @@ def checked(item: Item, where: str) -> Item:
         reference=reference if isinstance(reference, (Path, bytes)) else None,
         problem=" ".join(as_text(problem).split()),
         on_storage=bool(problem) and on_storage,
+        facts=facts,
         **{**texts, "category": texts["category"].strip() or "uncategorised"},
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -13,8 +15,8 @@ class Item:
     `problem` says why this item can't be edited (base64 that doesn't decode, say). It stays in the plan and
     becomes an error record: counted, named, and no hindrance to the others. With `on_storage` it lies in a file beside
     the data (absent, truncated) instead: it is named at launch and not planned, for the file may be there, or whole,
-    by the time it is read. A reader is a function that takes the `data` part of the configuration and yields Items in
-    a fixed order.
+    by the time it is read. `facts` are further values by name, to cut a report by (`data/facts.py`). A reader is a
+    function that takes the `data` part of the configuration and yields Items in a fixed order.
     """
 
     id: str
@@ -26,3 +28,4 @@ class Item:
     reference: Path | bytes | None = None
     problem: str = ""
     on_storage: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)

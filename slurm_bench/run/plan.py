@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Sample:
     rationale: str = ""
     reference: str | None = None
     problem: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         row = asdict(self)
@@ -92,6 +93,7 @@ class Plan:
             rationale=item.rationale,
             reference=reference,
             problem="" if item.on_storage else item.problem,
+            facts=item.facts,
         )
 
     def _placed(self, sample_id: str, part: str, image: Path | bytes) -> str:

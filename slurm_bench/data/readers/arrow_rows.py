@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm_bench.config import DataConfig
-from slurm_bench.data.item import Item
-from slurm_bench.data.readers.rows import Row, items_of
+from slurm_bench.data.readers.rows import Row, Table
 from slurm_bench.errors import UserError
 
 _ROWS = 16  # in memory at a time, their images with them
@@ -27,15 +26,15 @@ def pyarrow(name: str, data: DataConfig) -> Any:
         ) from None
 
 
-def arrow_items(data: DataConfig, schema: Any, batches: Iterable[tuple[Path, Any]]) -> Iterator[Item]:
-    """The items of (file, record batch)es that have this schema. Raises UserError."""
+def arrow_table(data: DataConfig, schema: Any, batches: Iterable[tuple[Path, Any]]) -> Table:
+    """The rows of (file, record batch)es that have this schema. Raises UserError."""
     twice = [name for name in schema.names if schema.names.count(name) > 1]
     if twice:
         raise UserError(f"{data.path}: the column '{twice[0]}' stands twice; rename one")
-    return items_of(data, _rows(batches, _labels(schema)), list(_names(schema)))
+    return Table(list(_names(schema)), _rows(batches, _labels(schema)))
 
 
-def parquet_items(data: DataConfig, files: list[Path]) -> Iterator[Item]:
+def parquet_table(data: DataConfig, files: list[Path]) -> Table:
     parquet = pyarrow("pyarrow.parquet", data)
 
     def batches() -> Iterator[tuple[Path, Any]]:
@@ -43,10 +42,10 @@ def parquet_items(data: DataConfig, files: list[Path]) -> Iterator[Item]:
             with parquet.ParquetFile(file) as opened:
                 yield from ((file, batch) for batch in opened.iter_batches(batch_size=_ROWS))
 
-    return arrow_items(data, parquet.read_schema(files[0]), batches())
+    return arrow_table(data, parquet.read_schema(files[0]), batches())
 
 
-def stream_items(data: DataConfig, files: list[Path]) -> Iterator[Item]:
+def stream_table(data: DataConfig, files: list[Path]) -> Table:
     """Of Arrow stream files, as `datasets` saves and caches them; mapped into memory, not read."""
     arrow = pyarrow("pyarrow", data)
 
@@ -58,7 +57,7 @@ def stream_items(data: DataConfig, files: list[Path]) -> Iterator[Item]:
 
     with arrow.memory_map(str(files[0])) as mapped:
         schema = arrow.ipc.open_stream(mapped).schema
-    return arrow_items(data, schema, batches())
+    return arrow_table(data, schema, batches())
 
 
 def _rows(batches: Iterable[tuple[Path, Any]], labels: dict[str, list[str]]) -> Iterator[Row]:

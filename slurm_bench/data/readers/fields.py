@@ -62,12 +62,18 @@ def field_names(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def value_of(record: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """The first value that isn't absent, null or empty text; else None."""
+    """The first value that isn't absent, null, empty text or NaN (an empty cell of pandas); else None."""
     for name in names:
         value = _lookup(record, name)
-        if value is not None and not (isinstance(value, str) and not value.strip()):
+        if not is_empty(value):
             return value
     return None
+
+
+def is_empty(value: Any) -> bool:
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, float) and value != value)
 
 
 def _lookup(record: Mapping[str, Any], name: str) -> Any:

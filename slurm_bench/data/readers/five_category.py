@@ -4,7 +4,7 @@ The file is half a gigabyte and more: it is streamed, one item in memory at a ti
 spoil no item but their own. Where a field has an English twin (`edit_instruction_en`), the twin counts unless it is
 empty. The id is the stem of `original_image_path`, else `id`; where another folder's image had that stem before, it
 is the path without its suffix. The items' own `seed` is ignored: a sample's seed comes from its id and the run's base
-seed alone, so that a retry or another number of GPUs gives the same image.
+seed alone, so that a retry or another number of GPUs gives the same image. `tags` and `difficulty` are kept as facts.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _FIELDS = {
     "description": ("original_description_en", "original_description"),
     "rationale": ("rationale_short_en", "rationale_short"),
 }
+_FACTS = ("tags", "difficulty")
 
 
 def read_five_category(data: DataConfig) -> Iterator[Item]:
@@ -77,6 +78,7 @@ def _item(
         description=values["description"],
         rationale=values["rationale"],
         problem=problem or _absent(names, values, record),
+        facts={name: record.get(name) for name in _FACTS},
     )
 
 

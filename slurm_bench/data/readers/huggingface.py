@@ -11,8 +11,9 @@ from typing import Any
 
 from slurm_bench.config import DataConfig, nearest
 from slurm_bench.data.item import Item
-from slurm_bench.data.readers.arrow_rows import parquet_items, stream_items
+from slurm_bench.data.readers.arrow_rows import parquet_table, stream_table
 from slurm_bench.data.readers.fields import data_path
+from slurm_bench.data.readers.rows import Table, items_of
 from slurm_bench.data.text import joined
 from slurm_bench.errors import UserError
 
@@ -21,15 +22,21 @@ _SHARD = re.compile(r"(?:^|[-_])([A-Za-z0-9.]+?)(?:-\d{5}-of-\d{5}(?:-[0-9a-f]{8
 
 def read_huggingface(data: DataConfig) -> Iterator[Item]:
     """Raises UserError."""
+    table = dataset_table(data)
+    return items_of(data, table.rows, table.names)
+
+
+def dataset_table(data: DataConfig) -> Table:
+    """The rows of the one split. Raises UserError."""
     path = data_path(data)
     if (path / "dataset_dict.json").is_file():
         names = _json(path / "dataset_dict.json")["splits"]
         path = path / _split(data, names)
     if (path / "state.json").is_file():
-        return stream_items(data, [path / file["filename"] for file in _json(path / "state.json")["_data_files"]])
-    for suffix, items in ((".arrow", stream_items), (".parquet", parquet_items)):
+        return stream_table(data, [path / file["filename"] for file in _json(path / "state.json")["_data_files"]])
+    for suffix, table_of in ((".arrow", stream_table), (".parquet", parquet_table)):
         if shards := _shards(path, suffix):
-            return items(data, shards[_split(data, shards)])
+            return table_of(data, shards[_split(data, shards)])
     raise UserError(f"'data.path': {path}: not a dataset's folder (no state.json, .arrow or .parquet file in it)")
 
 

@@ -18,7 +18,7 @@ from slurm_bench.errors import UserError
 
 def read_json(data: DataConfig) -> Iterator[Item]:
     """A JSON list of objects. Raises UserError."""
-    return _items(data, _list_rows)
+    return _items(data, list_rows)
 
 
 def read_jsonl(data: DataConfig) -> Iterator[Item]:
@@ -32,8 +32,9 @@ def _items(data: DataConfig, rows: Callable[[Path, str | None], Iterator[Row]]) 
     return items_of(data, rows(file, data.encoding), found)
 
 
-def _list_rows(file: Path, encoding: str | None) -> Iterator[Row]:
-    for position, (line, record) in enumerate(stream_list(file, encoding), 1):
+def list_rows(file: Path, encoding: str | None, nan: bool = False) -> Iterator[Row]:
+    """The objects of a JSON list. Raises UserError."""
+    for position, (line, record) in enumerate(stream_list(file, encoding, nan), 1):
         if not isinstance(record, dict):
             raise UserError(f"{file}:{line}: item {position} is a {type(record).__name__}; each must be an object")
         yield Row(f"{file}:{line}", record)

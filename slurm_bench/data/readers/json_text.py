@@ -21,23 +21,40 @@ _MAX_ELEMENT = 512 * 1024 * 1024
 _STRUCTURE = re.compile(rb'["\[\]{},]')
 
 
-def decode(text: str) -> Any:
-    """A JSON value. Raises ValueError in one short line; a key twice in one object and NaN are refused too."""
+def decode(text: str, nan: bool = False) -> Any:
+    """A JSON value. Raises ValueError in one short line; a key twice in one object is refused too, and so is NaN unless
+    `nan` allows it: what pandas writes for an empty cell."""
     try:
-        return _DECODER.decode(text)
+        return (_DECODER_WITH_NAN if nan else _DECODER).decode(text)
     except RecursionError:
         raise ValueError("nested too deep") from None
     except ValueError as error:
         raise ValueError(str(error)[:120]) from None
 
 
-def stream_list(file: Path, encoding: str | None = None) -> Iterator[tuple[int, Any]]:
+def stream_list(file: Path, encoding: str | None = None, nan: bool = False) -> Iterator[tuple[int, Any]]:
     """(line, value) of each element of a JSON list, one in memory at a time. Raises UserError."""
     for position, (line, element) in enumerate(_elements(file, encoding), 1):
         try:
-            yield line, decode(element.decode("utf-8", "replace"))
+            yield line, decode(element.decode("utf-8", "replace"), nan)
         except ValueError as error:
             raise _refusal(file, line, position, str(error)) from None
+
+
+def read_object(file: Path, encoding: str | None = None) -> dict[str, Any]:
+    """The one JSON object that a file is, read whole. Raises UserError."""
+    text = bytearray()
+    for chunk in utf8_chunks(file, encoding):
+        text += chunk
+        if len(text) > _MAX_ELEMENT:
+            raise UserError(f"{file}: more than {_MAX_ELEMENT} bytes; the reader wants one JSON object")
+    try:
+        found = decode(text.decode("utf-8", "replace"), nan=True)
+    except ValueError as error:
+        raise UserError(f"{file}: not a whole JSON object: {error}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{file}: holds a JSON {type(found).__name__}; the reader wants one object with named entries")
+    return found
 
 
 def _elements(file: Path, encoding: str | None) -> Iterator[tuple[int, bytes]]:
@@ -129,3 +146,4 @@ def _no_number(name: str) -> NoReturn:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_number)
+_DECODER_WITH_NAN = json.JSONDecoder(object_pairs_hook=_object)

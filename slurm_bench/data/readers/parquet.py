@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from slurm_bench.config import DataConfig
 from slurm_bench.data.item import Item
-from slurm_bench.data.readers.arrow_rows import parquet_items
+from slurm_bench.data.readers.arrow_rows import parquet_table
 from slurm_bench.data.readers.fields import data_path
+from slurm_bench.data.readers.rows import items_of
 from slurm_bench.errors import UserError
 
 
@@ -19,4 +20,5 @@ def read_parquet(data: DataConfig) -> Iterator[Item]:
         raise UserError(
             f"'data.path': {path}: there is no .parquet file in it; a dataset's folder: data.reader=huggingface"
         )
-    return parquet_items(data, files)
+    table = parquet_table(data, files)
+    return items_of(data, table.rows, table.names)

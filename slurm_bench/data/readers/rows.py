@@ -2,14 +2,15 @@
 
 Fields: `id`, `instruction`, `image` and, where there are any, `category`, `reference`, `description`, `rationale`.
 Other names are mapped with `data.fields` (ours: theirs, `meta.text` for a nested one). An image is a path, relative to
-`data.image_root` or to the file's own folder, or lies within the data; several stand in a list.
+`data.image_root` or to the file's own folder, or lies within the data; several stand in a list. Fields of other names
+are kept as facts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from slurm_bench.config import DataConfig
 from slurm_bench.data.checks import identifier
@@ -31,6 +32,13 @@ class Row:
     problem: str = ""
 
 
+class Table(NamedTuple):
+    """`names` are the columns, nested ones as `meta.text`."""
+
+    names: list[str]
+    rows: Iterator[Row]
+
+
 def wanted_fields(data: DataConfig) -> dict[str, str]:
     """Our name → the file's, of the fields that must be there. Raises UserError."""
     names = mapped_names({name: (name,) for name in FIELDS}, data.fields)
@@ -45,6 +53,7 @@ def items_of(data: DataConfig, rows: Iterable[Row], found: Collection[str]) -> I
     refuse_absent(wanted_fields(data), found, file)
     names = mapped_names({name: (name,) for name in FIELDS}, data.fields)
     categorised = names["category"][0] in found
+    used = {name for theirs in names.values() for name in theirs}
     for row in rows:
         values = {name: value_of(row.cells, theirs) for name, theirs in names.items()}
         source, problem = image_of(values["image"], folder)
@@ -58,4 +67,5 @@ def items_of(data: DataConfig, rows: Iterable[Row], found: Collection[str]) -> I
             rationale=values["rationale"],
             reference=reference,
             problem=row.problem or problem or (reference_problem and f"reference: {reference_problem}"),
+            facts={name: value for name, value in row.cells.items() if name not in used},
         )
