@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmark_sets import MAKERS
 from PIL import Image
 
 from slurm_bench.config import DataConfig
@@ -84,6 +85,7 @@ WRITERS: dict[str, Callable[[Path], Path | None]] = {
     "parquet": write_parquet,
     "huggingface": lambda folder: save_to_disk(folder / "bench", arrow(columns(folder, "a", "b"))),
     "image_folder": write_folder,
+    **MAKERS,
     "demo": lambda folder: None,
 }
 
@@ -98,7 +100,7 @@ def folder(tmp_path: Path) -> Path:
 def test_each_reads_what_it_is_for(reader: str, folder: Path) -> None:
     item = read(reader, WRITERS[reader](folder))[0]
     assert (item.problem, bool(item.instruction)) == ("", True)
-    if reader not in ("demo", "five_category"):
+    if reader not in ("demo", "five_category", *MAKERS):
         assert (item.id.removeprefix("Style/"), item.category, item.instruction) == ("a", "Style", "edit")
 
 

@@ -34,6 +34,15 @@ BUNDLED = {
     "parquet": BundledReader(f"{__name__}.parquet.read_parquet", _FILE, suffixes=(".parquet",)),
     "huggingface": BundledReader(f"{__name__}.huggingface.read_huggingface", _FILE, options=("split",)),
     "image_folder": BundledReader(f"{__name__}.image_folder.read_image_folder", ("path",)),
+    "gedit": BundledReader(f"{__name__}.gedit.read_gedit", _FILE, options=("split", "language")),
+    "gedit2": BundledReader(f"{__name__}.gedit2.read_gedit2", _FILE, options=("split",)),
+    "imgedit": BundledReader(f"{__name__}.imgedit.read_imgedit", _TEXT),
+    "risebench": BundledReader(f"{__name__}.risebench.read_risebench", _TEXT),
+    "risebench2": BundledReader(f"{__name__}.risebench2.read_risebench2", _TEXT, options=("language",)),
+    "kris": BundledReader(f"{__name__}.kris.read_kris", ("path", "fields", "encoding")),
+    "magicbrush": BundledReader(f"{__name__}.magicbrush.read_magicbrush", _FILE, options=("split",)),
+    "unireditbench": BundledReader(f"{__name__}.unireditbench.read_unireditbench", _TEXT),
+    "wiseedit": BundledReader(f"{__name__}.wiseedit.read_wiseedit", _TEXT, options=("language",)),
     "demo": BundledReader("slurm_bench.data.demo.samples.read_demo"),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from slurm_bench.config import DataConfig
 from slurm_bench.data.item import Item
 from slurm_bench.data.readers.encoding import utf8_chunks
 from slurm_bench.data.readers.fields import data_file
-from slurm_bench.data.readers.rows import Row, items_of, wanted_fields
+from slurm_bench.data.readers.rows import Row, Table, items_of, wanted_fields
 from slurm_bench.errors import UserError
 
 _DELIMITERS = (",", ";", "\t", "|")
@@ -22,11 +22,17 @@ _NAMED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}
 
 def read_csv(data: DataConfig) -> Iterator[Item]:
     """Raises UserError."""
-    file = data_file(data)
-    text = b"".join(utf8_chunks(file, data.encoding)).decode("utf-8", "replace")
-    delimiter = _said(data.delimiter) if data.delimiter else _found(text, set(wanted_fields(data).values()))
+    wanted = set(wanted_fields(data).values())
+    table = csv_table(data_file(data), data.encoding, _said(data.delimiter) if data.delimiter else None, wanted)
+    return items_of(data, table.rows, table.names)
+
+
+def csv_table(file: Path, encoding: str | None, delimiter: str | None, wanted: Collection[str] = ()) -> Table:
+    """With the delimiter found by the `wanted` columns where it isn't said. Raises UserError."""
+    text = b"".join(utf8_chunks(file, encoding)).decode("utf-8", "replace")
+    delimiter = delimiter or _found(text, set(wanted))
     header = _checked_header(_header(text, delimiter), file)
-    return items_of(data, _rows(file, text, delimiter, header), [name for name in header if name])
+    return Table([name for name in header if name], _rows(file, text, delimiter, header))
 
 
 def _reader(text: str, delimiter: str) -> Any:

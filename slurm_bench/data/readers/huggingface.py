@@ -29,6 +29,8 @@ def read_huggingface(data: DataConfig) -> Iterator[Item]:
 def dataset_table(data: DataConfig) -> Table:
     """The rows of the one split. Raises UserError."""
     path = data_path(data)
+    if path.is_file():
+        return (stream_table if path.suffix == ".arrow" else parquet_table)(data, [path])
     if (path / "dataset_dict.json").is_file():
         names = _json(path / "dataset_dict.json")["splits"]
         path = path / _split(data, names)

@@ -11,8 +11,9 @@ from slurm_bench.config import DataConfig
 from slurm_bench.data.item import Item
 from slurm_bench.data.readers.encoding import utf8_lines
 from slurm_bench.data.readers.fields import data_file, field_names
-from slurm_bench.data.readers.json_text import decode, stream_list
+from slurm_bench.data.readers.json_text import decode, read_object, stream_list
 from slurm_bench.data.readers.rows import Row, items_of
+from slurm_bench.data.text import as_text, quoted
 from slurm_bench.errors import UserError
 
 
@@ -38,6 +39,15 @@ def list_rows(file: Path, encoding: str | None, nan: bool = False) -> Iterator[R
         if not isinstance(record, dict):
             raise UserError(f"{file}:{line}: item {position} is a {type(record).__name__}; each must be an object")
         yield Row(f"{file}:{line}", record)
+
+
+def object_rows(file: Path, encoding: str | None) -> dict[str, Row]:
+    """Key → its object, of a JSON object of objects. Raises UserError."""
+    entries = read_object(file, encoding)
+    for key, entry in entries.items():
+        if not isinstance(entry, dict):
+            raise UserError(f"{file}: {quoted(key)} is a {type(entry).__name__}; each entry must be an object")
+    return {as_text(key): Row(f"{file}: {quoted(key)}", entry) for key, entry in entries.items()}
 
 
 def _line_rows(file: Path, encoding: str | None) -> Iterator[Row]:

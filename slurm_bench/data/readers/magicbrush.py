@@ -1,0 +1,47 @@
+"""MagicBrush: a HuggingFace dataset of the columns `img_id, turn_index, source_img, mask_img, instruction, target_img`.
+Each turn is a sample of its own, from its own `source_img` to its `target_img`: the single-turn setting. The id is the
+image's and the turn (`242679-1`). Masks aren't read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from slurm_bench.config import DataConfig
+from slurm_bench.data.checks import identifier
+from slurm_bench.data.item import Item
+from slurm_bench.data.readers.benchmark import other_facts, refuse_unlike, values_of
+from slurm_bench.data.readers.embedded import image_of
+from slurm_bench.data.readers.fields import data_path, image_folder, mapped_names
+from slurm_bench.data.readers.huggingface import dataset_table
+
+_NAMES = {
+    "id": ("img_id",),
+    "turn": ("turn_index",),
+    "image": ("source_img",),
+    "instruction": ("instruction",),
+    "reference": ("target_img",),
+    "mask": ("mask_img",),
+}
+_REQUIRED = ("id", "turn", "image", "instruction")
+
+
+def read_magicbrush(data: DataConfig) -> Iterator[Item]:
+    """Raises UserError."""
+    names = mapped_names(_NAMES, data.fields)
+    table, folder = dataset_table(data), image_folder(data)
+    refuse_unlike(data, names, _REQUIRED, table.names, data_path(data))
+    for row in table.rows:
+        values = values_of(row.cells, names)
+        image = identifier(values["id"], row.place, row.cells)
+        turn = identifier(values["turn"], row.place, row.cells)
+        source, problem = image_of(values["image"], folder)
+        reference, reference_problem = image_of(values["reference"], folder)
+        yield Item(
+            id=f"{image}-{turn}",
+            category="all",
+            instruction=values["instruction"],
+            source=source,
+            reference=reference,
+            problem=problem or (reference_problem and f"reference: {reference_problem}"),
+            facts={**other_facts(row.cells, names), "img_id": image, "turn": values["turn"]},
+        )
