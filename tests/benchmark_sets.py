@@ -167,6 +167,7 @@ def make_kris(folder: Path) -> Path:
                 if name != "absent.jpg":
                     write_image(root / task / name)
     (root / ".DS_Store").write_bytes(b"\0")
+    write_json(root / ".ipynb_checkpoints" / "annotation.json", tasks["chemistry"])
     return root
 
 

@@ -200,6 +200,16 @@ def test_risebench2_in_chinese_has_ids_of_its_own(tmp_path: Path) -> None:
     assert len(read("risebench2", path, options={"language": ["en", "cn"]})) == 6
 
 
+def test_chinese_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    path = make_risebench2(tmp_path)
+    entries = json.loads((path / "overall_data.json").read_text())
+    first = {name: value for name, value in entries[0].items() if name != "instruction_chinese"}
+    write_json(path / "overall_data.json", [first])
+    assert list(read("risebench2", path)) == ["temporal_reasoning_1"]
+    with pytest.raises(UserError, match=r"no field 'instruction_chinese' for 'instruction_cn'"):
+        read("risebench2", path, options={"language": "cn"})
+
+
 def test_a_hybrid_case_is_named_as_what_cannot_be_run_yet(tmp_path: Path) -> None:
     path = make_risebench2(tmp_path)
     item = read("risebench2", path)["hybrid_reasoning_1"]

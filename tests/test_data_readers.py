@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from benchmark_sets import MAKERS
+from helpers import REPO
 from PIL import Image
 
 from slurm_bench.config import DataConfig
@@ -102,6 +103,12 @@ def test_each_reads_what_it_is_for(reader: str, folder: Path) -> None:
     assert (item.problem, bool(item.instruction)) == ("", True)
     if reader not in ("demo", "five_category", *MAKERS):
         assert (item.id.removeprefix("Style/"), item.category, item.instruction) == ("a", "Style", "edit")
+
+
+def test_the_pages_name_every_reader() -> None:
+    page, benchmarks = ((REPO / "docs" / name).read_text() for name in ("data.md", "benchmarks.md"))
+    assert [name for name in BUNDLED if f"`{name}`" not in page] == []
+    assert [name for name in MAKERS if f"data.reader={name}" not in benchmarks or f"`{name}`" not in benchmarks] == []
 
 
 @pytest.mark.parametrize("reader", BUNDLED)

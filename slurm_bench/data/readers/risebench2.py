@@ -48,7 +48,7 @@ def read_risebench2(data: DataConfig) -> Iterator[Item]:
     wanted = languages(data, ("en", "cn"), ("en",))
     file = find_file(data, "overall_data.json")
     names = mapped_names(_NAMES, data.fields)
-    rows = list_of(data, file, names, _REQUIRED)
+    rows = list_of(data, file, names, _REQUIRED if wanted == ["en"] else (*_REQUIRED, "instruction_cn"))
     root = images_root(data, file, (name for row in rows for name in _as_list(values_of(row.cells, names)["image"])))
     for row in rows:
         for language in wanted:

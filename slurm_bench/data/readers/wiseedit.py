@@ -36,10 +36,10 @@ def read_wiseedit(data: DataConfig) -> Iterator[Item]:
     """Subset by subset, in the order of their names. Raises UserError."""
     wanted = languages(data, ("en", "cn"), ("en",))
     names = mapped_names(_NAMES, data.fields)
-    path = data_path(data)
-    for file in _tables(path):
+    required = _REQUIRED if wanted == ["en"] else (*_REQUIRED, "instruction_cn")
+    for file in _tables(data_path(data)):
         table = csv_table(file, data.encoding, ",")
-        refuse_unlike(data, names, _REQUIRED, table.names, file)
+        refuse_unlike(data, names, required, table.names, file)
         for row in table.rows:
             for language in wanted:
                 yield _item(row, names, data, file, language)
