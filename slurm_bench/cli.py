@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         refuse_at_work(open_run(options.run_dir), options.force)
     root = options.run_dir or new_run_dir(asked.name)
     try:
-        planned = create_run(root, asked.config, asked.items, asked.plugins.models, options.force)
+        planned = create_run(root, asked.config, asked.items, asked.plugins.said, options.force)
     except BaseException:
         if not options.run_dir:  # ours, and still empty
             for folder in (root, root.parent):
@@ -109,7 +109,7 @@ def plan(options: argparse.Namespace) -> int:
     like = open_run(options.like or options.run_dir) if options.like or asked.goes_on else None
     if asked.goes_on:
         refuse_at_work(open_run(options.run_dir), options.force)
-    planned = preview_run(root, asked.config, asked.items, asked.plugins.models, options.force)
+    planned = preview_run(root, asked.config, asked.items, asked.plugins.said, options.force)
     asked.say(planned.samples)
     if options.reuse:
         print(f"reuse     what {open_run(options.reuse).root} has of these samples is taken over, and not made again")
@@ -132,7 +132,7 @@ def resubmit(options: argparse.Namespace, only_scores: bool = False) -> int:
         raise UserError(f"score: it changes scorers alone, not {'; '.join(others)}")
     executor, plugins = _checked(config, words)
     refuse_at_work(opened, options.force)
-    opened = reconfigure(opened, config, plugins.models, options.force or only_scores)
+    opened = reconfigure(opened, config, plugins.said, options.force or only_scores)
     return launch(opened, executor, force=options.force, wait=options.wait, only_scores=only_scores)
 
 

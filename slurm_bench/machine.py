@@ -35,6 +35,7 @@ PACKAGES = (
     "safetensors",
     "pillow",
     "omegaconf",
+    "scipy",
     "pandas",
     "numpy",
     "httpx",

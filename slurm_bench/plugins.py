@@ -12,7 +12,7 @@ from slurm_bench.config import Config, with_environment
 from slurm_bench.errors import UserError
 from slurm_bench.importing import blame, import_name
 from slurm_bench.parameters import fitted
-from slurm_bench.scorers.base import Score, declared_scores
+from slurm_bench.scorers.base import Score, as_rows, declared_scores
 
 
 def make(config: Config, key: str, method: str) -> Any:
@@ -43,6 +43,12 @@ class CheckedPlugins:
     models: dict[str, Any]
     scores: dict[str, Mapping[str, Score] | None]
     rubrics: dict[str, tuple[str, ...]]
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """For the run's provenance: the models, and what each scorer declares of its scores."""
+        rows = {f"scorers.{name}": as_rows(scores) for name, scores in self.scores.items() if scores is not None}
+        return self.models | {key: {**self.models.get(key, {}), "scores": scores} for key, scores in rows.items()}
 
 
 def check_plugins(config: Config) -> CheckedPlugins:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
-from helpers import run_dir
+from helpers import REPO, run_dir
 
 from slurm_bench.config import Config, DataConfig, PluginConfig
-from slurm_bench.data.text import printable
+from slurm_bench.data.text import as_text, printable
 from slurm_bench.report.markdown import escape
-from slurm_bench.report.statistics import macro_mean_of, mean_of
 from slurm_bench.report.write import write_report
 from slurm_bench.run.opened import Run
 from slurm_bench.run.plan import Sample
@@ -31,13 +34,20 @@ def failed(message: str) -> Outcome:
 DONE = Outcome(ok={"status": "ok", "sha256": "x", "seconds": 2.0})
 
 
+JUDGE = {"q": [1, 5, True], "aside": [0, 1, None]}
+
+
 def made(
     tmp_path: Path, *rows: tuple[str, str, Outcome, dict[str, Outcome]], **more: Any
 ) -> tuple[dict[str, Any], list[dict[str, str]], str]:
     """summary.json, scores.csv and report.md of samples given as (id, category, edit, scores by scorer)."""
+    declared = more.pop("declared", None)
+    sources = more.pop("sources", None) or [f"{row[0]}.png" for row in rows]
+    if declared is not None:
+        (tmp_path / "provenance.json").write_text(json.dumps({"scores": declared}))
     scorers = {name: PluginConfig("m.S") for name in rows[0][3]}
     config = Config(data=DataConfig(), editor=PluginConfig("m.E"), scorers=scorers, **more)
-    samples = [Sample(n, row[0], row[1], "do", ("x",), n) for n, row in enumerate(rows)]
+    samples = [Sample(n, row[0], row[1], "do", (sources[n],), n) for n, row in enumerate(rows)]
     state = State(samples, {row[0]: row[2] for row in rows}, {row[0]: row[3] for row in rows})
     write_report(Run(run_dir(tmp_path), config, state.samples), state)
     with open(tmp_path / "report" / "scores.csv", newline="", encoding="utf-8") as file:
@@ -130,19 +140,137 @@ def test_text_from_the_data_stays_text(tmp_path: Path) -> None:
     assert escape("a|b*c`") == "a\\|b\\*c\\`"
 
 
-def test_intervals_are_the_same_each_time_and_cover_the_mean() -> None:
-    values = [float(n % 7) for n in range(60)]
-    assert mean_of(values) == mean_of(values)
-    found = mean_of(values)
-    assert found.ci_low is not None
-    assert found.ci_high is not None
-    assert found.mean is not None
-    assert found.ci_low < found.mean < found.ci_high
-    # the normal approximation: 1.96 standard errors to either side
-    spread = (sum((v - found.mean) ** 2 for v in values) / 59) ** 0.5 / 60**0.5
-    assert found.ci_high - found.ci_low == pytest.approx(2 * 1.96 * spread, rel=0.1)
+@pytest.mark.parametrize("hostile", ["a\rb", "a\x00b", "a\r\nb", "a\x0bb\x85c\u2028d", "=1+1", '"', "\ud800"])
+def test_whatever_a_text_holds_a_sample_is_one_row_to_every_reader(tmp_path: Path, hostile: str) -> None:
+    done = Outcome(ok={"status": "ok", "sha256": "x", "seconds": 2.0, "image": "edit/images/a.png"})
+    name = as_text(hostile)  # as every reader of data does; an error may hold anything
+    rows = [(name, name, done, {"m": outcome(q=1.0)}), ("z", "c", failed(hostile), {"m": Outcome()})]
+    _, table, _ = made(tmp_path, *rows)
+    assert [row["status"] for row in table] == ["ok", "error"]
+    assert [*table[0]] == ["id", "category", "status", "q", "error", "instruction", "seed", "image", "seconds"]
+    assert table[0]["image"] == "edit/images/a.png"
+    assert (table[0]["seed"], table[0]["seconds"], table[1]["seconds"]) == ("0", "2.0", "")
+    assert list(pd.read_csv(tmp_path / "report" / "scores.csv")["status"]) == ["ok", "error"]
+    if find_spec("pyarrow"):
+        assert list(pd.read_parquet(tmp_path / "report" / "scores.parquet")["q"].isna()) == [False, True]
 
 
-def test_a_macro_mean_needs_every_category() -> None:
-    assert macro_mean_of({"a": [1.0, 2.0], "b": []}).mean is None
-    assert macro_mean_of({"a": [1.0, 2.0], "b": [4.0] * 30}).mean == pytest.approx(2.75)
+def test_a_failure_counts_as_the_worst_value_of_the_scores_own_scale_and_is_named_so(tmp_path: Path) -> None:
+    rows = [("a", "c", DONE, {"m": outcome(q=4.0, loss=0.1)}), ("b", "c", DONE, {"m": failed("no")})]
+    for column, scale, worst, mean in [
+        ("q", [1, 5, True], 1, 2.5),
+        ("loss", [0, 1, False], 1, 0.55),
+        ("q", [0, 10, None], None, None),
+        ("loss", [0, None, False], None, None),
+    ]:
+        summary, _, text = made(tmp_path, *rows, headline=column, declared={"m": {column: scale}})
+        row = summary["overall"]["failures_as_zero"]["micro"]
+        assert (row["mean"], row["failure_counts_as"], summary["failures_count_as"]) == (mean, worst, worst)
+        assert (f"A failure counts as {worst}" if worst is not None else "Failures can't be counted") in text
+        assert summary["overall"]["scored_only"]["micro"]["n"] == 1
+
+
+def test_a_failure_of_another_scorer_is_no_failure_of_the_headlines(tmp_path: Path) -> None:
+    rows = [("a", "c", DONE, {"m": outcome(w=1.0), "j": failed("no")}), ("b", "c", DONE, {"m": outcome(s=0.5)})]
+    for row in rows[1:]:
+        row[3]["j"] = outcome(q=1.0)
+    summary, _, _ = made(tmp_path, *rows, headline="m.s")
+    assert summary["overall"]["failures_as_zero"]["micro"]["mean"] == 0.5
+
+
+def test_the_headline_is_the_judges_first_aspect_and_says_why(tmp_path: Path) -> None:
+    declared = {"j": {"aside": [0, 1, None], "first": [0, 10, True], "second": [0, 10, True]}}
+    rows = [(i, "c", DONE, {"j": outcome(second=1.0, aside=1.0, first=2.0)}) for i in "ab"]
+    summary, _, text = made(tmp_path, *rows, declared=declared)
+    assert summary["headline"] == "first"
+    assert "first score of the first scorer" in summary["headline_rule"]
+    assert "`headline` in the configuration" in summary["headline_rule"]
+    assert "**first**" in text
+    summary, _, _ = made(tmp_path, ("a", "c", DONE, {"j": failed("silent")}), declared=declared)
+    assert summary["headline"] == "first", "also where nothing could be scored"
+
+
+def test_rates_and_descriptions_by_category(tmp_path: Path) -> None:
+    rows = [(str(n), "c", DONE, {"j": outcome(q=float(1 + n % 5))}) for n in range(20)]
+    rows += [("x", "c", DONE, {"j": failed("prose")}), ("y", "c", failed("boom"), {"j": Outcome()})]
+    summary, _, text = made(tmp_path, *rows, declared={"j": JUDGE})
+    row = summary["categories"]["c"]
+    assert (row["n"], row["mean"], row["median"], row["too_few"]) == (20, 3.0, 3.0, False)
+    assert row["sd"] == pytest.approx(1.451, abs=1e-3)
+    assert row["histogram"]["edges"][0] == 1
+    assert row["histogram"]["edges"][-1] == 5
+    assert sum(row["histogram"]["counts"]) == 20
+    assert (row["parse_failed"], row["failure_rate"]) == (1, pytest.approx(2 / 22, abs=1e-6))
+    assert summary["rates"]["parse_failure_rate"] == pytest.approx(1 / 22, abs=1e-6)
+    assert summary["health"]["j"]["parse_failures"] == {"c": 1}
+    assert summary["health"]["j"]["extremes"]["q"] == {"lowest": 0.2, "highest": 0.2}
+    assert "1 replies in c couldn't be read" in text
+
+
+def test_samples_of_one_source_are_not_independent(tmp_path: Path) -> None:
+    rows = [(str(n), "c", DONE, {"j": outcome(q=float(n // 4 % 5))}) for n in range(80)]
+    alone, _, _ = made(tmp_path, *rows)
+    shared, _, text = made(tmp_path, *rows, sources=[f"{n // 4}.png" for n in range(80)])
+    a, b = alone["overall"]["scored_only"]["micro"], shared["overall"]["scored_only"]["micro"]
+    assert (a["clusters"], b["clusters"], a["mean"]) == (None, 20, b["mean"])
+    assert b["ci_high"] - b["ci_low"] > 1.8 * (a["ci_high"] - a["ci_low"]), "twenty sources say less than eighty"
+    assert "20 sources" in text
+
+
+def test_a_judge_that_likes_edits_that_change_nothing_is_named(tmp_path: Path) -> None:
+    def edit(unchanged: bool) -> Outcome:
+        return Outcome(ok={"status": "ok", "sha256": "x", "seconds": 1.0, "unchanged": unchanged})
+
+    def judged(q: float) -> Outcome:
+        info = {"mass": {"q": 0.9 if q > 4 else 0.5}, "usage": {"prompt_tokens": 10}, "served_model": "m"}
+        return Outcome(ok={"status": "ok", "scores": {"q": q}, "seconds": 1.0, "info": info})
+
+    rows = [(str(n), "c", edit(n < 2), {"j": judged(5.0 if n < 2 else 3.0), "k": judged(4.0 - n)}) for n in range(4)]
+    summary, _, text = made(tmp_path, *rows, declared={"j": JUDGE, "k": JUDGE})
+    found = summary["health"]["j"]
+    assert found["unchanged"]["scores"]["j.q"] == {"n": 2, "mean": 5.0, "others": 3.0, "likes_no_ops": True}
+    assert found["unchanged"]["ids"] == ["0", "1"]
+    assert found["mass"]["q"] == {"mean": pytest.approx(0.7), "lowest": 0.5}
+    assert found["usage"] == {"prompt_tokens": 40}
+    assert "it likes edits that change nothing" in text
+    assert summary["agreement"][0]["scorers"] == ["j", "k"]
+    assert summary["agreement"][0]["mean_shift"] == pytest.approx(-1.5)
+    assert summary["agreement"][0]["spearman"] == pytest.approx(0.894, abs=1e-3)
+
+
+def test_a_long_list_of_failures_is_cut_with_a_count(tmp_path: Path) -> None:
+    rows = [(f"id-{n}", "c", failed("boom"), {"j": Outcome()}) for n in range(230)]
+    summary, _, text = made(tmp_path, *rows)
+    assert len(summary["failures"]) == 230
+    assert text.count("| id-") == 200
+    assert "And 30 more" in text
+
+
+def test_the_report_names_what_was_run(tmp_path: Path) -> None:
+    facts = {
+        "models": {
+            "editor": {"model": "Some/Editor", "revision": "abc123"},
+            "scorers.j": {"model": "Some/Judge", "rubrics_sha256": "feed"},
+        },
+        "git": {"revision": "0123456789abcdef", "dirty": False},
+    }
+    (tmp_path / "provenance.json").write_text(json.dumps(facts))
+    edited = Outcome(ok={"status": "ok", "sha256": "x", "seconds": 1.0, "info": {"profile": "fp8", "steps": 8}})
+    _, _, text = made(tmp_path, ("a", "c", edited, {"j": outcome(q=1.0)}))
+    for fact in ("Some/Editor", "abc123", "Some/Judge", "feed", "fp8 (1)", "8 (1)", "0123456789ab"):
+        assert fact in text, fact
+
+
+def test_a_run_is_reported_without_its_plug_ins(tmp_path: Path, finished_run: str) -> None:
+    """The scorer's scale is stored at launch: the report imports no plug-in."""
+    provenance = json.loads((Path(finished_run) / "provenance.json").read_text())
+    assert provenance["scores"] == {"judge": {"*": [0, 255, True]}}
+    probe = (
+        "import sys; from slurm_bench.cli import main; main(sys.argv[1:]); assert 'tests.plugins' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe, "report", finished_run], cwd=REPO, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((Path(finished_run) / "report" / "summary.json").read_text())
+    assert summary["overall"]["failures_as_zero"]["micro"]["failure_counts_as"] == 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from slurm_bench.config import Config
+
+MOST_FAILURES = 200
 
 
 def render(
@@ -16,20 +19,15 @@ def render(
     provenance: Mapping[str, Any],
     causes: Sequence[str] = (),
 ) -> str:
-    counts = summary["counts"]
-    lines = [f"# {escape(name)}", ""]
-    lines += [f"Editor `{config.editor.class_path}`, scored by {_scorers(config)}. Base seed {config.seed}."]
+    counts, rates = summary["counts"], summary["rates"]
+    lines = [f"# {escape(name)}", "", *_what_ran(config, summary, provenance)]
     lines += ["", "| " + " | ".join(counts) + " |", "|" + "---:|" * len(counts)]
     lines += ["| " + " | ".join(str(value) for value in counts.values()) + " |", ""]
+    lines += [f"{percent(rates['failure_rate'])} have no score; {rates['parse_failed']} replies couldn't be read."]
+    lines += ["", "## By category", "", *_headline(summary), ""]
     lines += [
-        "## By category",
-        "",
-        f"Score: **{escape(str(summary['headline']))}**; intervals are 95 % bootstrap over samples.",
-        "",
-    ]
-    lines += [
-        "| category | planned | scored | mean | 95 % interval | failures as zero |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| category | planned | scored | mean | 95 % interval | sd | median | failures as worst | failed | unread |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for category, row in summary["categories"].items():
         cells = (
@@ -37,15 +35,27 @@ def render(
             row["n"],
             number(row["mean"]),
             interval(row),
+            number(row["sd"]),
+            number(row["median"]),
             number(row["mean_failures_as_zero"]),
+            percent(row["failure_rate"]),
+            percent(row["parse_failure_rate"]),
         )
         lines.append(f"| {escape(category)} | " + " | ".join(str(cell) for cell in cells) + " |")
-    lines += ["", "## Overall", "", "| mean | over | n | value | 95 % interval |", "|---|---|---:|---:|---:|"]
+    lines += [
+        "",
+        "## Overall",
+        "",
+        "| mean | over | n | value | 95 % interval | interval by |",
+        "|---|---|---:|---:|---:|---|",
+    ]
     for over, means in summary["overall"].items():
         for kind, row in means.items():
-            value = f"{number(row['mean'])} | {interval(row)}"
-            lines.append(f"| {kind} | {over.replace('_', ' ')} | {row['n']} | {value} |")
+            value = f"{number(row['mean'])} | {interval(row)} | {row['method'] or '–'}"
+            lines.append(f"| {kind} | {counted(over, summary)} | {row['n']} | {value} |")
+    lines += _notes(summary)
     lines += _all_scores(summary)
+    lines += _health(summary)
     lines += _others(summary, provenance.get("makers", {}))
     lines += ["", "## Why something is missing", "", *(f"- {escape(cause)}" for cause in causes)] if causes else []
     lines += _failures(summary)
@@ -61,18 +71,82 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
 def interval(row: Mapping[str, Any]) -> str:
-    return "–" if row["ci_low"] is None else f"{row['ci_low']:.3f} to {row['ci_high']:.3f}"
+    """With a mark where it is of too few samples."""
+    few = " †" if row["too_few"] else ""
+    return "–" if row["ci_low"] is None else f"{row['ci_low']:.3f} to {row['ci_high']:.3f}{few}"
+
+
+def counted(over: str, summary: Mapping[str, Any]) -> str:
+    """What a mean is over, in words: a failure counts as the worst value of the score, which isn't always 0."""
+    if over != "failures_as_zero":
+        return over.replace("_", " ")
+    worst = summary["failures_count_as"]
+    return "failures not countable" if worst is None else f"failures as {worst:g}"
 
 
 def escape(text: str) -> str:
     """Text from a dataset stays text: no markup, no new cell, no new line."""
-    text = re.sub(r"[\x00-\x1f\x7f]+", " ", text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|#!])", r"\\\1", text)
 
 
-def _scorers(config: Config) -> str:
-    return ", ".join(f"`{scorer.class_path}` ({name})" for name, scorer in config.scorers.items())
+def _what_ran(config: Config, summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> list[str]:
+    """Two reports can be told apart by it."""
+    models, git = provenance.get("models", {}), provenance.get("git") or {}
+    rows = [("editor", config.editor.class_path, config.editor.params, models.get("editor", {}))]
+    for name, scorer in config.scorers.items():
+        rows.append((f"scorer {name}", scorer.class_path, scorer.params, models.get(f"scorers.{name}", {})))
+    lines = ["| | class | params | what it says of itself |", "|---|---|---|---|"]
+    for name, class_path, params, says in rows:
+        known = {key: value for key, value in says.items() if value is not None}
+        lines.append(f"| {escape(name)} | {escape(class_path)} | {_facts(params)} | {_facts(known)} |")
+    for fact, values in summary["edits_say"].items():
+        lines.append(f"| {escape(fact)} | | | {escape(', '.join(f'{value} ({n})' for value, n in values.items()))} |")
+    lines += ["", f"Base seed {config.seed}."]
+    if git:
+        lines[-1] += f" slurm_bench at `{git['revision'][:12]}`{', with changes' if git.get('dirty') else ''}."
+    return lines
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    texts = (value if isinstance(value, str) else json.dumps(value, default=str) for value in facts.values())
+    return escape(", ".join(f"{key}: {text}" for key, text in zip(facts, texts, strict=True))[:500])
+
+
+def _headline(summary: Mapping[str, Any]) -> list[str]:
+    name = summary["headline"]
+    scale = summary["scales"].get(name)
+    lines = [f"Score: **{escape(str(name))}** ({escape(summary['headline_rule'])})."]
+    if scale:
+        low, high = ("unbounded" if end is None else f"{end:g}" for end in (scale["low"], scale["high"]))
+        better = {True: "higher is better", False: "lower is better", None: "neither way is better"}
+        lines[0] += f" Scale {low} to {high}, {better[scale['higher_is_better']]}."
+    worst = summary["failures_count_as"]
+    if worst is None:
+        said = "Failures can't be counted in a mean: the score has no worst value."
+    else:
+        said = f"A failure counts as {worst:g}, " + (
+            "the worst value of the scale." if scale else "as its scorer declares no scale."
+        )
+    return [*lines, "", said]
+
+
+def _notes(summary: Mapping[str, Any]) -> list[str]:
+    rows = [*summary["categories"].values(), *(row for means in summary["overall"].values() for row in means.values())]
+    notes = []
+    if any(row["too_few"] and row["ci_low"] is not None for row in rows):
+        notes.append("† Of fewer than 10 samples (or source images): too few to trust the interval of a skewed score.")
+    if clusters := [row["clusters"] for row in rows if row["clusters"]]:
+        notes.append(
+            f"Some samples share a source image ({max(clusters)} sources): intervals count sources, not samples."
+        )
+    return ["", *notes] if notes else []
 
 
 def _all_scores(summary: Mapping[str, Any]) -> list[str]:
@@ -85,6 +159,45 @@ def _all_scores(summary: Mapping[str, Any]) -> list[str]:
         cells = [number(row["scores"][name]["mean"]) if name in row["scores"] else "–" for name in names]
         lines.append(f"| {escape(category)} | " + " | ".join(cells) + " |")
     return lines
+
+
+def _health(summary: Mapping[str, Any]) -> list[str]:
+    lines = [line for name, found in summary["health"].items() for line in _health_of(name, found)]
+    for row in summary["agreement"]:
+        a, b = row["scorers"]
+        lines.append(
+            f"- `{escape(row['score'])}` of {escape(a)} and {escape(b)}, {row['n']} samples: rank correlation "
+            f"{number(row['spearman'])}, weighted kappa {number(row['weighted_kappa'])}, "
+            f"{escape(b)} marks {_signed(row['mean_shift'])}"
+        )
+    return ["", "## The judges", "", *lines] if lines else []
+
+
+def _health_of(name: str, found: Mapping[str, Any]) -> Iterable[str]:
+    who = escape(name)
+    for aspect, mass in found.get("mass", {}).items():
+        yield (
+            f"- {who}, {escape(aspect)}: {percent(mass['mean'])} of the probability is on score tokens, "
+            f"at least {percent(mass['lowest'])}"
+        )
+    for category, count in found.get("parse_failures", {}).items():
+        yield f"- {who}: {count} replies in {escape(category)} couldn't be read"
+    for score, ends in found.get("extremes", {}).items():
+        said = ", ".join(f"{percent(share)} at the {end} value" for end, share in ends.items())
+        yield f"- {who}, {escape(score)}: {said}"
+    for score, row in found.get("unchanged", {}).get("scores", {}).items():
+        liked = "; **it likes edits that change nothing**" if row["likes_no_ops"] else ""
+        yield (
+            f"- {who}, {escape(score)}: {row['n']} unchanged images got {number(row['mean'])}, "
+            f"the others {number(row['others'])}{liked}"
+        )
+    if found.get("usage"):
+        tokens = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in found["usage"].items())
+        yield f"- {who}: {tokens}, by {_facts({'model': found.get('served_model', 'unknown')})}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.3f}"
 
 
 def _others(summary: Mapping[str, Any], makers: Mapping[str, Any]) -> list[str]:
@@ -103,7 +216,9 @@ def _failures(summary: Mapping[str, Any]) -> list[str]:
     if not summary["failures"]:
         return []
     lines = ["", "## Without a score", "", "| id | category | status | why |", "|---|---|---|---|"]
-    for row in summary["failures"]:
+    for row in summary["failures"][:MOST_FAILURES]:
         why = escape((row["error"] or "no record: its task ended before it")[:300])
         lines.append(f"| {escape(row['id'][:80])} | {escape(row['category'])} | {row['status']} | {why} |")
+    if (more := len(summary["failures"]) - MOST_FAILURES) > 0:
+        lines += ["", f"And {more} more: all are in `scores.csv` and `summary.json`."]
     return lines

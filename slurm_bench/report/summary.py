@@ -2,25 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from slurm_bench.config import Config
-from slurm_bench.report.statistics import macro_mean_of, mean_of
-from slurm_bench.report.table import ERROR, MISSING, OK, headline, score_columns
+from slurm_bench.report.health import agreement, health
+from slurm_bench.report.statistics import Mean, histogram, macro_mean_of, mean_of
+from slurm_bench.report.table import (
+    ERROR,
+    MISSING,
+    OK,
+    Declared,
+    declared_in,
+    headline,
+    scale_of,
+    score_columns,
+    split_column,
+)
 from slurm_bench.run.records import State
+from slurm_bench.scorers.base import Score
 
 if TYPE_CHECKING:
     import pandas as pd
 
+PARSE_FAILURE = "ParseFailure"
+EDIT_FACTS = ("profile", "steps", "attention")
+UNDECLARED = Score(None, None)
+EMPTY = asdict(Mean(0, None, None, None))
 
-def summarize(config: Config, state: State, table: pd.DataFrame) -> dict[str, Any]:
-    score = headline(config, table)
+
+def summarize(config: Config, state: State, table: pd.DataFrame, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    declared = declared_in(provenance)
+    score, why = headline(config, table, declared)
+    top = _Headline.of(score, config, state, table, declared)
+    parse_failed = table["id"].map({sample.id: failed_to_parse(state, sample.id) for sample in state.samples})
+    marks = table["id"].map(source_marks(state))
     categories = {
-        str(name): _category(group, score) for name, group in table.groupby("category", sort=False, dropna=False)
+        str(name): _category(group, top, config, declared, parse_failed[group.index], marks[group.index])
+        for name, group in table.groupby("category", sort=False, dropna=False)
     }
     return {
         "headline": score,
+        "headline_rule": why,
+        "scales": {column: _scale(scale_of(column, config, declared)) for column in _known(table, score)},
+        "failures_count_as": top.worst,
         "counts": {
             "planned": len(table),
             "edited": sum(outcome.ok is not None for outcome in state.edits.values()),
@@ -29,15 +56,19 @@ def summarize(config: Config, state: State, table: pd.DataFrame) -> dict[str, An
             "missing": int((table["status"] == MISSING).sum()),
             "unchanged": sum(bool(o.ok and o.ok.get("unchanged")) for o in state.edits.values()),
         },
+        "rates": _rates(table, parse_failed),
         "categories": categories,
         "overall": {
-            "scored_only": _overall(table, score, failures_as_zero=False),
-            "failures_as_zero": _overall(table, score, failures_as_zero=True),
+            "scored_only": _overall(table, top, marks, with_failures=False),
+            "failures_as_zero": _overall(table, top, marks, with_failures=True),
         },
+        "edits_say": edits_say(state),
         "seconds": {
             "edit": round(sum(o.ok["seconds"] for o in state.edits.values() if o.ok), 3),
             "score": round(sum(o.ok["seconds"] for by in state.scores.values() for o in by.values() if o.ok), 3),
         },
+        "health": {name: health(name, config, state, table, declared) for name in config.scorers},
+        "agreement": agreement(config, table),
         "others": [
             {"stage": stage, "plugin": name, "by": by, "records": count}
             for (stage, name, by), count in state.others.items()
@@ -49,34 +80,126 @@ def summarize(config: Config, state: State, table: pd.DataFrame) -> dict[str, An
     }
 
 
-def _category(group: pd.DataFrame, score: str | None) -> dict[str, Any]:
-    status = group["status"].value_counts()
-    means = {column: asdict(mean_of(list(group[column].dropna()))) for column in score_columns(group)}
-    top = means.get(score or "", asdict(mean_of([])))
+@dataclass(frozen=True)
+class _Headline:
+    """`unscored` says of each row whether the headline's scorer gave it nothing: a failure. A sample that was scored,
+    but has no such score (no reference, say), is none, and never enters. `worst` is what a failure counts as, None
+    where the score has no worst value."""
+
+    column: str | None
+    scale: Score
+    worst: float | None
+    unscored: pd.Series
+
+    @classmethod
+    def of(cls, column: str | None, config: Config, state: State, table: pd.DataFrame, declared: Declared) -> _Headline:
+        scale = scale_of(column, config, declared) if column else None
+        scorer = split_column(column, config)[0] if column else None
+        unscored = table["status"] != OK
+        if scorer in config.scorers:
+            unscored = table["id"].map(lambda sample_id: state.scores[sample_id][scorer].ok is None).astype(bool)
+        return cls(column, scale or UNDECLARED, scale.worst if scale else 0.0, unscored)
+
+    def rows(self, group: pd.DataFrame, with_failures: bool) -> pd.Series | None:
+        """The numbers, failures as the worst value where they are asked for; None where they can't be counted."""
+        import pandas as pd
+
+        values = group[self.column] if self.column in group.columns else pd.Series(index=group.index, dtype=float)
+        failed = self.unscored[group.index] & values.isna()
+        if not with_failures or not failed.any():
+            return values.dropna()
+        return None if self.worst is None else values.mask(failed, self.worst).dropna()
+
+
+def source_marks(state: State) -> dict[str, Hashable]:
+    """Which samples share their source images: by the files' sha256 where one of them was edited, else by path."""
+    known = {
+        sample.sources: _hashable(edit["source_sha256"])
+        for sample in state.samples
+        if (edit := state.edits[sample.id].ok) is not None and edit.get("source_sha256")
+    }
     return {
-        **top,
+        sample.id: known.get(sample.sources, sample.sources) if sample.sources else sample.id
+        for sample in state.samples
+    }
+
+
+def edits_say(state: State) -> dict[str, dict[str, int]]:
+    """What the edits' records say of how they were made, and of how many: a profile that wasn't asked for is the
+    editor's default."""
+    infos = [edit.get("info") or {} for outcome in state.edits.values() if (edit := outcome.ok) is not None]
+    found = {fact: Counter(str(info[fact]) for info in infos if info.get(fact) is not None) for fact in EDIT_FACTS}
+    return {fact: dict(counter) for fact, counter in found.items() if counter}
+
+
+def failed_to_parse(state: State, sample_id: str) -> bool:
+    """The judge spoke, and no score could be read from it."""
+    errors = [outcome.error for outcome in state.scores[sample_id].values() if outcome.error]
+    return any(error.get("type") == PARSE_FAILURE for error in errors)
+
+
+def _category(
+    group: pd.DataFrame,
+    top: _Headline,
+    config: Config,
+    declared: Declared,
+    parse_failed: pd.Series,
+    marks: pd.Series,
+) -> dict[str, Any]:
+    status = group["status"].value_counts()
+    means = {
+        column: _described(group[column].dropna(), scale_of(column, config, declared) or UNDECLARED, marks)
+        for column in score_columns(group)
+        if group[column].notna().any()
+    }
+    with_failures = top.rows(group, with_failures=True)
+    return {
+        **means.get(top.column or "", EMPTY),
         "planned": len(group),
         "failed": int(status.get(ERROR, 0)),
         "missing": int(status.get(MISSING, 0)),
-        "mean_failures_as_zero": mean_of(_values(group, score, failures_as_zero=True)).mean,
+        **_rates(group, parse_failed),
+        "mean_failures_as_zero": None if with_failures is None else mean_of(list(with_failures)).mean,
         "scores": means,
     }
 
 
-def _overall(table: pd.DataFrame, score: str | None, failures_as_zero: bool) -> dict[str, Any]:
-    groups = {
-        str(name): _values(group, score, failures_as_zero)
-        for name, group in table.groupby("category", sort=False, dropna=False)
+def _rates(table: pd.DataFrame, parse_failed: pd.Series) -> dict[str, Any]:
+    return {
+        "failure_rate": round(float((table["status"] != OK).mean()), 6) if len(table) else None,
+        "parse_failed": int(parse_failed.sum()),
+        "parse_failure_rate": round(float(parse_failed.mean()), 6) if len(table) else None,
     }
-    everything = [value for values in groups.values() for value in values]
-    return {"micro": asdict(mean_of(everything)), "macro": asdict(macro_mean_of(groups))}
 
 
-def _values(group: pd.DataFrame, score: str | None, failures_as_zero: bool) -> list[float]:
-    """The headline score's numbers. A sample that was scored but has no such score (no reference, say) is not a
-    failure and never enters; a failed or missing one enters as 0 where that is asked for."""
-    has_score = group[score].notna() if score in group.columns else group["status"].isna()
-    values = [float(value) for value in group.loc[has_score, score]] if has_score.any() else []
-    if failures_as_zero:
-        values += [0.0] * int(((group["status"] != OK) & ~has_score).sum())
-    return values
+def _described(values: pd.Series, scale: Score, marks: pd.Series) -> dict[str, Any]:
+    numbers = [float(value) for value in values]
+    mean = mean_of(numbers, scale.low, scale.high, list(marks[values.index]))
+    return {**asdict(mean), "histogram": histogram(numbers, scale.low, scale.high)}
+
+
+def _overall(table: pd.DataFrame, top: _Headline, marks: pd.Series, with_failures: bool) -> dict[str, Any]:
+    """A failure's value is named in the row."""
+    counts_as = {"failure_counts_as": top.worst} if with_failures else {}
+    micro = top.rows(table, with_failures)
+    if micro is None:
+        return dict.fromkeys(("micro", "macro"), EMPTY | counts_as)
+    groups, sources = {}, {}
+    for name, group in table.groupby("category", sort=False, dropna=False):
+        values = micro[micro.index.isin(group.index)]
+        groups[str(name)] = [float(value) for value in values]
+        sources[str(name)] = list(marks[values.index])
+    macro = macro_mean_of(groups, top.scale.low, top.scale.high, sources)
+    return {"micro": _described(micro, top.scale, marks) | counts_as, "macro": asdict(macro) | counts_as}
+
+
+def _known(table: pd.DataFrame, score: str | None) -> Sequence[str]:
+    return list(dict.fromkeys([*score_columns(table), *([score] if score else [])]))
+
+
+def _scale(scale: Score | None) -> dict[str, Any] | None:
+    return None if scale is None else asdict(scale)
+
+
+def _hashable(mark: Any) -> Hashable:
+    return tuple(mark) if isinstance(mark, list) else mark

@@ -10,17 +10,22 @@ from slurm_bench.config import Config, nearest
 from slurm_bench.data.text import printable
 from slurm_bench.errors import UserError
 from slurm_bench.run.records import State
+from slurm_bench.scorers.base import ANY, Score, declared_score, from_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Declared = Mapping[str, Mapping[str, Score] | None]  # by scorer: what it declared of its scores, None if nothing
+
 OK, ERROR, MISSING = "ok", "error", "missing"
-FIXED = ("id", "category", "status", "error")
+FIXED = ("id", "category", "status", "error", "instruction", "seed", "image", "seconds")
+TEXTS = ("id", "category", "error", "instruction", "image")
 
 
 def score_table(config: Config, state: State) -> pd.DataFrame:
-    """Columns id, category, status, a column a score, error. A sample without a score has NaN there, an empty cell
-    in the CSV: never a number. With several scorers a column is called `scorer.score`."""
+    """Columns id, category, status, a column a score, error, instruction, seed, image (from the run folder) and
+    seconds (of the edit). A sample without a score has NaN there, an empty cell in the CSV: never a number. With
+    several scorers a column is called `scorer.score`."""
     import pandas as pd
 
     scores, statuses, failures = [], [], []
@@ -46,43 +51,87 @@ def score_table(config: Config, state: State) -> pd.DataFrame:
         for score in done["scores"]
     ]
     columns = list(dict.fromkeys(by_scorer))
+    edits = [state.edits[sample.id].ok or {} for sample in state.samples]
+    columns_of_text = {
+        "id": [sample.id for sample in state.samples],
+        "category": [sample.category for sample in state.samples],
+        "status": statuses,
+        "error": failures,
+        "instruction": [sample.instruction for sample in state.samples],
+        "image": [edit.get("image", "") for edit in edits],
+    }
+    # As Python's texts: pandas' own, with pyarrow, take no half of a character (a file name in an error, say).
+    texts = {name: pd.Series(values, dtype=object) for name, values in columns_of_text.items()}
     return pd.DataFrame(
         {
-            "id": [printable(sample.id) for sample in state.samples],
-            "category": [printable(sample.category) for sample in state.samples],
-            "status": statuses,
+            **{name: texts[name] for name in ("id", "category", "status")},
             **{column: [row.get(column, math.nan) for row in scores] for column in columns},
-            "error": failures,
+            **{name: texts[name] for name in ("error", "instruction")},
+            "seed": [sample.seed for sample in state.samples],
+            "image": texts["image"],
+            "seconds": [edit.get("seconds", math.nan) for edit in edits],
         }
     )
+
+
+def as_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is stored: whatever a text holds, every reader finds one row a sample, in one line."""
+    return table.assign(**{name: [printable(str(text)) for text in table[name]] for name in TEXTS})
 
 
 def score_columns(table: pd.DataFrame) -> list[str]:
     return [str(column) for column in table.columns if column not in FIXED]
 
 
-def headline(config: Config, table: pd.DataFrame) -> str | None:
-    """The score that the summary speaks of: the configured one, else the first scorer's that most samples have, and
-    of several that as many have the first."""
+def split_column(column: str, config: Config) -> tuple[str, str]:
+    """The scorer and its score."""
+    only = next(iter(config.scorers)) if len(config.scorers) == 1 else None
+    if only is not None and column not in [f"{only}.{name}" for name in FIXED]:
+        return only, column
+    scorer, _, score = column.partition(".")
+    return scorer, score
+
+
+def scale_of(column: str, config: Config, declared: Declared) -> Score | None:
+    """Range and direction, as the scorer declared them when the run was begun; None where it didn't."""
+    scorer, score = split_column(column, config)
+    return declared_score(declared.get(scorer), score)
+
+
+def headline(config: Config, table: pd.DataFrame, declared: Declared) -> tuple[str | None, str]:
+    """The score that the summary speaks of, and why that one. Unless it is configured: of the first scorer's scores
+    that have a better direction the one that most samples have, and of several that as many have the first that the
+    scorer declares, which is a judge's first aspect."""
     if config.headline is not None:
-        return config.headline
+        return config.headline, "as configured"
     for name in config.scorers:
-        own = [c for c in score_columns(table) if len(config.scorers) == 1 or c.startswith(f"{name}.")]
+        own = [c for c in score_columns(table) if split_column(c, config)[0] == name]
+        named = [_column(name, score, config) for score in declared.get(name) or {} if score != ANY]
+        own = sorted(own, key=lambda c: named.index(c) if c in named else len(named)) or named
+        scales = {column: scale_of(column, config, declared) for column in own}
+        directed = [c for c, scale in scales.items() if scale is None or scale.higher_is_better is not None]
         if own:
-            return max(own, key=lambda column: int(table[column].notna().sum()))
-    return None
+            count = {c: int(table[c].notna().sum()) if c in table.columns else 0 for c in own}
+            return max(directed or own, key=count.__getitem__), (
+                f"the first score of the first scorer ('{name}') of those that most samples have; "
+                "`headline` in the configuration names another"
+            )
+    return None, "there is no score"
 
 
-def check_headline(config: Config, declared: Mapping[str, Mapping[str, Any] | None]) -> None:
+def check_headline(config: Config, declared: Declared) -> None:
     """Before anything starts: is the configured headline a score that its scorer declares? Raises UserError."""
-    from slurm_bench.scorers.base import ANY
-
     known = {name: scores for name, scores in declared.items() if scores is not None and ANY not in scores}
     columns = [_column(name, score, config) for name, scores in known.items() for score in scores]
     if config.headline is None or config.headline in columns:
         return
     if not any(config.headline.startswith(_column(name, "", config)) for name in declared.keys() - known):
         raise UserError(f"'headline': no scorer gives '{config.headline}'; {nearest(config.headline, columns)}")
+
+
+def declared_in(provenance: Mapping[str, Any]) -> Declared:
+    """What the scorers declared when the run was begun; {} in a run of an earlier version."""
+    return {str(name): from_rows(rows) for name, rows in provenance.get("scores", {}).items()}
 
 
 def _column(scorer: str, score: str, config: Config) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from slurm_bench.data.text import printable
-from slurm_bench.report.markdown import interval, number, render
+from slurm_bench.report.markdown import counted, interval, number, render
 from slurm_bench.report.summary import summarize
-from slurm_bench.report.table import score_table
+from slurm_bench.report.table import as_cells, score_table
 from slurm_bench.run.durable import write_atomic
 from slurm_bench.run.journal import read_journals
 from slurm_bench.run.layout import RunDir
@@ -17,18 +19,32 @@ from slurm_bench.run.opened import Run
 from slurm_bench.run.provenance import read_provenance, write_provenance
 from slurm_bench.run.records import State
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def write_report(run: Run, state: State, causes: Sequence[str] = ()) -> dict[str, Any]:
-    """summary.json, scores.csv and report.md; gives the summary. `causes` say why something is missing, in lines."""
+    """summary.json, scores.csv (scores.parquet too, where pyarrow is) and report.md; gives the summary. `causes` say
+    why something is missing, in lines."""
     folder = run.folder.report
+    provenance = _provenance_with_machines(run.folder)
     table = score_table(run.config, state)
-    summary = summarize(run.config, state, table)
-    csv = table.to_csv(index=False, lineterminator="\n")
+    summary = summarize(run.config, state, table, provenance)
+    cells = as_cells(table)
+    csv = cells.to_csv(index=False, lineterminator="\n")
     write_atomic(folder / "scores.csv", csv.encode("utf-8", "replace"))
+    if find_spec("pyarrow"):
+        write_atomic(folder / "scores.parquet", _parquet(cells))
     write_atomic(folder / "summary.json", (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
-    text = render(run.root.name, run.config, summary, _provenance_with_machines(run.folder), causes)
+    text = render(run.root.name, run.config, summary, provenance, causes)
     write_atomic(folder / "report.md", text.encode("utf-8", "replace"))
     return summary
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, engine="pyarrow", index=False)
+    return buffer.getvalue()
 
 
 def _provenance_with_machines(run: RunDir) -> dict[str, Any]:
@@ -53,6 +69,6 @@ def print_summary(run: RunDir) -> None:
         print(f"  {printable(name):15} {number(row['mean'])}  {interval(row):18} {row['n']} of {row['planned']}")
     for over, means in summary["overall"].items():
         micro, macro = (number(means[kind]["mean"]) for kind in ("micro", "macro"))
-        print(f"  {over.replace('_', ' '):18} micro {micro}  macro {macro}")
+        print(f"  {counted(over, summary):18} micro {micro}  macro {macro}")
     print("  " + ", ".join(f"{value} {name}" for name, value in summary["counts"].items()))
     print(f"report  {run.report / 'report.md'}")

@@ -103,6 +103,21 @@ def declared_scores(scorer: Any) -> Mapping[str, Score] | None:
     return {ANY: Score(low, high)}
 
 
+def as_rows(declared: Mapping[str, Score]) -> dict[str, list[Any]]:
+    """For JSON: name → [low, high, higher_is_better]."""
+    return {name: [score.low, score.high, score.higher_is_better] for name, score in declared.items()}
+
+
+def from_rows(rows: Any) -> dict[str, Score] | None:
+    """What `as_rows` gave; None where there is none, or of another form."""
+    if not isinstance(rows, Mapping):
+        return None
+    try:
+        return {name: Score(low, high, better) for name, (low, high, better) in rows.items()}
+    except (TypeError, ValueError):
+        return None
+
+
 def declared_score(declared: Mapping[str, Score] | None, name: str) -> Score | None:
     """What `declared_scores` says of the score called `name`; None where that is unknown."""
     return None if declared is None else declared.get(name, declared.get(ANY))

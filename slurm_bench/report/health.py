@@ -1,0 +1,120 @@
+"""Can the judge be trusted? What its records say of it, and how two of one run agree."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from slurm_bench.config import Config
+from slurm_bench.report.table import Declared, scale_of, score_columns, split_column
+from slurm_bench.run.records import Record, State
+from slurm_bench.scorers.usage import sum_usage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from slurm_bench.scorers.base import Score
+
+NEAR = 0.01  # of the scale's length from its end is extreme: an expectation never reaches the end
+SHOWN = 20
+
+
+def health(scorer: str, config: Config, state: State, table: pd.DataFrame, declared: Declared) -> dict[str, Any]:
+    """Of one scorer: the probability that lay on score tokens, replies that couldn't be read by category, scores at the
+    ends of their scale, what it gave to edits that changed nothing, and what it cost. Only what there is."""
+    columns = [c for c in score_columns(table) if split_column(c, config)[0] == scorer]
+    scales = {column: scale_of(column, config, declared) for column in columns}
+    outcomes = {sample.id: state.scores[sample.id][scorer] for sample in state.samples}
+    scored = [outcome.ok for outcome in outcomes.values() if outcome.ok]
+    unread = Counter(
+        sample.category
+        for sample in state.samples
+        if (error := outcomes[sample.id].error) and error.get("type") == "ParseFailure"
+    )
+    errors = [record for outcome in outcomes.values() for record in outcome.errors]
+    found = {
+        "mass": _mass(scored),
+        "parse_failures": dict(unread),
+        "extremes": {c: ends for c, scale in scales.items() if scale and (ends := _extremes(table[c].dropna(), scale))},
+        "unchanged": _unchanged(state, table, columns, scales),
+        **sum_usage(_info(record) for record in [*scored, *errors]),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def agreement(config: Config, table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Each two scorers that gave a score of the same name, over the samples that have both: rank correlation, how much
+    higher the second marks, and kappa with quadratic weights (of continuous scores: Lin's concordance)."""
+    columns = [(*split_column(column, config), column) for column in score_columns(table)]
+    found = []
+    for (first, score, a), (second, other, b) in combinations(columns, 2):
+        if first == second or score != other:
+            continue
+        both = table[[a, b]].dropna()
+        found.append({"score": score, "scorers": [first, second], "n": len(both), **_agreement(both[a], both[b])})
+    return found
+
+
+def _agreement(a: pd.Series, b: pd.Series) -> dict[str, float | None]:
+    from scipy.stats import spearmanr
+
+    if len(a) < 3 or a.nunique() == 1 or b.nunique() == 1:
+        return {"spearman": None, "mean_shift": float((b - a).mean()) if len(a) else None, "weighted_kappa": None}
+    shift = float((b - a).mean())
+    covariance = float(((a - a.mean()) * (b - b.mean())).mean())
+    spread = float(a.var(ddof=0) + b.var(ddof=0)) + shift**2
+    rank = float(spearmanr(a, b).statistic)
+    return {"spearman": rank, "mean_shift": shift, "weighted_kappa": 2 * covariance / spread}
+
+
+def _mass(records: Iterable[Record]) -> dict[str, dict[str, float]]:
+    by_aspect: dict[str, list[float]] = {}
+    for record in records:
+        mass = _info(record).get("mass")
+        for aspect, value in mass.items() if isinstance(mass, Mapping) else ():
+            if isinstance(value, int | float):
+                by_aspect.setdefault(str(aspect), []).append(float(value))
+    return {aspect: {"mean": fmean(values), "lowest": min(values)} for aspect, values in by_aspect.items()}
+
+
+def _extremes(values: pd.Series, scale: Score) -> dict[str, float]:
+    """The share of scores at each end that the scale has."""
+    if values.empty or scale.higher_is_better is None:
+        return {}
+    near = NEAR * (scale.high - scale.low) if scale.low is not None and scale.high is not None else 0.0
+    ends = {}
+    if scale.low is not None:
+        ends["lowest"] = float((values <= scale.low + near).mean())
+    if scale.high is not None:
+        ends["highest"] = float((values >= scale.high - near).mean())
+    return ends
+
+
+def _unchanged(
+    state: State, table: pd.DataFrame, columns: Iterable[str], scales: Mapping[str, Score | None]
+) -> dict[str, Any]:
+    """What edits got that equal their source, beside the mean of the others. A judge that gives them no less
+    `likes_no_ops`."""
+    ids = [i for i, outcome in state.edits.items() if outcome.ok and outcome.ok.get("unchanged")]
+    if not ids:
+        return {}
+    same = table["id"].isin(ids)
+    scores = {}
+    for column in columns:
+        given, others = table.loc[same, column].dropna(), table.loc[~same, column].dropna()
+        scale = scales[column]
+        direction = True if scale is None else scale.higher_is_better
+        if given.empty or direction is None:
+            continue
+        mean, rest = float(given.mean()), float(others.mean()) if len(others) else None
+        liked = rest is not None and (mean >= rest if direction else mean <= rest)
+        scores[column] = {"n": len(given), "mean": mean, "others": rest, "likes_no_ops": liked}
+    return {"count": len(ids), "ids": ids[:SHOWN], "scores": scores}
+
+
+def _info(record: Record) -> Mapping[str, Any]:
+    info = record.get("info")
+    return info if isinstance(info, Mapping) else {}

@@ -1,0 +1,86 @@
+"""Means and intervals that hold what they promise. `python -m tests.coverage_of_intervals` has the long simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from coverage_of_intervals import SCORES, coverage, coverage_of_clusters, coverage_of_shares
+
+from slurm_bench.report.statistics import histogram, macro_mean_of, mean_of
+
+
+@pytest.mark.parametrize("n", [10, 50])
+@pytest.mark.parametrize("name", SCORES)
+def test_an_interval_called_95_percent_covers_95_percent(name: str, n: int) -> None:
+    assert 0.92 <= coverage(name, n, 1000) <= 0.98
+
+
+@pytest.mark.parametrize(
+    ("share", "n"), [(0.9, 10), (0.9, 20), (0.9, 50), (0.9, 270), (0.5, 20), (0.5, 50), (0.5, 270)]
+)
+def test_a_share_of_passes_is_covered(share: float, n: int) -> None:
+    assert 0.9295 <= coverage_of_shares(share, n) <= 0.9705
+
+
+def test_sources_that_repeat_make_an_interval_wider() -> None:
+    known, ignored = coverage_of_clusters(300)
+    assert known >= 0.92
+    assert ignored < 0.85
+
+
+def test_intervals_are_the_same_each_time_and_cover_the_mean() -> None:
+    values = [float(n % 7) for n in range(60)]
+    assert mean_of(values) == mean_of(values)
+    found = mean_of(values)
+    assert found.ci_low is not None
+    assert found.ci_high is not None
+    assert found.mean is not None
+    assert found.ci_low < found.mean < found.ci_high
+    # the normal approximation: 1.96 standard errors to either side
+    spread = (sum((v - found.mean) ** 2 for v in values) / 59) ** 0.5 / 60**0.5
+    assert found.ci_high - found.ci_low == pytest.approx(2 * 1.96 * spread, rel=0.1)
+
+
+def test_a_macro_mean_needs_every_category() -> None:
+    assert macro_mean_of({"a": [1.0, 2.0], "b": []}).mean is None
+    assert macro_mean_of({"a": [1.0, 2.0], "b": [4.0] * 30}).mean == pytest.approx(2.75)
+    assert macro_mean_of({}).mean is None
+
+
+def test_a_clustered_interval_is_the_one_of_the_field() -> None:
+    """The square root of Σ_c (Σ_i in c (s_i − s̄))² · C / (C − 1), over n, times t with C − 1 degrees."""
+    values, sources = [1.0, 2.0, 4.0, 4.0, 7.0, 6.0, 2.0], [*"aabbccd"]
+    mean = np.mean(values)
+    sums = [sum(v - mean for v, s in zip(values, sources, strict=True) if s == source) for source in "abcd"]
+    error = (sum(part**2 for part in sums) * 4 / 3) ** 0.5 / 7
+    found = mean_of(values, clusters=sources)
+    assert found.ci_high is not None
+    assert found.ci_high - mean == pytest.approx(3.182446 * error, rel=1e-5)
+    assert (found.clusters, found.too_few) == (4, True)
+
+
+def test_what_too_few_or_equal_scores_can_say() -> None:
+    assert mean_of([]).mean is None
+    assert mean_of([3.0]).ci_low is None
+    assert mean_of([3.0, 4.0]).too_few
+    assert mean_of([3.0] * 20).ci_low is None, "nothing tells how much others would differ"
+    ends = mean_of([5.0] * 20, 1, 5)
+    assert (ends.ci_low, ends.ci_high) == (pytest.approx(1 + 4 * 0.8389, abs=1e-3), 5)
+    assert mean_of([0.0, 10.0], 0, 10).ci_low == 0, "within the scale"
+
+
+def test_a_macro_interval_weighs_categories_alike() -> None:
+    rng = np.random.default_rng(0)
+    groups = {"a": list(rng.normal(0, 1, 40)), "b": list(rng.normal(5, 2, 90))}
+    found = macro_mean_of(groups)
+    assert found.ci_low is not None
+    assert found.ci_high is not None
+    error = (np.var(groups["a"], ddof=1) / 40 + np.var(groups["b"], ddof=1) / 90) ** 0.5 / 2
+    assert found.ci_high - found.ci_low == pytest.approx(2 * 1.98 * error, rel=0.02)
+
+
+def test_a_histogram_is_over_the_scale() -> None:
+    found = histogram([0.0, 5.0, 10.0, 10.0], 0, 10)
+    assert found["counts"] == [1, 0, 0, 0, 0, 1, 0, 0, 0, 2]
+    assert found["edges"] == [float(n) for n in range(11)]
+    assert sum(histogram([3.0, 3.0])["counts"]) == 2
