@@ -208,6 +208,23 @@ def report(options: argparse.Namespace) -> int:
     return COMPLETE if counts["scored"] == counts["planned"] else INCOMPLETE
 
 
+def compare(options: argparse.Namespace) -> int:
+    from slurm_bench.report.compare import compare_runs, refusals
+
+    compared = compare_runs(options.runs, options.score, options.margin, options.images)
+    if (why := refusals(compared)) and not options.force:
+        raise UserError(f"not of one kind: {'; '.join(why)}; to compare them all the same, say --force")
+    if options.json:
+        print(json.dumps(compared))
+        return COMPLETE
+    from rich.console import Console
+
+    from slurm_bench.report.compare_table import render
+
+    render(compared, Console(width=None if sys.stdout.isatty() else 140))
+    return COMPLETE
+
+
 def bench(options: argparse.Namespace) -> int:
     from slurm_bench.bench.run import run_bench
     from slurm_bench.bench.table import render, render_run
@@ -276,6 +293,19 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
 def _resubmit_options(parser: argparse.ArgumentParser) -> None:
     _run_folder(parser)
     _submit_options(parser)
+
+
+def _compare_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="two run folders or more; each against the first"
+    )
+    parser.add_argument("--score", metavar="NAME", help="default: the first run's headline")
+    parser.add_argument(
+        "--margin", type=float, metavar="X", help="a difference no larger counts as none (default: 5 %% of the scale)"
+    )
+    parser.add_argument("--images", action="store_true", help="how far the edited images are apart: PSNR and SSIM")
+    parser.add_argument("--force", action="store_true", help="also where judge, rubrics or scale differ")
+    parser.add_argument("--json", action="store_true", help="for programs")
 
 
 def _bench_options(parser: argparse.ArgumentParser) -> None:
@@ -436,5 +466,6 @@ VERBS = {
     "verify": Verb("every image against its record; what is lost will be made again", verify, _json_options),
     "cancel": Verb("cancel a run's jobs, or stop its local launcher", cancel, _run_folder),
     "report": Verb("make the report again from the records", report, _run_folder),
+    "compare": Verb("is one run better than another, sample by sample", compare, _compare_options),
     "bench": Verb("what this GPU can do, measured without any weights", bench, _bench_options),
 }

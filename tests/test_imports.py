@@ -33,6 +33,7 @@ def test_help_imports_nothing_heavy(verb: str) -> None:
     assert imported([verb, "--help"], heavy) == "[]"
 
 
-@pytest.mark.parametrize("verb", ["status", "report"])
-def test_status_and_report_need_neither_torch_nor_submitit(verb: str, finished_run: str) -> None:
-    assert imported([verb, finished_run], {"torch", "diffusers", "transformers", "submitit"}) == "[]"
+@pytest.mark.parametrize("words", [["status"], ["report"], ["compare", "{run}"]])
+def test_who_reads_a_run_needs_neither_torch_nor_submitit(words: list[str], finished_run: str) -> None:
+    verb = [word.format(run=finished_run) for word in words]
+    assert imported([*verb, finished_run], {"torch", "diffusers", "transformers", "submitit"}) == "[]"

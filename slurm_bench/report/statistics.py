@@ -95,6 +95,32 @@ def macro_mean_of(
     )
 
 
+def difference_of(values: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Mean:
+    """The mean of paired differences: of either sign and of any size, so no scale bounds it."""
+    import numpy as np
+
+    if not len(values):
+        return Mean(0, None, None, None)
+    x = np.asarray(values, dtype=float)
+    index = _repeated(clusters)
+    units = len(x) if index is None else int(index.max()) + 1
+    method, (low, high) = None, NO_INTERVAL
+    if units > 1:
+        parts = _sums((x - x.mean()) / len(x), index)
+        method, (low, high) = _t_interval(float(x.mean()), parts, units / (units - 1), units - 1)
+    return Mean(
+        n=len(x),
+        mean=float(x.mean()),
+        ci_low=low,
+        ci_high=high,
+        sd=float(x.std(ddof=1)) if len(x) > 1 else None,
+        median=float(np.median(x)),
+        method=method,
+        clusters=None if index is None else units,
+        too_few=units < FEW,
+    )
+
+
 def histogram(values: Sequence[float], low: float | None = None, high: float | None = None) -> dict[str, Any]:
     """Ten equal bins over the score's scale, else over what the values span. A bin holds its lower edge."""
     import numpy as np

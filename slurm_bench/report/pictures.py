@@ -1,0 +1,74 @@
+"""How far two runs' images of the same samples are from each other: what a faster profile costs, or another seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from slurm_bench.report.statistics import mean_of
+
+if TYPE_CHECKING:
+    from slurm_bench.run.layout import RunDir
+    from slurm_bench.run.records import Record
+
+SMALLEST = 11  # pixels a side, of SSIM's window
+FURTHEST = 5
+
+
+def picture_cost(first: RunDir, other: RunDir, edits: Sequence[tuple[Record, Record]]) -> dict[str, Any]:
+    """PSNR in dB of the RGB values and SSIM of the luma, over the images that differ: equal ones have no PSNR, and are
+    counted apart. Transparent images are laid on white."""
+    from slurm_bench.data.images import open_image
+    from slurm_bench.run.images import read_recorded
+    from slurm_bench.scorers.metrics import on_white
+
+    identical = other_size = lost = 0
+    psnrs: dict[str, float] = {}
+    ssims: list[float] = []
+    for one, two in edits:
+        if one["sha256"] == two["sha256"]:
+            identical += 1
+            continue
+        files = [read_recorded(folder, record) for folder, record in ((first, one), (other, two))]
+        if any(problem for _, problem in files):
+            lost += 1
+            continue
+        a, b = (on_white(open_image(data)) for data, _ in files)
+        if a.size != b.size:
+            other_size += 1
+        elif (found := _psnr(a, b)) is None:
+            identical += 1
+        else:
+            psnrs[one["id"]] = found
+            if min(a.size) >= SMALLEST:
+                ssims.append(_ssim(a, b))
+    return {
+        "edited_by_both": len(edits),
+        "identical": identical,
+        "other_size": other_size,
+        "lost": lost,
+        "psnr": asdict(mean_of(list(psnrs.values()), 0)),
+        "ssim": asdict(mean_of(ssims, -1, 1)),
+        "furthest": sorted(psnrs, key=psnrs.__getitem__)[:FURTHEST],
+    }
+
+
+def _psnr(a: Any, b: Any) -> float | None:
+    """None for equal images."""
+    from slurm_bench.scorers.metrics import psnr
+
+    error = float(((_pixels(a) - _pixels(b)) ** 2).mean())
+    return psnr(error) if error else None
+
+
+def _ssim(a: Any, b: Any) -> float:
+    from slurm_bench.scorers.metrics import ssim
+
+    return ssim(_pixels(a.convert("L")), _pixels(b.convert("L")))
+
+
+def _pixels(image: Any) -> Any:
+    import numpy as np
+
+    return np.asarray(image, dtype=np.float64)

@@ -1,0 +1,260 @@
+"""Two editors on the same samples: paired, and only what can be compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import launch, run_dir
+from PIL import Image
+from scipy import stats
+
+from slurm_bench.cli import main
+from slurm_bench.config import Config, DataConfig, PluginConfig, dump
+from slurm_bench.errors import UserError
+from slurm_bench.report.compare import compare_runs, refusals
+from slurm_bench.report.paired import Paired, compare_pairs, holm, verdict
+from slurm_bench.run.durable import json_line, write_atomic
+from slurm_bench.run.plan import Sample
+from slurm_bench.stages.work import encode_png
+
+SCALE = {"judge": {"overall": [0, 10, True]}}
+Scores = Mapping[str, float | None]
+
+
+def a_run(
+    root: Path,
+    scores: Scores,
+    instruction: str = "do",
+    seed: int = 0,
+    sources: Mapping[str, str] | None = None,
+    says: Mapping[str, Any] | None = None,
+    declared: Mapping[str, Any] = SCALE,
+    scorer: str = "judge",
+    params: Mapping[str, Any] | None = None,
+    images: Mapping[str, Image.Image] | None = None,
+) -> Path:
+    """A finished run in `root`; a score of None is a failure to judge. Its categories are the ids' first letters."""
+    folder = run_dir(root)
+    editor = PluginConfig("m.E", dict(params or {}))
+    config = Config(seed=seed, data=DataConfig(), editor=editor, scorers={scorer: PluginConfig("m.Judge")})
+    samples = [Sample(n, i, i[0], instruction, (f"{i}.png",), seed) for n, i in enumerate(scores)]
+    mark = str(sorted((says or {}).items()))
+    provenance = {
+        "by": {"editor": "e", f"scorers.{scorer}": mark},
+        "models": {f"scorers.{scorer}": dict(says or {})},
+        "scores": {scorer: next(iter(declared.values()))} if declared else {},
+    }
+    write_atomic(folder.config, dump(config).encode())
+    write_atomic(folder.plan, b"".join(json_line(sample.to_json()) for sample in samples))
+    write_atomic(folder.provenance, json.dumps(provenance).encode())
+    edits, judged = [], []
+    for i, score in scores.items():
+        image = encode_png(images[i]) if images else b""
+        write_atomic(root / f"edit/images/{i}.png", image)
+        source = (sources or {}).get(i, i)
+        sha = hashlib.sha256(image).hexdigest()
+        common = {"id": i, "source_sha256": source, "seconds": 1.0, "host": "h"}
+        edits.append({**common, "status": "ok", "sha256": sha, "image": f"edit/images/{i}.png", "by": "e"})
+        result: dict[str, Any] = {"status": "ok", "scores": {"overall": score}, "raw": "", "parse": "ok"}
+        if score is None:
+            result = {"status": "error", "error": {"type": "ParseFailure", "message": "prose"}}
+        judged.append({**common, **result, "scorer": scorer, "edit_sha256": sha, "by": mark})
+    for stage, records in (("edit", edits), ("score", judged)):
+        write_atomic(folder.manifest(stage, 1, 0, 0), b"".join(json_line(record) for record in records))
+    return root
+
+
+def compared(tmp_path: Path, first: Scores, other: Scores, **more: Any) -> dict[str, Any]:
+    a, b = a_run(tmp_path / "A", first), a_run(tmp_path / "B", other, **more)
+    return compare_runs([a, b])["comparisons"][0]
+
+
+def test_a_small_difference_that_tables_do_not_show_is_seen_in_pairs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    hard = {f"{'pc'[n % 2]}{n}": float(s) for n, s in enumerate(rng.uniform(1, 8, 60))}
+    found = compared(tmp_path, hard, {i: s + 0.3 + float(rng.normal(0, 0.3)) for i, s in hard.items()})
+    assert found["verdict"] == "better"
+    assert found["words"].startswith("B is better by 0.")
+    assert (found["n"], found["left_out"]) == (60, {})
+    assert found["difference"] == pytest.approx(found["mean_other"] - found["mean_first"])
+    assert found["wins"] + found["ties"] + found["losses"] == 60
+    assert found["ci_low"] > 0
+    assert set(found["categories"]) == {"p", "c"}
+    assert all(row["p_holm"] >= row["p"] for row in found["categories"].values())
+    assert [abs(one["difference"]) for one in found["largest"]] == sorted(
+        (abs(one["difference"]) for one in found["largest"]), reverse=True
+    )
+
+
+def test_what_is_not_compared_is_counted_with_its_reason(tmp_path: Path) -> None:
+    first = {f"a{n}": 5.0 for n in range(8)} | {"x0": 1.0, "a8": None, "a9": 4.0}
+    other = {f"a{n}": 6.0 for n in range(8)} | {"y0": 1.0, "a8": 4.0, "a9": None}
+    found = compared(tmp_path, first, other, sources={"a7": "another"})
+    assert found["n"] == 7
+    assert found["left_out"] == {
+        "only in the plan of A": 1,
+        "only in the plan of B": 1,
+        "the source image differs (sha256)": 1,
+        "failed in A": 1,
+        "failed in B": 1,
+    }
+    failures = found["failures_as_zero"]
+    assert (failures["n"], failures["failure_counts_as"]) == (9, 0)
+    assert failures["mean_other"] == pytest.approx((7 * 6 + 4 + 0) / 9)
+
+
+def test_failures_count_as_the_worst_of_a_scale_that_is_better_when_lower(tmp_path: Path) -> None:
+    scale = {"judge": {"overall": [0, 1, False]}}
+    a = a_run(tmp_path / "A", {f"a{n}": 0.5 for n in range(9)} | {"b": 0.5}, declared=scale)
+    b = a_run(tmp_path / "B", {f"a{n}": 0.1 for n in range(9)} | {"b": None}, declared=scale)
+    found = compare_runs([a, b])["comparisons"][0]
+    assert (found["verdict"], found["wins"], found["losses"]) == ("better", 9, 0)
+    assert found["failures_as_zero"]["failure_counts_as"] == 1
+    assert found["failures_as_zero"]["losses"] == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        ({"says": {"model": "other"}}, "judge model: None → 'other'"),
+        ({"says": {"rubrics_sha256": "feed"}}, "judge rubrics_sha256"),
+        ({"declared": {"judge": {"overall": [1, 5, True]}}}, "scale"),
+    ],
+)
+def test_numbers_of_two_kinds_are_refused_by_name(
+    tmp_path: Path, more: dict[str, Any], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = {f"a{n}": float(n) / 2 for n in range(12)}
+    roots = [a_run(tmp_path / "A", scores), a_run(tmp_path / "B", scores, **more)]
+    assert any(word in line for line in refusals(compare_runs(roots)))
+    assert main(["compare", *map(str, roots)]) == 1
+    assert word in capsys.readouterr().err
+    assert main(["compare", *map(str, roots), "--force"]) == 0
+    assert word in capsys.readouterr().out
+
+
+def test_what_else_differs_is_named(tmp_path: Path) -> None:
+    scores = {f"a{n}": float(n) / 2 for n in range(12)}
+    found = compared(tmp_path, scores, scores, seed=1, params={"num_inference_steps": 4})
+    assert any("12 samples have other seeds" in line for line in found["cautions"])
+    assert any("num_inference_steps" in line for line in found["editors_differ_in"])
+    assert not found["not_comparable"]
+    assert found["verdict"] == "no difference"
+
+
+def test_samples_that_were_asked_otherwise_are_no_pairs(tmp_path: Path) -> None:
+    scores = {f"a{n}": 1.0 for n in range(12)}
+    with pytest.raises(UserError, match=r"no sample in common \(the instruction differs\)"):
+        compared(tmp_path, scores, scores, instruction="do otherwise")
+
+
+def test_a_scorer_may_be_called_otherwise_in_another_run(tmp_path: Path) -> None:
+    scores = {f"a{n}": float(n) for n in range(10)}
+    found = compared(tmp_path, scores, scores, scorer="the_judge")
+    assert (found["n"], found["left_out"]) == (10, {})
+    with pytest.raises(UserError, match="no scorer 'judge' gave the score 'overal' there"):
+        compare_runs([tmp_path / "A", tmp_path / "B"], score="overal")
+
+
+def test_several_runs_are_each_against_the_first_and_ranked(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    base = {f"a{n}": float(s) for n, s in enumerate(rng.uniform(2, 7, 40))}
+    runs = [
+        a_run(tmp_path / name, {i: s + by for i, s in base.items()}) for name, by in [("A", 0), ("B", -1), ("C", 1)]
+    ]
+    found = compare_runs(runs)
+    assert [row["verdict"] for row in found["comparisons"]] == ["worse", "better"]
+    assert [row["run"] for row in found["ranking"]] == ["C", "A", "B"]
+    assert found["comparisons"][0]["p_holm"] >= found["comparisons"][0]["p"]
+
+
+def test_the_cost_of_another_profile_is_told_in_pixels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = {f"a{n}": rng.integers(0, 200, (32, 48, 3), dtype=np.uint8) for n in range(4)}
+    near = {i: (array + (5 if i != "a0" else 0)).astype(np.uint8) for i, array in pixels.items()}
+    scores = dict.fromkeys(pixels, 1.0)
+    roots = [
+        a_run(tmp_path / name, scores, images={i: Image.fromarray(array) for i, array in arrays.items()})
+        for name, arrays in (("A", pixels), ("B", near))
+    ]
+    cost = compare_runs(roots, pictures=True)["comparisons"][0]["images"]
+    assert (cost["edited_by_both"], cost["identical"], cost["psnr"]["n"]) == (4, 1, 3)
+    assert cost["psnr"]["mean"] == pytest.approx(20 * np.log10(255 / 5)), "equal images are in no mean"
+    assert 0.9 < cost["ssim"]["mean"] < 1
+
+
+def test_verdicts_in_words(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+
+    def of(differences: np.ndarray, margin: float) -> tuple[str, str]:
+        found = compare_pairs(np.zeros(len(differences)), differences)
+        return verdict(found, found.p, True, margin, "B")
+
+    assert of(rng.normal(0.5, 1, 200), 0.5)[0] == "better"
+    assert of(rng.normal(-0.5, 1, 200), 0.5)[0] == "worse"
+    assert of(rng.normal(0, 1, 400), 0.5)[1].startswith("no difference larger than 0.")
+    kind, words = of(rng.normal(0.05, 1, 30), 0.2)
+    assert kind == "can't say"
+    assert "30 samples would show one of 0." in words
+    assert verdict(Paired(0), None, True, 1, "B")[0] == "can't say"
+    assert of(np.array([1.0, 1.0, 1.0]), 0.5)[0] == "can't say", "three wins happen by chance"
+    assert of(np.array([1.0] * 8), 0.5)[0] == "better", "eight of eight don't"
+
+
+def test_tests_agree_with_scipys() -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(0, 1, 12), rng.normal(0.4, 1, 12)
+    found = compare_pairs(a, b)
+    exact = stats.permutation_test((b - a,), np.mean, permutation_type="samples", n_resamples=np.inf)
+    assert found.p == pytest.approx(exact.pvalue, abs=1e-9)
+    assert found.p_sign == pytest.approx(stats.binomtest(found.wins, 12).pvalue)
+    assert found.p_wilcoxon == pytest.approx(stats.wilcoxon(b - a).pvalue)
+    big_a, big_b = rng.normal(0, 1, 300), rng.normal(0.12, 1, 300)
+    by_t = stats.ttest_rel(big_b, big_a).pvalue
+    assert compare_pairs(big_a, big_b).p == pytest.approx(by_t, abs=0.02)
+    assert found.smallest_effect == pytest.approx(2.80 * np.std(b - a, ddof=1) / 12**0.5)
+    assert holm([0.01, 0.04, 0.03, None]) == [pytest.approx(0.03), pytest.approx(0.06), pytest.approx(0.06), None]
+
+
+def test_passes_and_fails_are_compared_by_mcnemar() -> None:
+    a, b = [1.0] * 30 + [0.0] * 20, [1.0] * 28 + [0.0] * 2 + [1.0] * 12 + [0.0] * 8
+    found = compare_pairs(a, b)
+    assert (found.wins, found.ties, found.losses) == (12, 36, 2)
+    assert found.p_mcnemar == pytest.approx(stats.binomtest(2, 14).pvalue)
+    assert found.ci_low is not None
+    assert 0 < found.ci_low < 0.2
+    one = compare_pairs([0.0] * 10, [1.0] + [0.0] * 9)
+    assert one.ci_low is not None
+    assert one.ci_low < 0, "one win of ten shows nothing"
+
+
+def test_paired_intervals_cover_and_chance_is_rarely_called_a_difference() -> None:
+    rng = np.random.default_rng(5)
+    sources = [n // 4 for n in range(80)]
+    held = called = naive = 0
+    for _ in range(120):
+        d = np.repeat(rng.normal(0, 1, 20), 4) + rng.normal(0, 0.5, 80)
+        found = compare_pairs(np.zeros(80), d, sources)
+        held += found.ci_low <= 0 <= found.ci_high  # type: ignore[operator]
+        called += found.p is not None and found.p < 0.05
+        naive += compare_pairs(np.zeros(80), d).p < 0.05  # type: ignore[operator]
+    assert held >= 0.9 * 120
+    assert called <= 0.1 * 120
+    assert naive > 0.2 * 120, "which is what ignoring the sources gives"
+
+
+def test_on_the_terminal_and_as_json(tmp_path: Path, finished_run: str) -> None:
+    shown = launch("compare", finished_run, finished_run)
+    assert shown.returncode == 0, shown.stderr
+    assert "no difference at all: the scores of all 24 samples are equal" in shown.stdout
+    read = launch("compare", finished_run, finished_run, "--json")
+    assert json.loads(read.stdout)["comparisons"][0]["n"] == 24
+    alone = launch("compare", finished_run)
+    assert alone.returncode == 1
+    assert "two run folders or more" in alone.stderr
