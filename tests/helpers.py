@@ -68,9 +68,10 @@ def images(root: Path) -> dict[str, bytes]:
 
 
 def rows(root: Path) -> list[dict[str, str]]:
-    """scores.csv, but for `seconds`, which differ from run to run."""
+    """scores.csv, but for where an image lies and how long it took, which say nothing of what it is."""
     with open(root / "report" / "scores.csv", newline="", encoding="utf-8") as file:
-        return [{name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+        found = list(csv.DictReader(file))
+    return [{name: cell for name, cell in row.items() if name not in ("image", "seconds")} for row in found]
 
 
 def summary(root: Path) -> dict[str, Any]:
