@@ -342,6 +342,7 @@ elsewhere(
     17,
     "Guidance or positions silently off.",
     "test_qwen_editor.py::test_guidance_silently_off_is_an_error",
+    "test_qwen_editor.py::test_guidance_is_on_where_asked",
     "test_qwen_editor.py::test_token_types_reach_the_text_encoder",
     "test_qwen_editor.py::test_stock_is_the_mended_pipeline_bit_for_bit",
 )

@@ -204,7 +204,7 @@ def test_rates_and_descriptions_by_category(tmp_path: Path) -> None:
     assert summary["rates"]["parse_failure_rate"] == pytest.approx(1 / 22, abs=1e-6)
     assert summary["health"]["j"]["parse_failures"] == {"c": 1}
     assert summary["health"]["j"]["extremes"]["q"] == {"lowest": 0.2, "highest": 0.2}
-    assert "1 replies in c couldn't be read" in text
+    assert "c: replies that couldn't be read: 1" in text
 
 
 def test_samples_of_one_source_are_not_independent(tmp_path: Path) -> None:

@@ -66,6 +66,10 @@ def test_what_too_few_or_equal_scores_can_say() -> None:
     assert mean_of([3.0] * 20).ci_low is None, "nothing tells how much others would differ"
     ends = mean_of([5.0] * 20, 1, 5)
     assert (ends.ci_low, ends.ci_high) == (pytest.approx(1 + 4 * 0.8389, abs=1e-3), 5)
+    ones = [0.0, 1.0] * 10
+    assert (mean_of(ones).method, mean_of(ones, 0, 10).method) == ("Wilson", "t"), (
+        "marks of 0 and 1 of 10 aren't passes"
+    )
     assert mean_of([0.0, 10.0], 0, 10).ci_low == 0, "within the scale"
 
 

@@ -23,7 +23,9 @@ def render(
     lines = [f"# {escape(name)}", "", *_what_ran(config, summary, provenance)]
     lines += ["", "| " + " | ".join(counts) + " |", "|" + "---:|" * len(counts)]
     lines += ["| " + " | ".join(str(value) for value in counts.values()) + " |", ""]
-    lines += [f"{percent(rates['failure_rate'])} have no score; {rates['parse_failed']} replies couldn't be read."]
+    lines += [
+        f"{percent(rates['failure_rate'])} have no score. Replies that couldn't be read: {rates['parse_failed']}."
+    ]
     lines += ["", "## By category", "", *_headline(summary), ""]
     lines += [
         "| category | planned | scored | mean | 95 % interval | sd | median | failures as worst | failed | unread |",
@@ -181,7 +183,7 @@ def _health_of(name: str, found: Mapping[str, Any]) -> Iterable[str]:
             f"at least {percent(mass['lowest'])}"
         )
     for category, count in found.get("parse_failures", {}).items():
-        yield f"- {who}: {count} replies in {escape(category)} couldn't be read"
+        yield f"- {who}, {escape(category)}: replies that couldn't be read: {count}"
     for score, ends in found.get("extremes", {}).items():
         said = ", ".join(f"{percent(share)} at the {end} value" for end, share in ends.items())
         yield f"- {who}, {escape(score)}: {said}"

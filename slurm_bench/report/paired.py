@@ -111,20 +111,25 @@ def verdict(
     known = found.ci_low is not None and found.ci_high is not None
     apart = not known or found.ci_low > 0 or found.ci_high < 0  # type: ignore[operator]
     if p is not None and p < ALPHA and apart:
-        size = f"{abs(found.difference):.3g}"
+        words = f"by {abs(found.difference):.3g}{_between(found)}, better in {found.wins} of {found.n}"
         if higher_is_better is None:
+            way = "higher" if found.difference > 0 else "lower"
             return (
                 "can't say",
-                f"{name} is {'higher' if found.difference > 0 else 'lower'} by {size}; neither way is better",
+                f"{name} is {way} by {abs(found.difference):.3g}{_between(found)}; neither way is better",
             )
-        good = (found.difference > 0) == higher_is_better
-        return ("better", f"{name} is better by {size}") if good else ("worse", f"{name} is worse by {size}")
+        kind: Verdict = "better" if (found.difference > 0) == higher_is_better else "worse"
+        return kind, f"{name} is {kind} {words}"
     if known:
         largest = max(abs(found.ci_low), abs(found.ci_high))  # type: ignore[arg-type]
         if largest <= margin:
             return "no difference", f"no difference larger than {largest:.3g}"
     seen = f"; {found.n} samples would show one of {found.smallest_effect:.3g}" if found.smallest_effect else ""
     return "can't say", f"can't say: a difference may be there{seen}"
+
+
+def _between(found: Paired) -> str:
+    return "" if found.ci_low is None else f" [{found.ci_low:+.3g}, {found.ci_high:+.3g}]"
 
 
 def _flip_test(units: np.ndarray) -> float | None:
@@ -169,10 +174,10 @@ def _smallest_effect(units: np.ndarray, n: int) -> float | None:
 
 def _of_shares(ups: int, downs: int, n: int) -> Interval:
     """Bonett and Price (2012, J. Educ. Behav. Stat. 37): the difference of two shares of the same samples."""
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
     up, down = (ups + 1) / (n + 2), (downs + 1) / (n + 2)
-    half = float(norm.ppf((1 + CONFIDENCE) / 2)) * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    half = float(ndtri((1 + CONFIDENCE) / 2)) * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
     return max(-1.0, up - down - half), min(1.0, up - down + half)
 
 

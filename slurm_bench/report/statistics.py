@@ -141,7 +141,7 @@ def _interval(
         return None, NO_INTERVAL
     mean = float(x.mean())
     parts = _sums((x - mean) / len(x), index)
-    if bool(((x == 0) | (x == 1)).all()):
+    if _passes_and_fails(x, low, high):
         return "Wilson", _wilson(mean, _effective(x, parts, units))
     if np.ptp(x) == 0:
         if low is None or high is None:
@@ -175,7 +175,7 @@ def _macro_interval(
         return _t_interval(mean, _sums(np.concatenate(residuals), index), units / freedom, freedom)
     if any(len(part) < 2 for part in parts):
         return None, NO_INTERVAL
-    if all(bool(((part == 0) | (part == 1)).all()) for part in parts):
+    if all(_passes_and_fails(part, low, high) for part in parts):
         ends = [(float(part.mean()), *_wilson(float(part.mean()), len(part))) for part in parts]
         below = math.sqrt(sum((at - start) ** 2 for at, start, _ in ends)) / count
         above = math.sqrt(sum((stop - at) ** 2 for at, _, stop in ends)) / count
@@ -193,14 +193,14 @@ def _t_interval(mean: float, parts: np.ndarray, correction: float, freedom: floa
     """Student's t, corrected for skewness by Hall's transformation (1992, JRSS B 54) where there are enough units for
     that. `parts` is what each independent unit adds to the estimate's error: their squares add up to its variance."""
     import numpy as np
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     square = float((parts**2).sum())
     if square == 0:
         return None, NO_INTERVAL
     error = math.sqrt(square * correction)
     tail = (1 - CONFIDENCE) / 2
-    low, high = (float(t.ppf(p, freedom)) for p in (tail, 1 - tail))
+    low, high = (float(stdtrit(freedom, p)) for p in (tail, 1 - tail))
     skew = float((parts**3).sum()) / square**1.5
     if len(parts) < FEW or abs(skew) < 1e-6:
         return "t", (mean - high * error, mean - low * error)
@@ -211,11 +211,16 @@ def _t_interval(mean: float, parts: np.ndarray, correction: float, freedom: floa
     return "t, corrected for skewness", (mean - untransformed(high) * error, mean - untransformed(low) * error)
 
 
+def _passes_and_fails(x: np.ndarray, low: float | None, high: float | None) -> bool:
+    """0 and 1 alone, on a scale on which nothing else was to be expected."""
+    return (low, high) in ((0, 1), (None, None)) and bool(((x == 0) | (x == 1)).all())
+
+
 def _wilson(share: float, n: float) -> tuple[float, float]:
     """Wilson's score interval (1927, JASA 22) of a share."""
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
-    z = float(norm.ppf((1 + CONFIDENCE) / 2))
+    z = float(ndtri((1 + CONFIDENCE) / 2))
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
     return centre - half, centre + half
@@ -243,11 +248,11 @@ def _cox(x: np.ndarray) -> tuple[float, float]:
     """Cox's interval of a lognormal mean, with Student's t (Olsson 2005, J. Stat. Educ. 13): where one score of many
     carries the mean, t is too short."""
     import numpy as np
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     logs, n = np.log(x), len(x)
     variance = float(logs.var(ddof=1))
-    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * math.sqrt(variance / n + variance**2 / (2 * (n - 1)))
+    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(variance / n + variance**2 / (2 * (n - 1)))
     centre = float(logs.mean()) + variance / 2
     return math.exp(centre - half), math.exp(centre + half)
 

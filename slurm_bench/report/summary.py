@@ -150,7 +150,6 @@ def _category(
     means = {
         column: _described(group[column].dropna(), scale_of(column, config, declared) or UNDECLARED, marks)
         for column in score_columns(group)
-        if group[column].notna().any()
     }
     with_failures = top.rows(group, with_failures=True)
     return {
