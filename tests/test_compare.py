@@ -122,8 +122,8 @@ def test_failures_count_as_the_worst_of_a_scale_that_is_better_when_lower(tmp_pa
 @pytest.mark.parametrize(
     ("more", "word"),
     [
-        ({"says": {"model": "other"}}, "judge model: None → 'other'"),
-        ({"says": {"rubrics_sha256": "feed"}}, "judge rubrics_sha256"),
+        ({"says": {"model": "other"}}, "judge model: 'one' → 'other'"),
+        ({"says": {"model": "one", "rubrics_sha256": "feed"}}, "judge rubrics_sha256: 'face' → 'feed'"),
         ({"declared": {"judge": {"overall": [1, 5, True]}}}, "scale"),
     ],
 )
@@ -131,12 +131,31 @@ def test_numbers_of_two_kinds_are_refused_by_name(
     tmp_path: Path, more: dict[str, Any], word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scores = {f"a{n}": float(n) / 2 for n in range(12)}
-    roots = [a_run(tmp_path / "A", scores), a_run(tmp_path / "B", scores, **more)]
+    says = {"model": "one", "rubrics_sha256": "face"}
+    roots = [a_run(tmp_path / "A", scores, says=says), a_run(tmp_path / "B", scores, **({"says": says} | more))]
     assert any(word in line for line in refusals(compare_runs(roots)))
     assert main(["compare", *map(str, roots)]) == 1
     assert word in capsys.readouterr().err
     assert main(["compare", *map(str, roots), "--force"]) == 0
     assert word in capsys.readouterr().out
+
+
+def test_what_only_one_run_knows_of_its_judge_is_named_and_no_contradiction(tmp_path: Path) -> None:
+    scores = {f"a{n}": float(n) / 2 for n in range(12)}
+    found = compared(tmp_path, scores, scores, says={"commit": "abc"})
+    assert not found["not_comparable"]
+    assert "the judge: only one run tells its commit" in found["cautions"]
+
+
+@pytest.mark.parametrize(
+    "pairs", [[(5.0, 6.0)], [(5.0, 5.0)], [(1.0, 2.0), (1.0, 2.0)], [(1.0, None)], [(0.0, 1.0)] * 12]
+)
+def test_few_and_equal_scores_are_json_too(tmp_path: Path, pairs: list[tuple[float, float | None]]) -> None:
+    sides = [{f"a{n}": pair[k] for n, pair in enumerate(pairs)} for k in (0, 1)]
+    roots = [a_run(tmp_path / name, side) for name, side in zip("AB", sides, strict=True)]
+    json.dumps(compare_runs(roots, score="overall"), allow_nan=False)
+    with pytest.raises(UserError, match="--margin"):
+        compare_runs(roots, score="overall", margin=float("nan"))
 
 
 def test_what_else_differs_is_named(tmp_path: Path) -> None:

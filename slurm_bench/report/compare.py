@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +17,7 @@ from slurm_bench.report.pictures import picture_cost
 from slurm_bench.report.statistics import mean_of
 from slurm_bench.report.summary import UNDECLARED, source_marks
 from slurm_bench.report.table import Declared, declared_in, headline, score_table, split_column
+from slurm_bench.run.by import contradictions
 from slurm_bench.run.opened import Run, open_run
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.provenance import read_provenance
@@ -45,6 +47,10 @@ class Side:
     @property
     def scale(self) -> Score | None:
         return declared_score(self.declared.get(self.scorer), self.score)
+
+    @property
+    def key(self) -> str:
+        return f"scorers.{self.scorer}"
 
     @cached_property
     def samples(self) -> dict[str, Sample]:
@@ -77,6 +83,8 @@ def compare_runs(
     roots: Sequence[Path], score: str | None = None, margin: float | None = None, pictures: bool = False
 ) -> dict[str, Any]:
     """Everything that `compare` says, as JSON. Raises UserError where a run has no such score."""
+    if margin is not None and not 0 < margin < math.inf:
+        raise UserError(f"--margin {margin}: it must be above 0")
     sides = _opened(roots)
     first, *others = _with_score(sides, score)
     shared = first.scale or UNDECLARED
@@ -181,7 +189,7 @@ class _Pair:
             "largest": self._largest(),
             "not_comparable": _not_comparable(self.first, self.other),
             "cautions": _cautions(self.first, self.other, self.same),
-            "editors_differ_in": differences(self.first.run.config, self.other.run.config, ("editor",)),
+            "editors_differ_in": _editors_differ(self.first, self.other),
         }
 
     def pictures(self) -> dict[str, Any]:
@@ -232,9 +240,12 @@ def _with_score(sides: Sequence[Side], wanted: str | None) -> list[Side]:
 
 
 def _named(side: Side, scorer: str, score: str) -> Side:
+    """Where nothing of that scorer came right, every sample is a failure of it."""
     found = side.gives(score)
+    known = sorted({n for by in side.state.scores.values() for o in by.values() if o.ok for n in o.ok["scores"]})
+    if not known and scorer in side.run.config.scorers:
+        return replace(side, scorer=scorer, score=score)
     if scorer not in found and len(found) != 1:
-        known = sorted({n for by in side.state.scores.values() for o in by.values() if o.ok for n in o.ok["scores"]})
         several = f"; the scorers {', '.join(found)} give it" if found else f"; {nearest(score, known)}"
         raise UserError(f"{side.run.root}: no scorer '{scorer}' gave the score '{score}' there{several}")
     return replace(side, scorer=scorer if scorer in found else found[0], score=score)
@@ -254,19 +265,14 @@ def _differ(a: Side, b: Side, sample_id: str) -> str | None:
 
 
 def _not_comparable(a: Side, b: Side) -> list[str]:
-    """What makes two numbers ones of different kinds: another judge, other rubrics, another scale."""
-    marks = [side.run.by.get(f"scorers.{side.scorer}") for side in (a, b)]
-    judges = [side.run.config.scorers[side.scorer] for side in (a, b)]
-    lines = []
-    if (marks[0] != marks[1]) if None not in marks else (judges[0] != judges[1]):
-        lines += _facts_that_differ("judge", *(_judge_facts(side) for side in (a, b))) or ["judge: another"]
+    """What makes two numbers ones of different kinds: another judge, other rubrics, another scale. What only one run
+    knows of its judge (a commit, before the download) contradicts nothing."""
+    facts = [_flat(side.run.config.scorers[side.scorer]) for side in (a, b)]
+    lines = _facts_that_differ("judge", *facts)
+    lines += [f"judge {line}" for line in contradictions(_says(a, a.key), _says(b, b.key))]
     if a.scale is not None and b.scale is not None and a.scale != b.scale:
         lines.append(f"scale: {a.scale} → {b.scale}")
     return lines
-
-
-def _judge_facts(side: Side) -> dict[str, Any]:
-    return _flat(side.run.config.scorers[side.scorer], side.provenance.get("models", {}).get(f"scorers.{side.scorer}"))
 
 
 def _cautions(a: Side, b: Side, same: Iterable[str]) -> list[str]:
@@ -275,6 +281,9 @@ def _cautions(a: Side, b: Side, same: Iterable[str]) -> list[str]:
     seeds = sum(a.samples[i].seed != b.samples[i].seed for i in same)
     if seeds:
         lines.append(f"{seeds} samples have other seeds: a part of the difference is that of two seeds")
+    known = [{key for key, fact in _says(side, side.key).items() if fact is not None} for side in (a, b)]
+    if known[0] != known[1]:
+        lines.append(f"the judge: only one run tells its {', '.join(sorted(known[0] ^ known[1]))}")
     said = [set(_served(side)) for side in (a, b)]
     if said[0] != said[1]:
         lines.append(f"the judge's server answered as {', '.join(said[0]) or '?'} → {', '.join(said[1]) or '?'}")
@@ -294,8 +303,18 @@ def _served(side: Side) -> Iterable[str]:
             yield served
 
 
-def _flat(plugin: PluginConfig, says: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {"class_path": plugin.class_path, **{f"params.{k}": v for k, v in plugin.params.items()}, **(says or {})}
+def _flat(plugin: PluginConfig) -> dict[str, Any]:
+    return {"class_path": plugin.class_path, **{f"params.{key}": value for key, value in plugin.params.items()}}
+
+
+def _says(side: Side, key: str) -> Mapping[str, Any]:
+    """What a plug-in said of itself when the run was begun."""
+    return side.provenance.get("models", {}).get(key, {})
+
+
+def _editors_differ(a: Side, b: Side) -> list[str]:
+    lines = differences(a.run.config, b.run.config, ("editor",))
+    return lines + [f"editor {line}" for line in contradictions(_says(a, "editor"), _says(b, "editor"))]
 
 
 def _facts_that_differ(what: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
@@ -305,11 +324,10 @@ def _facts_that_differ(what: str, a: Mapping[str, Any], b: Mapping[str, Any]) ->
 
 def _about(side: Side) -> dict[str, Any]:
     editor = side.run.config.editor
-    says = side.provenance.get("models", {}).get("editor", {})
     return {
         "name": side.name,
         "folder": str(side.run.root),
-        "editor": {"class_path": editor.class_path, "params": editor.params, "says": says},
+        "editor": {"class_path": editor.class_path, "params": editor.params, "says": _says(side, "editor")},
         "scorer": side.scorer,
         "planned": len(side.samples),
         "scored": len(side.values),
