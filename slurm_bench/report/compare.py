@@ -4,79 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from slurm_bench.config import PluginConfig, differences, nearest
 from slurm_bench.errors import UserError
+from slurm_bench.report.comparable import cautions, differ, editors_differ, not_comparable
 from slurm_bench.report.paired import Paired, compare_pairs, holm, verdict
 from slurm_bench.report.pictures import picture_cost
+from slurm_bench.report.side import Side, open_sides, with_score
 from slurm_bench.report.statistics import mean_of
 from slurm_bench.report.summary import UNDECLARED, source_marks
-from slurm_bench.report.table import Declared, declared_in, headline, score_table, split_column
-from slurm_bench.run.by import contradictions
-from slurm_bench.run.opened import Run, open_run
-from slurm_bench.run.plan import Sample
-from slurm_bench.run.provenance import read_provenance
-from slurm_bench.run.records import State
-from slurm_bench.scorers.base import Score, declared_score
+from slurm_bench.scorers.base import Score
 
 MARGIN = 0.05  # of the scale's length: a difference that is no larger is called none
 SHOWN = 20
 DECIDING = 5
-
-
-@dataclass(frozen=True)
-class Side:
-    """One run, as it is compared. `scorer` is its own name for the one that gave the score."""
-
-    name: str
-    run: Run
-    state: State
-    provenance: Mapping[str, Any]
-    scorer: str = ""
-    score: str = ""
-
-    @property
-    def declared(self) -> Declared:
-        return declared_in(self.provenance)
-
-    @property
-    def scale(self) -> Score | None:
-        return declared_score(self.declared.get(self.scorer), self.score)
-
-    @property
-    def key(self) -> str:
-        return f"scorers.{self.scorer}"
-
-    @cached_property
-    def samples(self) -> dict[str, Sample]:
-        return {sample.id: sample for sample in self.run.samples}
-
-    @cached_property
-    def values(self) -> dict[str, float]:
-        done = {i: by[self.scorer].ok for i, by in self.state.scores.items()}
-        return {i: float(ok["scores"][self.score]) for i, ok in done.items() if ok and self.score in ok["scores"]}
-
-    def without_value(self, sample_id: str) -> str:
-        """Why a sample has no such score: scored without it, failed, or not there yet."""
-        outcome = self.state.scores[sample_id][self.scorer]
-        if outcome.ok is not None:
-            return "without this score"
-        return "failed" if self.state.failure(sample_id) else "missing"
-
-    def gives(self, score: str) -> list[str]:
-        """The scorers of this run that gave it."""
-        found = {
-            name
-            for by in self.state.scores.values()
-            for name, outcome in by.items()
-            if outcome.ok and score in outcome.ok["scores"]
-        }
-        return [name for name in self.run.config.scorers if name in found]
 
 
 def compare_runs(
@@ -85,8 +30,8 @@ def compare_runs(
     """Everything that `compare` says, as JSON. Raises UserError where a run has no such score."""
     if margin is not None and not 0 < margin < math.inf:
         raise UserError(f"--margin {margin}: it must be above 0")
-    sides = _opened(roots)
-    first, *others = _with_score(sides, score)
+    sides = open_sides(roots)
+    first, *others = with_score(sides, score)
     shared = first.scale or UNDECLARED
     found = [_Pair(first, other) for other in others]
     for pair in found:
@@ -99,7 +44,7 @@ def compare_runs(
         "score": {"name": first.score, **asdict(shared), "declared": first.scale is not None},
         "margin": width,
         "difference": f"the other run minus {first.name}",
-        "runs": [_about(side) for side in (first, *others)],
+        "runs": [side.about() for side in (first, *others)],
         "comparisons": [
             pair.as_json(width, p) | ({"images": pair.pictures()} if pictures else {})
             for pair, p in zip(found, corrected, strict=True)
@@ -129,7 +74,7 @@ class _Pair:
         out = {i: f"only in the plan of {a.name}" for i in a.samples if i not in b.samples}
         out |= {i: f"only in the plan of {b.name}" for i in b.samples if i not in a.samples}
         for i in a.samples:
-            if i not in out and (why := _differ(a, b, i)):
+            if i not in out and (why := differ(a, b, i)):
                 out[i] = why
         return out
 
@@ -187,9 +132,9 @@ class _Pair:
             "left_out_ids": {i: out[i] for i in list(out)[:SHOWN]},
             "categories": self._by_category(margin),
             "largest": self._largest(),
-            "not_comparable": _not_comparable(self.first, self.other),
-            "cautions": _cautions(self.first, self.other, self.same),
-            "editors_differ_in": _editors_differ(self.first, self.other),
+            "not_comparable": not_comparable(self.first, self.other),
+            "cautions": cautions(self.first, self.other, self.same),
+            "editors_differ_in": editors_differ(self.first, self.other),
         }
 
     def pictures(self) -> dict[str, Any]:
@@ -213,125 +158,6 @@ class _Pair:
         a, b = self.first.values, self.other.values
         ids = sorted((i for i in self.ids if a[i] != b[i]), key=lambda i: -abs(b[i] - a[i]))[:DECIDING]
         return [{"id": i, "first": a[i], "other": b[i], "difference": b[i] - a[i]} for i in ids]
-
-
-def _opened(roots: Sequence[Path]) -> list[Side]:
-    if len(roots) < 2:
-        raise UserError("compare: name two run folders or more")
-    names = [root.resolve().name for root in roots]
-    if len(set(names)) < len(names):
-        names = [str(root) for root in roots]
-    sides = []
-    for name, root in zip(names, roots, strict=True):
-        run = open_run(root)
-        sides.append(Side(name, run, run.state(), read_provenance(run.folder)))
-    return sides
-
-
-def _with_score(sides: Sequence[Side], wanted: str | None) -> list[Side]:
-    """Each run's own scorer for the score that is compared: the first run's headline, unless another is wanted."""
-    first = sides[0]
-    table = score_table(first.run.config, first.state)
-    column = wanted or headline(first.run.config, table, first.declared)[0]
-    if column is None:
-        raise UserError(f"{first.run.root}: nothing is scored there; nothing to compare")
-    scorer, score = split_column(column, first.run.config)
-    return [_named(side, scorer, score) for side in sides]
-
-
-def _named(side: Side, scorer: str, score: str) -> Side:
-    """Where nothing of that scorer came right, every sample is a failure of it."""
-    found = side.gives(score)
-    known = sorted({n for by in side.state.scores.values() for o in by.values() if o.ok for n in o.ok["scores"]})
-    if not known and scorer in side.run.config.scorers:
-        return replace(side, scorer=scorer, score=score)
-    if scorer not in found and len(found) != 1:
-        several = f"; the scorers {', '.join(found)} give it" if found else f"; {nearest(score, known)}"
-        raise UserError(f"{side.run.root}: no scorer '{scorer}' gave the score '{score}' there{several}")
-    return replace(side, scorer=scorer if scorer in found else found[0], score=score)
-
-
-def _differ(a: Side, b: Side, sample_id: str) -> str | None:
-    """In what the editor or the judge was given."""
-    one, two = a.samples[sample_id], b.samples[sample_id]
-    if one.instruction != two.instruction:
-        return "the instruction differs"
-    if (one.description, one.rationale) != (two.description, two.rationale):
-        return "what the judge is told differs"
-    sources = [(side.state.edits[sample_id].ok or {}).get("source_sha256") for side in (a, b)]
-    if None not in sources and sources[0] != sources[1]:
-        return "the source image differs (sha256)"
-    return "the category differs" if one.category != two.category else None
-
-
-def _not_comparable(a: Side, b: Side) -> list[str]:
-    """What makes two numbers ones of different kinds: another judge, other rubrics, another scale. What only one run
-    knows of its judge (a commit, before the download) contradicts nothing."""
-    facts = [_flat(side.run.config.scorers[side.scorer]) for side in (a, b)]
-    lines = _facts_that_differ("judge", *facts)
-    lines += [f"judge {line}" for line in contradictions(_says(a, a.key), _says(b, b.key))]
-    if a.scale is not None and b.scale is not None and a.scale != b.scale:
-        lines.append(f"scale: {a.scale} → {b.scale}")
-    return lines
-
-
-def _cautions(a: Side, b: Side, same: Iterable[str]) -> list[str]:
-    """What else differs than the editors."""
-    lines = differences(a.run.config, b.run.config, ("seed", "data"))
-    seeds = sum(a.samples[i].seed != b.samples[i].seed for i in same)
-    if seeds:
-        lines.append(f"{seeds} samples have other seeds: a part of the difference is that of two seeds")
-    known = [{key for key, fact in _says(side, side.key).items() if fact is not None} for side in (a, b)]
-    if known[0] != known[1]:
-        lines.append(f"the judge: only one run tells its {', '.join(sorted(known[0] ^ known[1]))}")
-    said = [set(_served(side)) for side in (a, b)]
-    if said[0] != said[1]:
-        lines.append(f"the judge's server answered as {', '.join(said[0]) or '?'} → {', '.join(said[1]) or '?'}")
-    git = [str((side.provenance.get("git") or {}).get("revision", "")) for side in (a, b)]
-    if all(git) and git[0] != git[1]:
-        lines.append(f"slurm_bench: {git[0][:12]} → {git[1][:12]}")
-    packages = [side.provenance.get("packages", {}) for side in (a, b)]
-    both = packages[0].keys() & packages[1].keys()
-    return lines + _facts_that_differ("package", *({key: said[key] for key in sorted(both)} for said in packages))
-
-
-def _served(side: Side) -> Iterable[str]:
-    for by in side.state.scores.values():
-        record = by[side.scorer].ok
-        served = (record.get("info") or {}).get("served_model") if record else None
-        if isinstance(served, str):
-            yield served
-
-
-def _flat(plugin: PluginConfig) -> dict[str, Any]:
-    return {"class_path": plugin.class_path, **{f"params.{key}": value for key, value in plugin.params.items()}}
-
-
-def _says(side: Side, key: str) -> Mapping[str, Any]:
-    """What a plug-in said of itself when the run was begun."""
-    return side.provenance.get("models", {}).get(key, {})
-
-
-def _editors_differ(a: Side, b: Side) -> list[str]:
-    lines = differences(a.run.config, b.run.config, ("editor",))
-    return lines + [f"editor {line}" for line in contradictions(_says(a, "editor"), _says(b, "editor"))]
-
-
-def _facts_that_differ(what: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    keys = [key for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key)]
-    return [f"{what} {key}: {a.get(key)!r} → {b.get(key)!r}" for key in keys]
-
-
-def _about(side: Side) -> dict[str, Any]:
-    editor = side.run.config.editor
-    return {
-        "name": side.name,
-        "folder": str(side.run.root),
-        "editor": {"class_path": editor.class_path, "params": editor.params, "says": _says(side, "editor")},
-        "scorer": side.scorer,
-        "planned": len(side.samples),
-        "scored": len(side.values),
-    }
 
 
 def _ranking(sides: Sequence[Side], pairs: Sequence[_Pair], scale: Score) -> list[dict[str, Any]]:

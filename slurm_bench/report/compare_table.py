@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from slurm_bench.data.text import printable
 from slurm_bench.report.markdown import number
 
 
@@ -54,14 +55,14 @@ def _differences(row: Mapping[str, Any]) -> Table:
         "",
         "",
     ):
-        table.add_column(escape(_plain(name)), justify="left" if not name else "right")
+        table.add_column(escape(printable(name)), justify="left" if not name else "right")
     lines = [("all pairs", row, "p"), *((name, one, "p_holm") for name, one in row["categories"].items())]
     if row["failures_as_zero"]:
         counts_as = row["failures_as_zero"]["failure_counts_as"]
         lines.insert(1, (f"failures as {counts_as:g}", row["failures_as_zero"], "p"))
     for name, one, p in lines:
         table.add_row(
-            escape(_plain(name)),
+            escape(printable(name)),
             str(one["n"]),
             number(one["mean_first"]),
             number(one["mean_other"]),
@@ -112,7 +113,7 @@ def _against_first(compared: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="left" if name in ("run", "verdict") else "right")
     for row in compared["comparisons"]:
         cells = (str(row["n"]), _signed(row["difference"]), _interval(row), _p(row["p_holm"]), row["verdict"])
-        table.add_row(escape(_plain(row["other"])), *cells)
+        table.add_row(escape(printable(row["other"])), *cells)
     return table
 
 
@@ -121,7 +122,7 @@ def _ranking(rows: Iterable[Mapping[str, Any]]) -> Table:
     for name in ("run", "n", "mean", "95 % interval"):
         table.add_column(name, justify="left" if name == "run" else "right")
     for row in rows:
-        table.add_row(escape(_plain(row["run"])), str(row["n"]), number(row["mean"]), _interval(row))
+        table.add_row(escape(printable(row["run"])), str(row["n"]), number(row["mean"]), _interval(row))
     return table
 
 
@@ -137,10 +138,5 @@ def _p(value: float | None) -> str:
     return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _plain(text: str) -> str:
-    """Nothing that a terminal would act on."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def _print(console: Console, text: str, style: str | None = None) -> None:
-    console.print(_plain(text), style=style, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(text), style=style, markup=False, highlight=False, soft_wrap=True)

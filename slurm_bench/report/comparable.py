@@ -1,0 +1,76 @@
+"""What two runs differ in beside what is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from slurm_bench.config import PluginConfig, differences
+from slurm_bench.report.side import Side
+from slurm_bench.run.by import contradictions
+
+
+def differ(a: Side, b: Side, sample_id: str) -> str | None:
+    """In what the editor or the judge was given."""
+    one, two = a.samples[sample_id], b.samples[sample_id]
+    if one.instruction != two.instruction:
+        return "the instruction differs"
+    if (one.description, one.rationale) != (two.description, two.rationale):
+        return "what the judge is told differs"
+    sources = [(side.state.edits[sample_id].ok or {}).get("source_sha256") for side in (a, b)]
+    if None not in sources and sources[0] != sources[1]:
+        return "the source image differs (sha256)"
+    return "the category differs" if one.category != two.category else None
+
+
+def not_comparable(a: Side, b: Side) -> list[str]:
+    """What makes two numbers ones of different kinds: another judge, other rubrics, another scale. What only one run
+    knows of its judge (a commit, before the download) contradicts nothing."""
+    facts = [_flat(side.run.config.scorers[side.scorer]) for side in (a, b)]
+    lines = _facts_that_differ("judge", *facts)
+    lines += [f"judge {line}" for line in contradictions(a.says(a.key), b.says(b.key))]
+    if a.scale is not None and b.scale is not None and a.scale != b.scale:
+        lines.append(f"scale: {a.scale} → {b.scale}")
+    return lines
+
+
+def cautions(a: Side, b: Side, same: Iterable[str]) -> list[str]:
+    """What else differs than the editors."""
+    lines = differences(a.run.config, b.run.config, ("seed", "data"))
+    seeds = sum(a.samples[i].seed != b.samples[i].seed for i in same)
+    if seeds:
+        lines.append(f"{seeds} samples have other seeds: a part of the difference is that of two seeds")
+    known = [{key for key, fact in side.says(side.key).items() if fact is not None} for side in (a, b)]
+    if known[0] != known[1]:
+        lines.append(f"the judge: only one run tells its {', '.join(sorted(known[0] ^ known[1]))}")
+    said = [set(_served(side)) for side in (a, b)]
+    if said[0] != said[1]:
+        lines.append(f"the judge's server answered as {', '.join(said[0]) or '?'} → {', '.join(said[1]) or '?'}")
+    git = [str((side.provenance.get("git") or {}).get("revision", "")) for side in (a, b)]
+    if all(git) and git[0] != git[1]:
+        lines.append(f"slurm_bench: {git[0][:12]} → {git[1][:12]}")
+    packages = [side.provenance.get("packages", {}) for side in (a, b)]
+    both = packages[0].keys() & packages[1].keys()
+    return lines + _facts_that_differ("package", *({key: said[key] for key in sorted(both)} for said in packages))
+
+
+def _served(side: Side) -> Iterable[str]:
+    for by in side.state.scores.values():
+        record = by[side.scorer].ok
+        served = (record.get("info") or {}).get("served_model") if record else None
+        if isinstance(served, str):
+            yield served
+
+
+def _flat(plugin: PluginConfig) -> dict[str, Any]:
+    return {"class_path": plugin.class_path, **{f"params.{key}": value for key, value in plugin.params.items()}}
+
+
+def editors_differ(a: Side, b: Side) -> list[str]:
+    lines = differences(a.run.config, b.run.config, ("editor",))
+    return lines + [f"editor {line}" for line in contradictions(a.says("editor"), b.says("editor"))]
+
+
+def _facts_that_differ(what: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    keys = [key for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key)]
+    return [f"{what} {key}: {a.get(key)!r} → {b.get(key)!r}" for key in keys]

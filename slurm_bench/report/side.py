@@ -1,0 +1,119 @@
+"""One run, as it is compared with others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from slurm_bench.config import nearest
+from slurm_bench.errors import UserError
+from slurm_bench.report.table import Declared, declared_in, headline, score_table, split_column
+from slurm_bench.run.opened import Run, open_run
+from slurm_bench.run.plan import Sample
+from slurm_bench.run.provenance import read_provenance
+from slurm_bench.run.records import State
+from slurm_bench.scorers.base import Score, declared_score
+
+
+@dataclass(frozen=True)
+class Side:
+    """`scorer` is this run's name for the one that gave the score."""
+
+    name: str
+    run: Run
+    state: State
+    provenance: Mapping[str, Any]
+    scorer: str = ""
+    score: str = ""
+
+    @property
+    def declared(self) -> Declared:
+        return declared_in(self.provenance)
+
+    @property
+    def scale(self) -> Score | None:
+        return declared_score(self.declared.get(self.scorer), self.score)
+
+    @property
+    def key(self) -> str:
+        return f"scorers.{self.scorer}"
+
+    @cached_property
+    def samples(self) -> dict[str, Sample]:
+        return {sample.id: sample for sample in self.run.samples}
+
+    @cached_property
+    def values(self) -> dict[str, float]:
+        done = {i: by[self.scorer].ok for i, by in self.state.scores.items()}
+        return {i: float(ok["scores"][self.score]) for i, ok in done.items() if ok and self.score in ok["scores"]}
+
+    def without_value(self, sample_id: str) -> str:
+        """Why a sample has no such score: scored without it, failed, or not there yet."""
+        outcome = self.state.scores[sample_id][self.scorer]
+        if outcome.ok is not None:
+            return "without this score"
+        return "failed" if self.state.failure(sample_id) else "missing"
+
+    def gives(self, score: str) -> list[str]:
+        """The scorers of this run that gave it."""
+        found = {
+            name
+            for by in self.state.scores.values()
+            for name, outcome in by.items()
+            if outcome.ok and score in outcome.ok["scores"]
+        }
+        return [name for name in self.run.config.scorers if name in found]
+
+    def says(self, key: str) -> Mapping[str, Any]:
+        """What a plug-in said of itself when the run was begun."""
+        return self.provenance.get("models", {}).get(key, {})
+
+    def about(self) -> dict[str, Any]:
+        editor = self.run.config.editor
+        return {
+            "name": self.name,
+            "folder": str(self.run.root),
+            "editor": {"class_path": editor.class_path, "params": editor.params, "says": self.says("editor")},
+            "scorer": self.scorer,
+            "planned": len(self.samples),
+            "scored": len(self.values),
+        }
+
+
+def open_sides(roots: Sequence[Path]) -> list[Side]:
+    if len(roots) < 2:
+        raise UserError("compare: name two run folders or more")
+    names = [root.resolve().name for root in roots]
+    if len(set(names)) < len(names):
+        names = [str(root) for root in roots]
+    sides = []
+    for name, root in zip(names, roots, strict=True):
+        run = open_run(root)
+        sides.append(Side(name, run, run.state(), read_provenance(run.folder)))
+    return sides
+
+
+def with_score(sides: Sequence[Side], wanted: str | None) -> list[Side]:
+    """Each run's own scorer for the score that is compared: the first run's headline, unless another is wanted."""
+    first = sides[0]
+    table = score_table(first.run.config, first.state)
+    column = wanted or headline(first.run.config, table, first.declared)[0]
+    if column is None:
+        raise UserError(f"{first.run.root}: nothing is scored there; nothing to compare")
+    scorer, score = split_column(column, first.run.config)
+    return [_named(side, scorer, score) for side in sides]
+
+
+def _named(side: Side, scorer: str, score: str) -> Side:
+    """Where nothing of that scorer came right, every sample is a failure of it."""
+    found = side.gives(score)
+    known = sorted({n for by in side.state.scores.values() for o in by.values() if o.ok for n in o.ok["scores"]})
+    if not known and scorer in side.run.config.scorers:
+        return replace(side, scorer=scorer, score=score)
+    if scorer not in found and len(found) != 1:
+        several = f"; the scorers {', '.join(found)} give it" if found else f"; {nearest(score, known)}"
+        raise UserError(f"{side.run.root}: no scorer '{scorer}' gave the score '{score}' there{several}")
+    return replace(side, scorer=scorer if scorer in found else found[0], score=score)
