@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from helpers import REPO, run_dir
 
-from slurm_bench.config import Config, DataConfig, PluginConfig
+from slurm_bench.config import Config, DataConfig, PluginConfig, ReportConfig
 from slurm_bench.data.text import as_text, printable
 from slurm_bench.report.markdown import escape
 from slurm_bench.report.write import write_report
@@ -42,12 +42,13 @@ def made(
 ) -> tuple[dict[str, Any], list[dict[str, str]], str]:
     """summary.json, scores.csv and report.md of samples given as (id, category, edit, scores by scorer)."""
     declared = more.pop("declared", None)
+    facts = more.pop("facts", None) or [{} for _ in rows]
     sources = more.pop("sources", None) or [f"{row[0]}.png" for row in rows]
     if declared is not None:
         (tmp_path / "provenance.json").write_text(json.dumps({"scores": declared}))
     scorers = {name: PluginConfig("m.S") for name in rows[0][3]}
     config = Config(data=DataConfig(), editor=PluginConfig("m.E"), scorers=scorers, **more)
-    samples = [Sample(n, row[0], row[1], "do", (sources[n],), n) for n, row in enumerate(rows)]
+    samples = [Sample(n, row[0], row[1], "do", (sources[n],), n, facts=facts[n]) for n, row in enumerate(rows)]
     state = State(samples, {row[0]: row[2] for row in rows}, {row[0]: row[3] for row in rows})
     write_report(Run(run_dir(tmp_path), config, state.samples), state)
     with open(tmp_path / "report" / "scores.csv", newline="", encoding="utf-8") as file:
@@ -205,6 +206,22 @@ def test_rates_and_descriptions_by_category(tmp_path: Path) -> None:
     assert summary["health"]["j"]["parse_failures"] == {"c": 1}
     assert summary["health"]["j"]["extremes"]["q"] == {"lowest": 0.2, "highest": 0.2}
     assert "c: replies that couldn't be read: 1" in text
+
+
+def test_a_report_is_cut_by_what_the_data_say_of_their_samples(tmp_path: Path) -> None:
+    rows = [(i, "c", DONE, {"j": outcome(q=float(n))}) for n, i in enumerate("abc")]
+    rows.append(("d", "c", DONE, {"j": failed("prose")}))
+    facts = [{"hard": True, "tags": ["x", "y"]}, {"hard": False, "tags": ["y"]}, {}, {"hard": True}]
+    by = ReportConfig(by=["hard", "tags", "unknown"])
+    summary, _, text = made(tmp_path, *rows, facts=facts, report=by)
+    hard, tags = summary["slices"]["hard"], summary["slices"]["tags"]
+    assert {name: (row["planned"], row["n"], row["mean"]) for name, row in hard.items()} == {
+        "false": (1, 1, 1.0),
+        "true": (2, 1, 0.0),
+    }
+    assert {name: row["planned"] for name, row in tags.items()} == {"x": 1, "y": 2}
+    assert "## By hard" in text
+    assert "## By unknown\n\nNo sample has it." in text
 
 
 def test_samples_of_one_source_are_not_independent(tmp_path: Path) -> None:

@@ -27,23 +27,7 @@ def render(
         f"{percent(rates['failure_rate'])} have no score. Replies that couldn't be read: {rates['parse_failed']}."
     ]
     lines += ["", "## By category", "", *_headline(summary), ""]
-    lines += [
-        "| category | planned | scored | mean | 95 % interval | sd | median | failures as worst | failed | unread |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for category, row in summary["categories"].items():
-        cells = (
-            row["planned"],
-            row["n"],
-            number(row["mean"]),
-            interval(row),
-            number(row["sd"]),
-            number(row["median"]),
-            number(row["mean_failures_as_zero"]),
-            percent(row["failure_rate"]),
-            percent(row["parse_failure_rate"]),
-        )
-        lines.append(f"| {escape(category)} | " + " | ".join(str(cell) for cell in cells) + " |")
+    lines += _rows("category", summary["categories"])
     lines += [
         "",
         "## Overall",
@@ -56,6 +40,8 @@ def render(
             value = f"{number(row['mean'])} | {interval(row)} | {row['method'] or '–'}"
             lines.append(f"| {kind} | {counted(over, summary)} | {row['n']} | {value} |")
     lines += _notes(summary)
+    for fact, rows in summary["slices"].items():
+        lines += ["", f"## By {escape(fact)}", "", *(_rows(fact, rows) if rows else ["No sample has it."])]
     lines += _all_scores(summary)
     lines += _health(summary)
     lines += _others(summary, provenance.get("makers", {}))
@@ -67,6 +53,29 @@ def render(
         gpu = f", {row['gpu']}, driver {row['driver']}" if row["gpu"] else ""
         lines.append(f"- node {escape(row['node'])}{gpu}")
     return "\n".join(lines) + "\n"
+
+
+def _rows(of: str, rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A table of the headline score, a row a group of samples."""
+    lines = [
+        f"| {escape(of)} | planned | scored | mean | 95 % interval | sd | median | failures as worst | failed "
+        "| unread |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, row in rows.items():
+        cells = (
+            row["planned"],
+            row["n"],
+            number(row["mean"]),
+            interval(row),
+            number(row["sd"]),
+            number(row["median"]),
+            number(row["mean_failures_as_zero"]),
+            percent(row["failure_rate"]),
+            percent(row["parse_failure_rate"]),
+        )
+        lines.append(f"| {escape(name)} | " + " | ".join(str(cell) for cell in cells) + " |")
+    return lines
 
 
 def number(value: float | None) -> str:

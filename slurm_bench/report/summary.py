@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -39,10 +40,11 @@ def summarize(config: Config, state: State, table: pd.DataFrame, provenance: Map
     top = _Headline.of(score, config, state, table, declared)
     parse_failed = table["id"].map({sample.id: failed_to_parse(state, sample.id) for sample in state.samples})
     marks = table["id"].map(source_marks(state))
-    categories = {
-        str(name): _category(group, top, config, declared, parse_failed[group.index], marks[group.index])
-        for name, group in table.groupby("category", sort=False, dropna=False)
-    }
+
+    def row(group: pd.DataFrame) -> dict[str, Any]:
+        return _category(group, top, config, declared, parse_failed[group.index], marks[group.index])
+
+    categories = {str(name): row(group) for name, group in table.groupby("category", sort=False, dropna=False)}
     return {
         "headline": score,
         "headline_rule": why,
@@ -58,6 +60,10 @@ def summarize(config: Config, state: State, table: pd.DataFrame, provenance: Map
         },
         "rates": _rates(table, parse_failed),
         "categories": categories,
+        "slices": {
+            fact: {value: row(table[table["id"].isin(ids)]) for value, ids in groups.items()}
+            for fact, groups in by_facts(state, config.report.by).items()
+        },
         "overall": {
             "scored_only": _overall(table, top, marks, with_failures=False),
             "failures_as_zero": _overall(table, top, marks, with_failures=True),
@@ -122,6 +128,19 @@ def source_marks(state: State) -> dict[str, Hashable]:
         sample.id: known.get(sample.sources, sample.sources) if sample.sources else sample.id
         for sample in state.samples
     }
+
+
+def by_facts(state: State, names: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+    """The ids by the values of facts that the data have of their samples. Of a list (tags) a sample counts under each
+    element; one without the fact, under none."""
+    found: dict[str, dict[str, list[str]]] = {name: {} for name in names}
+    for sample in state.samples:
+        for name, groups in found.items():
+            value = sample.facts.get(name)
+            for one in value if isinstance(value, list) else [] if value is None else [value]:
+                ids = groups.setdefault(one if isinstance(one, str) else json.dumps(one), [])
+                ids.append(sample.id)
+    return {name: dict(sorted(groups.items())) for name, groups in found.items()}
 
 
 def edits_say(state: State) -> dict[str, dict[str, int]]:
