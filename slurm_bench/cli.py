@@ -203,8 +203,11 @@ def report(options: argparse.Namespace) -> int:
 
     opened = open_run(options.run)
     state = opened.state()
-    counts = write_report(opened, state, one_liners(opened, hear, state))["counts"]
+    causes = one_liners(opened, hear, state)
+    counts = write_report(opened, state, causes, options.single_file)["counts"]
     print_summary(opened.folder)
+    if options.single_file:
+        print(f"to send {opened.folder.report / 'report-single.html'}")
     return COMPLETE if counts["scored"] == counts["planned"] else INCOMPLETE
 
 
@@ -261,6 +264,11 @@ def _parser(name: str) -> argparse.ArgumentParser:
 
 def _run_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the run folder")
+
+
+def _report_options(parser: argparse.ArgumentParser) -> None:
+    _run_folder(parser)
+    parser.add_argument("--single-file", action="store_true", help="the page as one file too, to be sent")
 
 
 def _status_options(parser: argparse.ArgumentParser) -> None:
@@ -465,7 +473,7 @@ VERBS = {
     "score": Verb("judge again, or by another scorer too; edits nothing", score, _resubmit_options),
     "verify": Verb("every image against its record; what is lost will be made again", verify, _json_options),
     "cancel": Verb("cancel a run's jobs, or stop its local launcher", cancel, _run_folder),
-    "report": Verb("make the report again from the records", report, _run_folder),
+    "report": Verb("make the report again from the records", report, _report_options),
     "compare": Verb("is one run better than another, sample by sample", compare, _compare_options),
     "bench": Verb("what this GPU can do, measured without any weights", bench, _bench_options),
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, and runs them. Any words are handed to pytest.
-# Slurm comes from Debian's packages where this user may install them; else the tests on a cluster are skipped.
+# Slurm and Chromium come from Debian's packages where this user may install them; else the tests on a cluster, and
+# those of the report's page, are skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,7 +10,11 @@ have_slurm() {
   command -v sbatch && command -v slurmctld && command -v slurmd
 }
 
-install_slurm() {
+have_chromium() {
+  command -v chromium && command -v chromedriver
+}
+
+install() {
   local root=()
   if [ "$(id -u)" -ne 0 ]; then
     sudo -n true 2>/dev/null || return 1
@@ -19,13 +24,19 @@ install_slurm() {
   # RUNLEVEL=1 keeps Debian from starting the daemons: the tests start their own, with their own configuration.
   "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq
   "${root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
-    apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client
+    apt-get install -y -qq --no-install-recommends "$@"
 }
 
 if ! have_slurm >/dev/null; then
   echo "installing Slurm from the distribution's packages"
-  install_slurm </dev/null >/dev/null 2>&1 && have_slurm >/dev/null ||
+  install slurmctld slurmd slurm-client </dev/null >/dev/null 2>&1 && have_slurm >/dev/null ||
     echo "Slurm can't be installed here (that needs root, or sudo without a password): its tests will be skipped"
+fi
+
+if ! have_chromium >/dev/null; then
+  echo "installing Chromium from the distribution's packages"
+  install chromium chromium-driver fonts-dejavu-core </dev/null >/dev/null 2>&1 && have_chromium >/dev/null ||
+    echo "Chromium can't be installed here: the tests of the report's page in a browser will be skipped"
 fi
 
 if [ -n "${VIRTUAL_ENV:-}" ]; then

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_bench.data.text import printable
 from slurm_bench.report.markdown import counted, interval, number, render
+from slurm_bench.report.page.write import Report, write_page, write_single_file
 from slurm_bench.report.summary import summarize
 from slurm_bench.report.table import as_cells, score_table
 from slurm_bench.run.durable import write_atomic
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def write_report(run: Run, state: State, causes: Sequence[str] = ()) -> dict[str, Any]:
-    """summary.json, scores.csv (scores.parquet too, where pyarrow is) and report.md; gives the summary. `causes` say
-    why something is missing, in lines."""
+def write_report(
+    run: Run, state: State, causes: Sequence[str] = (), single_file: bool = False
+) -> dict[str, Any]:
+    """summary.json, scores.csv (scores.parquet too, where pyarrow is), report.md and report.html, and where asked for
+    the page as one file; gives the summary. `causes` say why something is missing, in lines."""
     folder = run.folder.report
     provenance = _provenance_with_machines(run.folder)
     table = score_table(run.config, state)
@@ -38,6 +41,10 @@ def write_report(run: Run, state: State, causes: Sequence[str] = ()) -> dict[str
     write_atomic(folder / "summary.json", (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
     text = render(run.root.name, run.config, summary, provenance, causes)
     write_atomic(folder / "report.md", text.encode("utf-8", "replace"))
+    report = Report(run, state, table, summary, provenance)
+    write_page(report)
+    if single_file:
+        write_single_file(report)
     return summary
 
 
@@ -71,4 +78,4 @@ def print_summary(run: RunDir) -> None:
         micro, macro = (number(means[kind]["mean"]) for kind in ("micro", "macro"))
         print(f"  {counted(over, summary):18} micro {micro}  macro {macro}")
     print("  " + ", ".join(f"{value} {name}" for name, value in summary["counts"].items()))
-    print(f"report  {run.report / 'report.md'}")
+    print(f"report  {run.report / 'report.html'}")

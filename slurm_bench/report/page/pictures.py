@@ -1,0 +1,53 @@
+"""Which pictures a sample has, and where a browser that opens the report finds them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from slurm_bench.run.layout import RunDir
+from slurm_bench.run.plan import Sample
+from slurm_bench.run.records import Record
+
+
+@dataclass(frozen=True)
+class Picture:
+    """`role` is what a person calls it. `sha256` is that of the file's bytes as a record has it, or None where no
+    record speaks of this file: nobody edited this source, and references are in no record."""
+
+    role: str
+    file: Path
+    sha256: str | None = None
+
+    def key(self) -> str:
+        """Names its thumbnail: another content, another key. Without a recorded sha256 it takes the file's path, size
+        and time, so that no file is read to learn that its thumbnail is there. Raises OSError."""
+        if self.sha256 is not None:
+            return self.sha256[:32]
+        found = os.stat(self.file)
+        text = os.fsencode(self.file) + f"|{found.st_size}|{found.st_mtime_ns}".encode()
+        return hashlib.sha256(text).hexdigest()[:32]
+
+    def link(self, run: RunDir) -> str:
+        """The URL of the full image from the report's folder, relative where it can travel with the run."""
+        if self.file.is_relative_to(run.root):
+            return "../" + quote(os.fsencode(self.file.relative_to(run.root)))
+        return self.file.as_uri()
+
+
+def pictures_of(run: RunDir, sample: Sample, edited: Record | None) -> Iterator[Picture]:
+    """Sources, the edited image, the reference: in the order in which they are looked at."""
+    recorded = (edited or {}).get("source_sha256")
+    sums = recorded if isinstance(recorded, list) else [recorded]
+    for number, source in enumerate(sample.sources, 1):
+        role = "source" if len(sample.sources) == 1 else f"source {number}"
+        sha256 = sums[number - 1] if len(sums) == len(sample.sources) else None
+        yield Picture(role, run.root / source, sha256)
+    if edited is not None and "image" in edited:
+        yield Picture("edited", run.root / edited["image"], edited["sha256"])
+    if sample.reference is not None:
+        yield Picture("reference", run.root / sample.reference)

@@ -1,0 +1,91 @@
+"""What the gallery knows of each sample, as plain JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from slurm_bench.report.page.pictures import Picture, pictures_of
+from slurm_bench.report.table import OK, score_columns
+from slurm_bench.run.opened import Run
+from slurm_bench.run.plan import Sample
+from slurm_bench.run.records import Outcome, State
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_WORDS = 20_000  # characters of one judge's reply; the records have it whole
+
+# How the page shows a picture: {"role", "thumb", "full", "problem"}.
+Show = Callable[[Picture], Mapping[str, str]]
+
+
+def worst_first(table: pd.DataFrame, headline: str | None, higher_is_better: bool) -> list[int]:
+    """The rows' positions: samples without a score, then by the headline score, then those that lack this score."""
+    statuses = list(table["status"])
+    values = list(table[headline]) if headline in table.columns else [math.nan] * len(table)
+
+    def badness(row: int) -> tuple[int, float]:
+        if statuses[row] != OK:
+            return 0, 0.0
+        if math.isnan(values[row]):
+            return 2, 0.0
+        return 1, values[row] if higher_is_better else -values[row]
+
+    return sorted(range(len(table)), key=badness)
+
+
+def gallery_sample(run: Run, state: State, sample: Sample, row: Mapping[str, Any], show: Show) -> dict[str, Any]:
+    """`row` is the sample's of the score table."""
+    edit, scores = state.edits[sample.id], state.scores[sample.id]
+    edited = edit.ok
+    return {
+        "id": sample.id,
+        "category": sample.category,
+        "status": row["status"],
+        "error": row["error"],
+        "instruction": sample.instruction,
+        "description": sample.description,
+        "rationale": sample.rationale,
+        "seed": sample.seed,
+        "scores": {name: row[name] for name in row["scores"] if not math.isnan(row[name])},
+        "flags": _flags(edit, scores),
+        "seconds": _seconds(edit, scores),
+        "size": [edited["width"], edited["height"]] if edited and "width" in edited else None,
+        "said": [_said(name, outcome) for name, outcome in scores.items() if _last(outcome).get("raw")],
+        "pictures": [show(picture) for picture in pictures_of(run.folder, sample, edited)],
+    }
+
+
+def rows_of(table: pd.DataFrame) -> Sequence[dict[str, Any]]:
+    """The table's rows, each with the names of its score columns under `scores`."""
+    names = score_columns(table)
+    return [{**{str(key): value for key, value in row.items()}, "scores": names} for row in table.to_dict("records")]
+
+
+def _flags(edit: Outcome, scores: Mapping[str, Outcome]) -> list[str]:
+    records = [edit.ok or {}, *(outcome.ok or {} for outcome in scores.values())]
+    found = {
+        "unchanged": bool((edit.ok or {}).get("unchanged")),
+        "prompt cut": any((record.get("info") or {}).get("prompt_cut") for record in records),
+        "tried again": any(outcome.ok and outcome.errors for outcome in (edit, *scores.values())),
+    }
+    return [flag for flag, is_so in found.items() if is_so]
+
+
+def _seconds(edit: Outcome, scores: Mapping[str, Outcome]) -> dict[str, float]:
+    spent = {"edit": edit.ok, **{name: outcome.ok for name, outcome in scores.items()}}
+    return {name: record["seconds"] for name, record in spent.items() if record and "seconds" in record}
+
+
+def _said(scorer: str, outcome: Outcome) -> dict[str, str]:
+    """A judge's reply, also one that no score could be read from."""
+    record = _last(outcome)
+    raw = str(record["raw"])
+    more = f"\n… and {len(raw) - MOST_WORDS} characters more" if len(raw) > MOST_WORDS else ""
+    return {"scorer": scorer, "raw": raw[:MOST_WORDS] + more, "parse": str(record.get("parse", "ok"))}
+
+
+def _last(outcome: Outcome) -> Mapping[str, Any]:
+    return outcome.ok or (outcome.errors[-1] if outcome.errors else {})

@@ -1,0 +1,422 @@
+"""report.html in a real browser, opened from disk: what a person sees and does, with data that mean no good."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import launch
+from PIL import Image
+
+from slurm_bench.report.page import write as page
+from slurm_bench.report.page.causes import causes
+from slurm_bench.report.page.plots import Axis, axis_over, histogram
+from slurm_bench.report.write import write_report
+from slurm_bench.run.layout import RunDir
+from slurm_bench.run.opened import open_run
+from slurm_bench.run.records import read_records
+
+webdriver = pytest.importorskip("selenium.webdriver")
+
+PLUGINS = """
+from PIL import Image
+from slurm_bench.editors.base import Edited
+from slurm_bench.scorers.base import Score, Scored
+
+
+class Editor:
+    def edit(self, batch):
+        return [self.one(request) for request in batch]
+
+    def one(self, request):
+        if request.id == "fails":
+            return ValueError("<b>boom</b> at 7")
+        if request.id == "same":
+            return request.image
+        tint = Image.new("RGB", request.image.size, (request.seed % 256, 40, 90))
+        return Edited(tint, {"prompt_cut": 12} if request.id == "cut" else {})
+
+
+class Judge:
+    scores = {"overall": Score(0, 10), "quality": Score(0, 10)}
+    marks = {"a": 1.0, "b": 9.0, "same": 5.0, "cut": 4.0}
+
+    def score(self, batch):
+        return [self.one(request) for request in batch]
+
+    def one(self, request):
+        if request.id == "unread":
+            return Scored({}, raw="I'd rather </script><script>hacked()</script>", parse="no score in the reply")
+        mark = self.marks.get(request.id, 6.0)
+        return Scored({"overall": mark, "quality": 10 - mark}, raw=f"a zebra crossing, {mark}")
+"""
+
+HOSTILE = [
+    "</script><script>hacked()</script>",
+    "<img src=x onerror=hacked()>",
+    "javascript:hacked()",
+    "\" onmouseover=hacked() x='",
+    "line\u2028paragraph\u2029end \u202e%2F#?&amp; ../../etc",
+]
+IDS = ["a", "b", "same", "cut", "fails", "unread", *HOSTILE]
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of those samples, whose sources lie outside it."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "page_plugins.py").write_text(PLUGINS)
+    lines = []
+    for n, name in enumerate(IDS):
+        Image.new("RGB", (96, 64), (200, 20 * n, 60)).save(folder / f"{n}.png")
+        lines.append({"id": name, "category": "even" if n % 2 == 0 else HOSTILE[1], "instruction": f"{name} please"})
+        lines[-1] |= {"image": f"{n}.png", "reference": "0.png"} if n < 3 else {"image": f"{n}.png"}
+    (folder / "bench.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = {
+        "data": {"reader": "jsonl", "path": str(folder / "bench.jsonl")},
+        "editor": {"class_path": "page_plugins.Editor", "params": {}},
+        "scorers": {"judge": {"class_path": "page_plugins.Judge"}},
+    }
+    (folder / "config.yaml").write_text(json.dumps(config))
+    env = {**os.environ, "PYTHONPATH": str(folder)}
+    done = launch("--config", folder / "config.yaml", "--run-dir", folder / "run", "--executor", "debug", env=env)
+    assert done.returncode == 3, done.stderr  # `fails` and `unread` have no score
+    done = launch("report", folder / "run", "--single-file", env=env)
+    assert (folder / "run" / "report" / "report-single.html").exists(), done.stderr
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def _chromium() -> Iterator[Any]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("no chromium and chromedriver here: the page is looked at in no browser")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    profile = tempfile.mkdtemp(prefix="slurm_bench-chromium-")
+    quiet = ("--no-first-run", "--disable-background-networking", "--disable-gpu", "--no-sandbox")
+    for word in ("--headless=new", *quiet, f"--user-data-dir={profile}", "--window-size=1400,900"):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    try:
+        yield browser
+    finally:
+        browser.quit()
+        shutil.rmtree(profile, ignore_errors=True)
+
+
+class Browser:
+    """A browser that has opened a page, with the few things that the tests do."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+
+    def open(self, file: Path, fragment: str = "") -> Browser:
+        self.driver.get("about:blank")
+        for log in ("browser", "performance"):
+            self.driver.get_log(log)
+        self.driver.get(file.as_uri() + fragment)
+        return self
+
+    def js(self, script: str, *given: Any) -> Any:
+        return self.driver.execute_script(script, *given)
+
+    def wait(self, script: str) -> Any:
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        return WebDriverWait(self.driver, 10, poll_frequency=0.02).until(lambda _: self.js(f"return {script}"))
+
+    def press(self, *keys: str) -> None:
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def ids(self) -> list[str]:
+        return self.js("return [...document.querySelectorAll('#gallery .open')].map(e => e.textContent)")
+
+    def set(self, field: str, value: str) -> None:
+        script = "const e = document.getElementById('filters').elements[arguments[0]]; e.value = arguments[1];"
+        self.js(script + "e.dispatchEvent(new Event('input', {bubbles: true}))", field, value)
+
+    def title(self) -> str:
+        return self.js("return document.getElementById('viewer-title').textContent")
+
+    def complaints(self) -> list[str]:
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def requests(self) -> set[str]:
+        """The schemes of all that was asked for since the page was opened."""
+        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        urls = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+        return {url.partition(":")[0] for url in urls}
+
+
+@pytest.fixture
+def browser(_chromium: Any) -> Browser:
+    return Browser(_chromium)
+
+
+@pytest.fixture(params=["report.html", "report-single.html"])
+def opened(request: pytest.FixtureRequest, run: Path, browser: Browser, tmp_path: Path) -> Browser:
+    """The page in the run folder, and the single file in a folder of its own."""
+    file = run / "report" / request.param
+    if "single" in request.param:
+        file = Path(shutil.copy(file, tmp_path))
+    return browser.open(file)
+
+
+SHOWN = "[...document.querySelectorAll('#gallery img')].every(e => e.complete && e.naturalWidth)"
+
+
+def test_it_opens_from_disk_with_all_pictures_and_asks_nobody(opened: Browser) -> None:
+    opened.js("document.querySelectorAll('#gallery img').forEach((image) => { image.loading = 'eager'; })")
+    assert opened.wait(SHOWN)
+    assert len(opened.ids()) == len(IDS)
+    assert opened.js("return document.querySelectorAll('#gallery img').length") == 2 * len(IDS) - 1 + 3
+    opened.js("location.hash = '#/a'")
+    assert opened.wait("document.querySelectorAll('#stage img').length")
+    assert opened.complaints() == []
+    assert opened.requests() <= {"file", "data"}
+
+
+def test_hostile_texts_stay_text(opened: Browser) -> None:
+    assert sorted(opened.ids()) == sorted(IDS)
+    for name in [*HOSTILE, "unread"]:
+        opened.js("location.hash = '#/' + encodeURIComponent(arguments[0])", name)
+        opened.wait(f"document.getElementById('viewer-title').textContent === {json.dumps(name)}")
+    assert "</script>" in opened.js("return document.querySelector('#about pre').textContent")
+    links = opened.js("return [...document.links].map(e => e.protocol)")
+    assert set(links) <= {"file:"}
+    assert opened.js("return document.querySelectorAll('[onerror], [onmouseover], img[src=x]').length") == 0
+    assert opened.js("return typeof hacked") == "undefined"
+    assert opened.complaints() == []
+    opened.js("location.hash = arguments[0]", f"#/{'%E0%A4%A'}")  # not UTF-8
+    assert opened.wait("!document.getElementById('viewer').open")
+
+
+def test_samples_are_filtered_and_sorted(opened: Browser) -> None:
+    assert opened.ids()[:4] == ["fails", "unread", "a", "cut"]
+    opened.set("sort", "best")
+    assert opened.ids()[0] == "b"
+    opened.set("sort", "+quality")
+    assert opened.ids()[0] == "b"
+    opened.set("sort", "plan")
+    assert opened.ids() == IDS
+    opened.set("status", "error")
+    assert opened.ids() == ["fails", "unread"]
+    opened.set("status", "")
+    opened.set("flag", "unchanged")
+    assert opened.ids() == ["same"]
+    opened.set("flag", "prompt cut")
+    assert opened.ids() == ["cut"]
+    opened.set("flag", "")
+    opened.set("low", "4.5")
+    opened.set("high", "5")
+    assert opened.ids() == ["same"]
+    assert opened.js("return document.getElementById('count').textContent") == f"1 of {len(IDS)} samples"
+    opened.js("document.querySelector('#filters [type=reset]').click()")
+    opened.wait(f"document.querySelectorAll('#gallery .open').length === {len(IDS)}")
+    opened.set("category", HOSTILE[1])
+    assert sorted(opened.ids()) == sorted(IDS[1::2])
+    opened.set("category", "")
+    opened.set("text", "ZEBRA 9")  # the judge's words
+    assert opened.ids() == ["b"]
+
+
+def test_the_keyboard_does_it_all(opened: Browser) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    opened.press("/", "please")
+    assert opened.js("return document.querySelector('#filters [name=text]').value") == "please"
+    opened.press(Keys.ESCAPE)
+    opened.js("document.querySelector('#gallery .open').focus()")
+    opened.press(Keys.ENTER)
+    assert opened.wait("document.getElementById('viewer').open")
+    assert opened.title() == "fails"
+    opened.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    opened.wait("document.getElementById('viewer-title').textContent === 'a'")
+    assert opened.js("return location.hash") == "#/a"
+    opened.press("+", "+")
+    opened.press(Keys.ARROW_RIGHT)
+    opened.wait("document.getElementById('viewer-title').textContent === 'cut'")
+    assert opened.js("return document.getElementById('zoom').textContent") == "225 %"
+    opened.press("f")
+    caption = "return document.querySelector('#stage figcaption').textContent"
+    assert opened.js(caption).startswith("source")
+    opened.press("f")
+    assert opened.js(caption).startswith("edited")
+    opened.press("b", "0")
+    assert opened.js("return document.querySelectorAll('#stage figure').length") == 2
+    opened.press(Keys.ESCAPE)
+    assert opened.wait("!document.getElementById('viewer').open && location.hash === ''")
+
+
+def test_zoom_and_pan_move_all_pictures_in_step(opened: Browser) -> None:
+    opened.js("location.hash = '#/b'")
+    opened.wait("document.querySelectorAll('#stage figure').length === 3")
+    wheel = """
+    const box = document.querySelectorAll('.frame')[1].getBoundingClientRect();
+    document.querySelectorAll('.frame')[1].dispatchEvent(new WheelEvent('wheel',
+      {deltaY: -400, bubbles: true, cancelable: true, clientX: box.right, clientY: box.top}));
+    """
+    opened.js(wheel)
+    transforms = "return [...document.querySelectorAll('#stage img')].map(e => getComputedStyle(e).transform)"
+    found = opened.js(transforms)
+    assert len(set(found)) == 1
+    assert found[0].startswith("matrix(2.71828")
+    corner = """
+    const frame = document.querySelectorAll('.frame')[1].getBoundingClientRect();
+    const image = document.querySelectorAll('.frame')[1].querySelector('img').getBoundingClientRect();
+    return [image.right - frame.right, image.top - frame.top];
+    """
+    assert opened.js(corner) == pytest.approx([0, 0], abs=1)
+
+
+def test_the_slider_shows_more_of_either_picture(opened: Browser) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    opened.js("location.hash = '#/b'")
+    opened.wait("document.getElementById('viewer').open")
+    opened.press("s")
+    exposure = "return document.querySelector('image-compare').style.getPropertyValue('--exposure')"
+    opened.js("document.querySelector('image-compare').shadowRoot.querySelector('input').focus()")
+    opened.press(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    opened.wait("document.querySelector('image-compare').style.getPropertyValue('--exposure') === '48%'")
+    assert opened.title() == "b"  # the arrows were the slider's
+    clip = "return getComputedStyle(document.querySelector('image-compare [slot=image-2]')).clipPath"
+    assert "48%" in opened.js(clip) + opened.js(exposure)
+    both = "return [...document.querySelectorAll('image-compare .frame')].map(e => e.getBoundingClientRect().height)"
+    first, second = opened.js(both)
+    assert first == second > 100
+    opened.js("const e = document.getElementById('left'); e.value = 'reference'; e.dispatchEvent(new Event('change'))")
+    assert opened.js("return document.querySelector('#stage figcaption').textContent") == "referenceedited"
+
+
+def test_an_address_leads_to_a_sample(run: Path, browser: Browser) -> None:
+    browser.open(run / "report" / "report.html", "#/cut")
+    assert browser.wait("document.getElementById('viewer').open")
+    assert browser.title() == "cut"
+    seed = next(sample.seed for sample in open_run(run).samples if sample.id == "cut")
+    about = browser.js("return document.getElementById('about').innerText")
+    assert str(seed) in about
+    assert "zebra" in about
+    link = browser.js("return document.querySelectorAll('#stage figcaption a')[1].href")
+    assert link == next((run / r["image"]).as_uri() for r in read_records(RunDir(run), "edit") if r["id"] == "cut")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(run: Path, browser: Browser, scheme: str) -> None:
+    axe = pytest.importorskip("axe_core_python")
+    medium = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", medium)
+    found = []
+    for fragment in ("", "#/b"):
+        browser.open(run / "report" / "report.html", fragment)
+        browser.js((Path(axe.__file__).parent / "axe.min.js").read_text())
+        if fragment:
+            browser.press("s")
+        told = browser.driver.execute_async_script("const done = arguments[0]; axe.run().then(done)")
+        found += [(v["id"], [n["html"] for n in v["nodes"]][:3]) for v in told["violations"] if v["impact"] != "minor"]
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert found == []
+
+
+def test_cards_are_made_as_one_scrolls(browser: Browser, copied: Callable[[int], Path]) -> None:
+    browser.open(copied(300) / "report" / "report.html")
+    assert len(browser.ids()) < 300
+    browser.wait(
+        "(scrollTo(0, document.body.scrollHeight), document.querySelectorAll('#gallery .open').length === 300)"
+    )
+
+
+@pytest.fixture
+def copied(run: Path, tmp_path: Path) -> Callable[[int], Path]:
+    """The same run with so many samples more, which nobody worked on."""
+
+    def copy(count: int) -> Path:
+        folder = Path(shutil.copytree(run, tmp_path / "run", dirs_exist_ok=True))
+        plan = folder / "plan.jsonl"
+        row = json.loads(plan.read_text().splitlines()[0])
+        rows = [{**row, "id": f"more-{n}", "index": len(IDS) + n} for n in range(count - len(IDS))]
+        plan.write_text(plan.read_text() + "".join(json.dumps(row) + "\n" for row in rows))
+        facts = json.loads((folder / "provenance.json").read_text())
+        (folder / "provenance.json").write_text(json.dumps({**facts, "plan": {}}))
+        write(folder)
+        return folder
+
+    return copy
+
+
+def write(root: Path) -> None:
+    opened = open_run(root)
+    write_report(opened, opened.state(), single_file=True)
+
+
+def data(root: Path) -> dict[str, dict[str, Any]]:
+    text = (root / "report" / "page" / "data.js").read_text()
+    gallery = json.loads(text.removeprefix("var REPORT = ").rstrip().removesuffix(";"))
+    return {sample["id"]: sample for sample in gallery["samples"]}
+
+
+def test_thumbnails_are_made_once_and_again_where_the_image_is_another(run: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(run, tmp_path / "run"))
+    thumbnails = folder / "report" / "page" / "thumbnails"
+    before = {file.name: file.stat().st_mtime_ns for file in thumbnails.iterdir()}
+    records = {r["id"]: r for r in read_records(RunDir(folder), "edit") if r["status"] == "ok"}
+    (thumbnails / f"{records['a']['sha256'][:32]}.webp").unlink()
+    (folder / records["a"]["image"]).write_bytes(b"another")
+    (thumbnails / "left-over.webp").write_bytes(b"")
+    write(folder)
+    after = {file.name: file.stat().st_mtime_ns for file in thumbnails.iterdir()}
+    assert after == {name: time for name, time in before.items() if name != f"{records['a']['sha256'][:32]}.webp"}
+    edited = data(folder)["a"]["pictures"][1]
+    assert edited["thumb"] == ""
+    assert "sha256" in edited["problem"]
+
+
+def test_a_large_run_has_thumbnails_of_its_worst_samples_and_says_so(
+    copied: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "MOST_PICTURED", 3)
+    folder = copied(len(IDS))
+    pictured = {name for name, sample in data(folder).items() if sample["pictures"][0]["thumb"]}
+    assert pictured == {"fails", "unread", "a"}
+    assert "The 3 worst of 11 samples have thumbnails" in (folder / "report" / "report.html").read_text()
+    monkeypatch.setattr(page, "MOST_BYTES", 0)
+    write(folder)
+    assert "pictures of the 0 worst of 11" in (folder / "report" / "report-single.html").read_text()
+
+
+def test_a_page_tells_what_was_run(run: Path) -> None:
+    text = (run / "report" / "report.html").read_text()
+    facts = json.loads((run / "provenance.json").read_text())
+    for fact in (facts["config_hash"], facts["plan"]["sha256"], "page_plugins.Editor", facts["by"]["editor"]):
+        assert fact in text
+
+
+def test_failures_alike_are_one_cause() -> None:
+    rows = [{"id": f"s-{n}", "error": f"edit: OOM: s-{n} wants {n} GiB"} for n in range(3)]
+    found = causes([*rows, {"id": "x", "error": None}])
+    assert [(cause.what, cause.ids) for cause in found] == [
+        ("edit: OOM: s-0 wants 0 GiB", ["s-0", "s-1", "s-2"]),
+        ("no record: its task ended before it", ["x"]),
+    ]
+
+
+def test_a_plot_holds_every_value() -> None:
+    axis = axis_over([0.601, None, 0.998])
+    assert axis is not None
+    assert axis.low <= 0.601 < 0.998 <= axis.high
+    assert 0 <= axis.at(0.601) < axis.at(0.998) <= 100
+    assert axis_over([None]) is None
+    assert axis_over([3.0, 3.0]) is not None
+    assert sum(bar.count for bar in histogram([0.601, 0.7, 0.998], axis)) == 3
+    marks = histogram([1.0, 5.0, 5.0], Axis(1, 5, [1, 5]))
+    assert [(bar.low, bar.count) for bar in marks] == [(1, 1), (2, 0), (3, 0), (4, 0), (5, 2)]
