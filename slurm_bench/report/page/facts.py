@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from slurm_bench.config import Config
-from slurm_bench.report.markdown import interval, number
 
 Facts = dict[str, str]
 
 
-def what_was_run(config: Config, provenance: Mapping[str, Any]) -> dict[str, Facts]:
+def what_was_run(config: Config, summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Facts]:
     """Groups of facts under a heading each, in the order in which people ask for them."""
-    groups = {"Editor": _plugin("editor", config.editor, provenance)}
+    said = {fact: ", ".join(f"{value} ({n})" for value, n in by.items()) for fact, by in _edits_say(summary)}
+    groups = {"Editor": _plugin("editor", config.editor, provenance) | said}
     for name, scorer in config.scorers.items():
         groups[f"Scorer {name}"] = _plugin(f"scorers.{name}", scorer, provenance)
     plan, git = provenance.get("plan", {}), provenance.get("git") or {}
@@ -47,7 +47,7 @@ def what_was_run(config: Config, provenance: Mapping[str, Any]) -> dict[str, Fac
 def for_a_paper(config: Config, summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
     """One paragraph to paste: what was measured, on what, by which code, and the number with its interval."""
     counts = summary["counts"]
-    groups = what_was_run(config, provenance)
+    groups = what_was_run(config, summary, provenance)
     data = f"{counts['planned']} samples ({_listed(groups['Data'], skip=('samples',))})"
     said = [f"We edited {data} with {_listed(groups['Editor'])}."]
     for heading, facts in groups.items():
@@ -56,9 +56,9 @@ def for_a_paper(config: Config, summary: Mapping[str, Any], provenance: Mapping[
     for over, means in summary["overall"].items():
         for kind, row in means.items():
             if row["mean"] is not None:
-                within = f", 95 % interval {interval(row)}" if row["ci_low"] is not None else ""
-                what = f"{kind} mean of {summary['headline']}, {over.replace('_', ' ')}"
-                said.append(f"The {what}: {number(row['mean'])} (n = {row['n']}{within}).")
+                within = f", 95 % interval {span(row)}" if row["ci_low"] is not None else ""
+                what = f"{kind} mean of {summary['headline']}, {counted(over, row)}"
+                said.append(f"The {what}: {row['mean']:.3f} (n = {row['n']}{within}).")
     said.append(f"{counts['failed']} samples failed and {counts['missing']} have no record.")
     packages = ", ".join(f"{name} {version}" for name, version in provenance.get("packages", {}).items())
     said.append(f"Code and settings: {_listed(groups['Run'])}. Packages: {packages}.")
@@ -69,11 +69,29 @@ def for_a_paper(config: Config, summary: Mapping[str, Any], provenance: Mapping[
     return " ".join(said)
 
 
+def counted(over: str, row: Mapping[str, Any]) -> str:
+    """What an overall mean is over, in words: what a failure counts as depends on the score's scale."""
+    worst = row.get("failure_counts_as", 0)
+    if over != "failures_as_zero":
+        return over.replace("_", " ")
+    return "failures not countable" if worst is None else f"failures as {worst:g}"
+
+
+def span(row: Mapping[str, Any]) -> str:
+    """An interval's two ends."""
+    return "–" if row["ci_low"] is None else f"{row['ci_low']:.3f} to {row['ci_high']:.3f}"
+
+
+def _edits_say(summary: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, int]]]:
+    """What the editor noted of each edit, as far as it is of few kinds: {fact: {value: how many edits}}."""
+    return summary.get("edits_say", {}).items()
+
+
 def _plugin(key: str, plugin: Any, provenance: Mapping[str, Any]) -> Facts:
     """The class, what it says of itself (model, commit, rubrics), its params."""
     says = provenance.get("models", {}).get(key, {})
     params = {key: value for key, value in plugin.params.items() if key not in says}
-    return _told({"class": plugin.class_path, **_renamed(says), **params, "by": provenance.get("by", {}).get(key)})
+    return _told({"class": plugin.class_path, **_renamed(says), **params, "mark": provenance.get("by", {}).get(key)})
 
 
 def _renamed(says: Mapping[str, Any]) -> dict[str, Any]:

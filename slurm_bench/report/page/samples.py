@@ -36,26 +36,30 @@ def worst_first(table: pd.DataFrame, headline: str | None, higher_is_better: boo
     return sorted(range(len(table)), key=badness)
 
 
-def gallery_sample(run: Run, state: State, sample: Sample, row: Mapping[str, Any], show: Show) -> dict[str, Any]:
-    """`row` is the sample's of the score table."""
+def gallery_sample(
+    run: Run, state: State, sample: Sample, row: Mapping[str, Any], show: Show, whole: bool
+) -> dict[str, Any]:
+    """`row` is the sample's of the score table. What is not `whole` lacks the long texts: of a hundred thousand samples
+    they would be most of what a browser has to read."""
     edit, scores = state.edits[sample.id], state.scores[sample.id]
     edited = edit.ok
-    return {
+    known = {
         "id": sample.id,
         "category": sample.category,
         "status": row["status"],
         "error": row["error"],
         "instruction": sample.instruction,
-        "description": sample.description,
-        "rationale": sample.rationale,
         "seed": sample.seed,
         "scores": {name: row[name] for name in row["scores"] if not math.isnan(row[name])},
         "flags": _flags(edit, scores),
         "seconds": _seconds(edit, scores),
         "size": [edited["width"], edited["height"]] if edited and "width" in edited else None,
-        "said": [_said(name, outcome) for name, outcome in scores.items() if _last(outcome).get("raw")],
         "pictures": [show(picture) for picture in pictures_of(run.folder, sample, edited)],
     }
+    if not whole:
+        return known
+    said = [_said(name, outcome) for name, outcome in scores.items() if _last(outcome).get("raw")]
+    return known | {"description": sample.description, "rationale": sample.rationale, "said": said}
 
 
 def rows_of(table: pd.DataFrame) -> Sequence[dict[str, Any]]:

@@ -16,7 +16,7 @@ from slurm_bench.report.page.pictures import Picture
 
 SIDE = 448  # pixels of the longer side: three beside each other fill a wide window
 QUALITY = 78
-MOST_THREADS = 16
+MOST_THREADS = 8  # each holds a decoded image, of 64 megapixels at most
 
 
 def make_thumbnails(pictures: Iterable[Picture], folder: Path) -> Mapping[Picture, tuple[str, str]]:
@@ -60,7 +60,7 @@ def thumbnail(data: bytes) -> bytes:
     from slurm_bench.data.images import open_image
 
     image = open_image(data)
-    image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=1.0)
     file = io.BytesIO()
     image.save(file, "WEBP", quality=QUALITY, method=2)
     return file.getvalue()

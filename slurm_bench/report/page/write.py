@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slurm_bench.report.page.causes import causes
-from slurm_bench.report.page.facts import for_a_paper, what_was_run
+from slurm_bench.report.page.facts import counted, for_a_paper, span, what_was_run
+from slurm_bench.report.page.judges import judge_notes
 from slurm_bench.report.page.pictures import Picture, pictures_of
 from slurm_bench.report.page.plots import axis_over, histogram
 from slurm_bench.report.page.samples import Show, gallery_sample, rows_of, worst_first
@@ -112,13 +113,14 @@ def _thumbnails(report: Report, folder: Path) -> tuple[Mapping[Picture, tuple[st
 
 def _gallery(report: Report, show: Show) -> dict[str, Any]:
     rows = rows_of(report.table)
+    whole = {sample.id for sample, _ in _worst(report)[:MOST_PICTURED]}
     return {
         "run": report.run.root.name,
         "headline": report.summary["headline"],
         "higherIsBetter": _higher_is_better(report),
         "scores": score_columns(report.table),
         "samples": [
-            gallery_sample(report.run, report.state, sample, row, show)
+            gallery_sample(report.run, report.state, sample, row, show, sample.id in whole)
             for sample, row in zip(report.state.samples, rows, strict=True)
         ],
     }
@@ -131,24 +133,27 @@ def _render(report: Report, pictured: int, single_file: bool = False, **inline: 
     rows = summary["categories"]
     means = [row for kinds in summary["overall"].values() for row in kinds.values()]
     bounds = [row[key] for row in (*rows.values(), *means) for key in ("mean", "ci_low", "ci_high")]
-    values = _values(report)
-    value_axis = axis_over(value for group in values.values() for value in group)
+    values, scale = _values(report), _scale(report)
+    ends = [scale.get("low"), scale.get("high")]
+    value_axis = axis_over(ends if None not in ends else [value for group in values.values() for value in group])
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["number"] = _number
+    environment.filters |= {"number": _number, "span": span}
+    environment.globals["counted"] = counted
     scripts = inline.get("inline_scripts", ())
     return environment.get_template("report.html.j2").render(
         name=report.run.root.name,
         config=report.run.config,
         summary=summary,
         provenance=report.provenance,
-        groups=what_was_run(report.run.config, report.provenance),
+        groups=what_was_run(report.run.config, summary, report.provenance),
         paper=for_a_paper(report.run.config, summary, report.provenance),
         axis=axis_over(bounds),
         value_axis=value_axis,
         histograms={} if value_axis is None else {name: histogram(group, value_axis) for name, group in values.items()},
         causes=causes(summary["failures"]),
+        judges=judge_notes(summary),
         timeline=timeline(report.state),
         total=len(report.table),
         pictured=pictured,
@@ -173,8 +178,13 @@ def _values(report: Report) -> dict[str, list[float]]:
     return found
 
 
+def _scale(report: Report) -> Mapping[str, Any]:
+    """The headline score's, as its scorer declared it; {} where it didn't."""
+    return report.summary.get("scales", {}).get(report.summary["headline"]) or {}
+
+
 def _higher_is_better(report: Report) -> bool:
-    return bool(report.summary.get("higher_is_better", True))
+    return _scale(report).get("higher_is_better") is not False
 
 
 def _script_json(value: Any) -> str:

@@ -20,9 +20,10 @@ function shownNumber(value) {
 const Gallery = (() => {
   const CARDS_AT_ONCE = 48;
   const samples = REPORT.samples.map((sample, index) => ({
+    said: [],
     ...sample,
     index,
-    text: [sample.id, sample.instruction, sample.error, ...sample.said.map((said) => said.raw)].join("\n").toLowerCase(),
+    text: [sample.id, sample.instruction, sample.error, ...(sample.said ?? []).map((said) => said.raw)].join("\n").toLowerCase(),
   }));
   const form = document.getElementById("filters");
   const list = document.getElementById("gallery");
