@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slurm_bench.config import Config
+from slurm_bench.report.judges import judge_notes
 
 MOST_FAILURES = 200
 
@@ -173,42 +174,8 @@ def _all_scores(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _health(summary: Mapping[str, Any]) -> list[str]:
-    lines = [line for name, found in summary["health"].items() for line in _health_of(name, found)]
-    for row in summary["agreement"]:
-        a, b = row["scorers"]
-        lines.append(
-            f"- `{escape(row['score'])}` of {escape(a)} and {escape(b)}, {row['n']} samples: rank correlation "
-            f"{number(row['spearman'])}, weighted kappa {number(row['weighted_kappa'])}, "
-            f"{escape(b)} marks {_signed(row['mean_shift'])}"
-        )
+    lines = [f"- {escape(name)}, {escape(line)}" for name, found in judge_notes(summary).items() for line in found]
     return ["", "## The judges", "", *lines] if lines else []
-
-
-def _health_of(name: str, found: Mapping[str, Any]) -> Iterable[str]:
-    who = escape(name)
-    for aspect, mass in found.get("mass", {}).items():
-        yield (
-            f"- {who}, {escape(aspect)}: {percent(mass['mean'])} of the probability is on score tokens, "
-            f"at least {percent(mass['lowest'])}"
-        )
-    for category, count in found.get("parse_failures", {}).items():
-        yield f"- {who}, {escape(category)}: replies that couldn't be read: {count}"
-    for score, ends in found.get("extremes", {}).items():
-        said = ", ".join(f"{percent(share)} at the {end} value" for end, share in ends.items())
-        yield f"- {who}, {escape(score)}: {said}"
-    for score, row in found.get("unchanged", {}).get("scores", {}).items():
-        liked = "; **it likes edits that change nothing**" if row["likes_no_ops"] else ""
-        yield (
-            f"- {who}, {escape(score)}: {row['n']} unchanged images got {number(row['mean'])}, "
-            f"the others {number(row['others'])}{liked}"
-        )
-    if found.get("usage"):
-        tokens = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in found["usage"].items())
-        yield f"- {who}: {tokens}, by {_facts({'model': found.get('served_model', 'unknown')})}"
-
-
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.3f}"
 
 
 def _others(summary: Mapping[str, Any], makers: Mapping[str, Any]) -> list[str]:

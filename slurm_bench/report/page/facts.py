@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from slurm_bench.config import Config
+from slurm_bench.report.markdown import counted
 
 Facts = dict[str, str]
 
 
 def what_was_run(config: Config, summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Facts]:
     """Groups of facts under a heading each, in the order in which people ask for them."""
-    said = {fact: ", ".join(f"{value} ({n})" for value, n in by.items()) for fact, by in _edits_say(summary)}
+    said = {fact: ", ".join(f"{value} ({n})" for value, n in by.items()) for fact, by in summary["edits_say"].items()}
     groups = {"Editor": _plugin("editor", config.editor, provenance) | said}
     for name, scorer in config.scorers.items():
         groups[f"Scorer {name}"] = _plugin(f"scorers.{name}", scorer, provenance)
@@ -56,8 +57,10 @@ def for_a_paper(config: Config, summary: Mapping[str, Any], provenance: Mapping[
     for over, means in summary["overall"].items():
         for kind, row in means.items():
             if row["mean"] is not None:
-                within = f", 95 % interval {span(row)}" if row["ci_low"] is not None else ""
-                what = f"{kind} mean of {summary['headline']}, {counted(over, row)}"
+                within = (
+                    f", 95 % interval {row['ci_low']:.3f} to {row['ci_high']:.3f}" if row["ci_low"] is not None else ""
+                )
+                what = f"{kind} mean of {summary['headline']}, {counted(over, summary)}"
                 said.append(f"The {what}: {row['mean']:.3f} (n = {row['n']}{within}).")
     said.append(f"{counts['failed']} samples failed and {counts['missing']} have no record.")
     packages = ", ".join(f"{name} {version}" for name, version in provenance.get("packages", {}).items())
@@ -67,24 +70,6 @@ def for_a_paper(config: Config, summary: Mapping[str, Any], provenance: Mapping[
     )
     said += [f"GPUs: {', '.join(hardware)}."] if hardware else []
     return " ".join(said)
-
-
-def counted(over: str, row: Mapping[str, Any]) -> str:
-    """What an overall mean is over, in words: what a failure counts as depends on the score's scale."""
-    worst = row.get("failure_counts_as", 0)
-    if over != "failures_as_zero":
-        return over.replace("_", " ")
-    return "failures not countable" if worst is None else f"failures as {worst:g}"
-
-
-def span(row: Mapping[str, Any]) -> str:
-    """An interval's two ends."""
-    return "–" if row["ci_low"] is None else f"{row['ci_low']:.3f} to {row['ci_high']:.3f}"
-
-
-def _edits_say(summary: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, int]]]:
-    """What the editor noted of each edit, as far as it is of few kinds: {fact: {value: how many edits}}."""
-    return summary.get("edits_say", {}).items()
 
 
 def _plugin(key: str, plugin: Any, provenance: Mapping[str, Any]) -> Facts:

@@ -25,7 +25,8 @@ class Picture:
 
     def key(self) -> str:
         """Names its thumbnail: another content, another key. Without a recorded sha256 it takes the file's path, size
-        and time, so that no file is read to learn that its thumbnail is there. Raises OSError."""
+        and time, so that no file is read to learn that its thumbnail is there. Raises OSError, and ValueError where
+        that is no path."""
         if self.sha256 is not None:
             return self.sha256[:32]
         found = os.stat(self.file)
@@ -33,10 +34,14 @@ class Picture:
         return hashlib.sha256(text).hexdigest()[:32]
 
     def link(self, run: RunDir) -> str:
-        """The URL of the full image from the report's folder, relative where it can travel with the run."""
-        if self.file.is_relative_to(run.root):
-            return "../" + quote(os.fsencode(self.file.relative_to(run.root)))
-        return self.file.as_uri()
+        """The URL of the full image from the report's folder, relative where it can travel with the run. Empty for what
+        no file system takes for a path."""
+        try:
+            if self.file.is_relative_to(run.root):
+                return "../" + quote(os.fsencode(self.file.relative_to(run.root)))
+            return self.file.as_uri()
+        except ValueError:
+            return ""
 
 
 def pictures_of(run: RunDir, sample: Sample, edited: Record | None) -> Iterator[Picture]:

@@ -45,7 +45,7 @@ def _make(picture: Picture, folder: Path, there: set[str]) -> tuple[str, str]:
         if picture.sha256 not in (None, hashlib.sha256(data).hexdigest()):
             return "", "changed since it was recorded (another sha256)"
         small = thumbnail(data)
-    except (SampleError, OSError) as error:
+    except (SampleError, OSError, ValueError) as error:  # ValueError: no path, as one with a NUL
         return "", str(error)
     temporary = folder / f"{name}.{os.getpid()}.tmp"
     temporary.write_bytes(small)

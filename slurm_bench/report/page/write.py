@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slurm_bench.report.judges import judge_notes
+from slurm_bench.report.markdown import counted, interval
 from slurm_bench.report.page.causes import causes
-from slurm_bench.report.page.facts import counted, for_a_paper, span, what_was_run
-from slurm_bench.report.page.judges import judge_notes
+from slurm_bench.report.page.facts import for_a_paper, what_was_run
 from slurm_bench.report.page.pictures import Picture, pictures_of
 from slurm_bench.report.page.plots import axis_over, histogram
 from slurm_bench.report.page.samples import Show, gallery_sample, rows_of, worst_first
@@ -139,7 +140,7 @@ def _render(report: Report, pictured: int, single_file: bool = False, **inline: 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": _number, "span": span}
+    environment.filters |= {"number": _number, "interval": interval}
     environment.globals["counted"] = counted
     scripts = inline.get("inline_scripts", ())
     return environment.get_template("report.html.j2").render(
@@ -180,7 +181,7 @@ def _values(report: Report) -> dict[str, list[float]]:
 
 def _scale(report: Report) -> Mapping[str, Any]:
     """The headline score's, as its scorer declared it; {} where it didn't."""
-    return report.summary.get("scales", {}).get(report.summary["headline"]) or {}
+    return report.summary["scales"].get(report.summary["headline"]) or {}
 
 
 def _higher_is_better(report: Report) -> bool:
