@@ -14,7 +14,7 @@ import pytest
 from helpers import launch
 from PIL import Image
 
-from slurm_bench.report.page import write as page
+from slurm_bench.report.page import assemble
 from slurm_bench.report.page.causes import causes
 from slurm_bench.report.page.plots import Axis, axis_over, histogram
 from slurm_bench.report.write import write_report
@@ -384,12 +384,12 @@ def test_thumbnails_are_made_once_and_again_where_the_image_is_another(run: Path
 def test_a_large_run_has_thumbnails_of_its_worst_samples_and_says_so(
     copied: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "MOST_PICTURED", 3)
+    monkeypatch.setattr(assemble, "MOST_PICTURED", 3)
     folder = copied(len(IDS))
     pictured = {name for name, sample in data(folder).items() if sample["pictures"][0]["thumb"]}
     assert pictured == {"fails", "unread", "a"}
     assert "The 3 worst of 11 samples have thumbnails" in (folder / "report" / "report.html").read_text()
-    monkeypatch.setattr(page, "MOST_BYTES", 0)
+    monkeypatch.setattr(assemble, "MOST_BYTES", 0)
     write(folder)
     assert "pictures of the 0 worst of 11" in (folder / "report" / "report-single.html").read_text()
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_bench.data.text import printable
 from slurm_bench.report.markdown import counted, interval, number, render
-from slurm_bench.report.page.write import Report, write_page, write_single_file
+from slurm_bench.report.page.assemble import write_page, write_single_file
+from slurm_bench.report.page.run_page import Report, run_page
 from slurm_bench.report.summary import summarize
 from slurm_bench.report.table import as_cells, score_table
 from slurm_bench.run.durable import write_atomic
@@ -41,10 +42,10 @@ def write_report(
     write_atomic(folder / "summary.json", (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
     text = render(run.root.name, run.config, summary, provenance, causes)
     write_atomic(folder / "report.md", text.encode("utf-8", "replace"))
-    report = Report(run, state, table, summary, provenance)
-    write_page(report)
+    page = run_page(Report(run, state, table, summary, provenance))
+    write_page(page)
     if single_file:
-        write_single_file(report)
+        write_single_file(page)
     return summary
 
 

@@ -13,9 +13,12 @@ from slurm_bench.report.markdown import counted
 Facts = dict[str, str]
 
 
-def what_was_run(config: Config, summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Facts]:
-    """Groups of facts under a heading each, in the order in which people ask for them."""
-    said = {fact: ", ".join(f"{value} ({n})" for value, n in by.items()) for fact, by in summary["edits_say"].items()}
+def what_was_run(
+    config: Config, provenance: Mapping[str, Any], edits_say: Mapping[str, Mapping[str, int]]
+) -> dict[str, Facts]:
+    """Groups of facts under a heading each, in the order in which people ask for them. `edits_say` has what the editor
+    noted of its edits, and of how many: {fact: {value: count}}."""
+    said = {fact: ", ".join(f"{value} ({n})" for value, n in by.items()) for fact, by in edits_say.items()}
     groups = {"Editor": _plugin("editor", config.editor, provenance) | said}
     for name, scorer in config.scorers.items():
         groups[f"Scorer {name}"] = _plugin(f"scorers.{name}", scorer, provenance)
@@ -45,10 +48,9 @@ def what_was_run(config: Config, summary: Mapping[str, Any], provenance: Mapping
     return groups
 
 
-def for_a_paper(config: Config, summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
+def for_a_paper(summary: Mapping[str, Any], provenance: Mapping[str, Any], groups: Mapping[str, Facts]) -> str:
     """One paragraph to paste: what was measured, on what, by which code, and the number with its interval."""
     counts = summary["counts"]
-    groups = what_was_run(config, summary, provenance)
     data = f"{counts['planned']} samples ({_listed(groups['Data'], skip=('samples',))})"
     said = [f"We edited {data} with {_listed(groups['Editor'])}."]
     for heading, facts in groups.items():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -33,15 +34,25 @@ class Picture:
         text = os.fsencode(self.file) + f"|{found.st_size}|{found.st_mtime_ns}".encode()
         return hashlib.sha256(text).hexdigest()[:32]
 
-    def link(self, run: RunDir) -> str:
-        """The URL of the full image from the report's folder, relative where it can travel with the run. Empty for what
-        no file system takes for a path."""
-        try:
-            if self.file.is_relative_to(run.root):
-                return "../" + quote(os.fsencode(self.file.relative_to(run.root)))
-            return self.file.as_uri()
-        except ValueError:
-            return ""
+
+# How a page shows a picture: {"role", "thumb", "full", "problem"}.
+Show = Callable[[Picture], Mapping[str, str]]
+
+
+def link_from_report(run: RunDir, picture: Picture) -> str:
+    """The URL of the full image from the run's report, relative where it can travel with the run."""
+    if picture.file.is_relative_to(run.root):
+        with suppress(ValueError):
+            return "../" + quote(os.fsencode(picture.file.relative_to(run.root)))
+    return link_from_anywhere(picture)
+
+
+def link_from_anywhere(picture: Picture) -> str:
+    """A URL that holds on this machine; empty for what no file system takes for a path."""
+    try:
+        return picture.file.as_uri()
+    except ValueError:
+        return ""
 
 
 def pictures_of(run: RunDir, sample: Sample, edited: Record | None) -> Iterator[Picture]:

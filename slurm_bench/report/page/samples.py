@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from slurm_bench.report.page.pictures import Picture, pictures_of
+from slurm_bench.report.page.pictures import Show, pictures_of
 from slurm_bench.report.table import OK, score_columns
 from slurm_bench.run.opened import Run
 from slurm_bench.run.plan import Sample
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_WORDS = 20_000  # characters of one judge's reply; the records have it whole
-
-# How the page shows a picture: {"role", "thumb", "full", "problem"}.
-Show = Callable[[Picture], Mapping[str, str]]
 
 
 def worst_first(table: pd.DataFrame, headline: str | None, higher_is_better: bool) -> list[int]:

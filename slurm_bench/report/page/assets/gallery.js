@@ -41,7 +41,7 @@ const Gallery = (() => {
     fill(fields.flag, [...new Set(samples.flatMap((sample) => sample.flags))].map((flag) => [flag, flag]));
     fill(fields.score, REPORT.scores.map((name) => [name, name]));
     if (REPORT.headline !== null) fields.score.value = REPORT.headline;
-    fill(fields.sort, [["worst", "worst first"], ["best", "best first"], ["plan", "as planned"], ["slow", "slowest edit first"]]);
+    fill(fields.sort, REPORT.sorts);
     for (const name of REPORT.scores) fill(fields.sort, [[`+${name}`, `${name}, lowest first`], [`-${name}`, `${name}, highest first`]]);
     form.addEventListener("input", apply);
     form.addEventListener("reset", () => setTimeout(() => {
@@ -74,6 +74,7 @@ const Gallery = (() => {
     if (how === "best") return (sample) => (sample.status === "ok" ? value(sample, REPORT.headline, -sign) : Infinity);
     if (how === "plan") return (sample) => sample.index;
     if (how === "slow") return (sample) => -(sample.seconds.edit ?? -Infinity);
+    if (how[0] === "±") return (sample) => -Math.abs(sample.scores[how.slice(1)] ?? 0);
     return (sample) => value(sample, how.slice(1), how[0] === "+" ? 1 : -1);
   }
 

@@ -8,7 +8,7 @@
   const element = (id) => document.getElementById(id);
   const left = element("left");
   const right = element("right");
-  const wanted = { left: "source", right: "edited" };
+  const wanted = { left: REPORT.pair[0], right: REPORT.pair[1] };
   let sample = null;
   let mode = "beside";
   let flipped = false;

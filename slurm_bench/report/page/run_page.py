@@ -1,0 +1,116 @@
+"""report.html: one run for a person to look at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from slurm_bench.report.judges import judge_notes
+from slurm_bench.report.markdown import counted
+from slurm_bench.report.page.assemble import Page
+from slurm_bench.report.page.causes import causes
+from slurm_bench.report.page.facts import for_a_paper, what_was_run
+from slurm_bench.report.page.pictures import Show, link_from_report, pictures_of
+from slurm_bench.report.page.plots import axis_over, histogram
+from slurm_bench.report.page.samples import gallery_sample, rows_of, worst_first
+from slurm_bench.report.page.timeline import timeline
+from slurm_bench.report.table import score_columns
+from slurm_bench.run.opened import Run
+from slurm_bench.run.plan import Sample
+from slurm_bench.run.records import State
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SORTS = (("worst", "worst first"), ("best", "best first"), ("plan", "as planned"), ("slow", "slowest edit first"))
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run and what was computed of it: all that its page is made of."""
+
+    run: Run
+    state: State
+    table: pd.DataFrame
+    summary: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+
+def run_page(report: Report) -> Page:
+    run, state = report.run, report.state
+    order = worst_first(report.table, report.summary["headline"], _higher_is_better(report))
+    worst = [state.samples[position] for position in order]
+    return Page(
+        template="report.html.j2",
+        folder=run.folder.report,
+        name="report",
+        total=len(state.samples),
+        pictures=lambda most: [list(pictures_of(run.folder, s, state.edits[s.id].ok)) for s in worst[:most]],
+        link=partial(link_from_report, run.folder),
+        gallery=lambda show, most: _gallery(report, show, worst[:most]),
+        facts=_facts(report),
+    )
+
+
+def _gallery(report: Report, show: Show, whole: list[Sample]) -> dict[str, Any]:
+    ids = {sample.id for sample in whole}
+    return {
+        "headline": report.summary["headline"],
+        "higherIsBetter": _higher_is_better(report),
+        "scores": score_columns(report.table),
+        "sorts": SORTS,
+        "pair": ["source", "edited"],
+        "samples": [
+            gallery_sample(report.run, report.state, sample, row, show, sample.id in ids)
+            for sample, row in zip(report.state.samples, rows_of(report.table), strict=True)
+        ],
+    }
+
+
+def _facts(report: Report) -> dict[str, Any]:
+    config, summary, provenance = report.run.config, report.summary, report.provenance
+    means = [row for kinds in summary["overall"].values() for row in kinds.values()]
+    rows = [*summary["categories"].values(), *means]
+    values, scale = _values(report), _scale(report)
+    ends = [scale.get("low"), scale.get("high")]
+    value_axis = axis_over(ends if None not in ends else [value for group in values.values() for value in group])
+    groups = what_was_run(config, provenance, summary["edits_say"])
+    return {
+        "name": report.run.root.name,
+        "config": config,
+        "summary": summary,
+        "provenance": provenance,
+        "counted": counted,
+        "groups": groups,
+        "paper": for_a_paper(summary, provenance, groups),
+        "axis": axis_over(row[key] for row in rows for key in ("mean", "ci_low", "ci_high")),
+        "histograms": {name: histogram(group, value_axis) for name, group in values.items()} if value_axis else {},
+        "causes": causes(summary["failures"]),
+        "judges": judge_notes(summary),
+        "timeline": timeline(report.state),
+    }
+
+
+def _values(report: Report) -> dict[str, list[float]]:
+    """The headline score's numbers, under "" of all samples, then by category."""
+    score, table = report.summary["headline"], report.table
+    if score not in table.columns:
+        return {}
+    found: dict[str, list[float]] = {"": []}
+    for category, value in zip(table["category"], table[score], strict=True):
+        if not math.isnan(value):
+            found[""].append(float(value))
+            found.setdefault(str(category), []).append(float(value))
+    return found
+
+
+def _scale(report: Report) -> Mapping[str, Any]:
+    """The headline score's, as its scorer declared it; {} where it didn't."""
+    return report.summary["scales"].get(report.summary["headline"]) or {}
+
+
+def _higher_is_better(report: Report) -> bool:
+    return _scale(report).get("higher_is_better") is not False
