@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slurm_bench import __version__
 from slurm_bench.command import EXECUTORS, command, program
@@ -217,6 +217,7 @@ def compare(options: argparse.Namespace) -> int:
     compared = compare_runs(options.runs, options.score, options.margin, options.images)
     if (why := refusals(compared)) and not options.force:
         raise UserError(f"not of one kind: {'; '.join(why)}; to compare them all the same, say --force")
+    page = _compare_page(compared, options) if options.html else None
     if options.json:
         print(json.dumps(compared))
         return COMPLETE
@@ -225,7 +226,21 @@ def compare(options: argparse.Namespace) -> int:
     from slurm_bench.report.compare_table import render
 
     render(compared, Console(width=None if sys.stdout.isatty() else 140))
+    if page is not None:
+        print(f"page    {page}")
     return COMPLETE
+
+
+def _compare_page(compared: Mapping[str, Any], options: argparse.Namespace) -> Path:
+    from slurm_bench.report.page.assemble import write_page
+    from slurm_bench.report.page.compare_page import compare_page
+    from slurm_bench.report.sides import open_sides, with_score
+
+    sides = with_score(open_sides(options.runs), options.score)
+    try:
+        return write_page(compare_page(compared, sides, options.html.resolve()))
+    except OSError as error:
+        raise UserError(f"--html {options.html}: {error.strerror or error}") from None
 
 
 def bench(options: argparse.Namespace) -> int:
@@ -312,6 +327,7 @@ def _compare_options(parser: argparse.ArgumentParser) -> None:
         "--margin", type=float, metavar="X", help="a difference no larger counts as none (default: 5 %% of the scale)"
     )
     parser.add_argument("--images", action="store_true", help="how far the edited images are apart: PSNR and SSIM")
+    parser.add_argument("--html", type=Path, metavar="DIR", help="a page there too: all pictures, in step")
     parser.add_argument("--force", action="store_true", help="also where judge, rubrics or scale differ")
     parser.add_argument("--json", action="store_true", help="for programs")
 

@@ -311,6 +311,29 @@ def test_an_address_leads_to_a_sample(run: Path, browser: Browser) -> None:
     assert link == next((run / r["image"]).as_uri() for r in read_records(RunDir(run), "edit") if r["id"] == "cut")
 
 
+def test_two_runs_are_shown_in_step_the_largest_difference_first(run: Path, browser: Browser, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(run, tmp_path / "<b>other"))
+    (records,) = (other / "score" / "records").iterdir()
+    records.write_text(records.read_text().replace('"overall": 4.0', '"overall": 10.0'))
+    done = launch("compare", run, other, "--html", tmp_path / "page")
+    assert done.returncode == 0, done.stderr
+    browser.open(tmp_path / "page" / "compare.html")
+    assert browser.ids()[0] == "cut"
+    assert sorted(browser.ids()) == sorted(IDS)
+    difference = f"{other.name} − {run.name}"
+    browser.set("sort", f"+{difference}")
+    browser.set("score", difference)
+    browser.set("low", "6")
+    assert browser.ids() == ["cut"]
+    browser.js("location.hash = '#/cut'")
+    browser.wait("document.getElementById('viewer').open")
+    browser.press("s")
+    caption = browser.js("return [...document.querySelectorAll('#stage figcaption span')].map(e => e.textContent)")
+    assert caption == [f"edited, {run.name}", f"edited, {other.name}"]
+    assert browser.wait("[...document.querySelectorAll('#stage img')].every(e => e.naturalWidth)")
+    assert browser.complaints() == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(run: Path, browser: Browser, scheme: str) -> None:
     axe = pytest.importorskip("axe_core_python")

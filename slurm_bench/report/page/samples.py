@@ -48,15 +48,16 @@ def gallery_sample(
         "instruction": sample.instruction,
         "seed": sample.seed,
         "scores": {name: row[name] for name in row["scores"] if not math.isnan(row[name])},
-        "flags": _flags(edit, scores),
+        "flags": flags_of(edit, scores),
         "seconds": _seconds(edit, scores),
         "size": [edited["width"], edited["height"]] if edited and "width" in edited else None,
         "pictures": [show(picture) for picture in pictures_of(run.folder, sample, edited)],
     }
     if not whole:
         return known
-    said = [_said(name, outcome) for name, outcome in scores.items() if _last(outcome).get("raw")]
-    return known | {"description": sample.description, "rationale": sample.rationale, "said": said}
+    said = [said_of(name, outcome) for name, outcome in scores.items()]
+    told = {"description": sample.description, "rationale": sample.rationale}
+    return known | told | {"said": [words for words in said if words is not None]}
 
 
 def rows_of(table: pd.DataFrame) -> Sequence[dict[str, Any]]:
@@ -65,7 +66,7 @@ def rows_of(table: pd.DataFrame) -> Sequence[dict[str, Any]]:
     return [{**{str(key): value for key, value in row.items()}, "scores": names} for row in table.to_dict("records")]
 
 
-def _flags(edit: Outcome, scores: Mapping[str, Outcome]) -> list[str]:
+def flags_of(edit: Outcome, scores: Mapping[str, Outcome]) -> list[str]:
     records = [edit.ok or {}, *(outcome.ok or {} for outcome in scores.values())]
     found = {
         "unchanged": bool((edit.ok or {}).get("unchanged")),
@@ -80,12 +81,14 @@ def _seconds(edit: Outcome, scores: Mapping[str, Outcome]) -> dict[str, float]:
     return {name: record["seconds"] for name, record in spent.items() if record and "seconds" in record}
 
 
-def _said(scorer: str, outcome: Outcome) -> dict[str, str]:
-    """A judge's reply, also one that no score could be read from."""
+def said_of(name: str, outcome: Outcome) -> dict[str, str] | None:
+    """A judge's reply, also one that no score could be read from; None where it said nothing."""
     record = _last(outcome)
+    if not record.get("raw"):
+        return None
     raw = str(record["raw"])
     more = f"\n… and {len(raw) - MOST_WORDS} characters more" if len(raw) > MOST_WORDS else ""
-    return {"scorer": scorer, "raw": raw[:MOST_WORDS] + more, "parse": str(record.get("parse", "ok"))}
+    return {"scorer": name, "raw": raw[:MOST_WORDS] + more, "parse": str(record.get("parse", "ok"))}
 
 
 def _last(outcome: Outcome) -> Mapping[str, Any]:

@@ -156,7 +156,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-document.getElementById("copy").addEventListener("click", async () => {
+document.getElementById("copy")?.addEventListener("click", async () => {
   const said = document.getElementById("copied");
   const paper = document.getElementById("paper");
   try {

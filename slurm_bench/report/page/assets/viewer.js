@@ -57,7 +57,7 @@
   function pane(picture) {
     return make("figure", { className: "pane" },
       make("div", { className: "frame" }, ...image(picture)),
-      make("figcaption", { "aria-live": mode === "flip" ? "polite" : "off" }, picture.role, " ", fullLink(picture)));
+      make("figcaption", { "aria-live": mode === "flip" ? "polite" : "off" }, make("span", {}, picture.role), fullLink(picture)));
   }
 
   function slider(first, second) {
@@ -89,7 +89,7 @@
 
   function fullLink(picture) {
     return picture.full && !picture.problem
-      ? make("a", { href: picture.full, target: "_blank", rel: "noopener noreferrer" }, `full image of ${picture.role}`)
+      ? make("a", { href: picture.full, target: "_blank", rel: "noopener noreferrer", "aria-label": `full image of ${picture.role}` }, "full image")
       : null;
   }
 

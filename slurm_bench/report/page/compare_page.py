@@ -1,0 +1,100 @@
+"""compare.html: two runs or more on the same samples, their pictures in step, the largest difference first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from slurm_bench.report.page.assemble import Page
+from slurm_bench.report.page.facts import what_was_run
+from slurm_bench.report.page.pictures import Picture, Show, link_from_anywhere, pictures_of
+from slurm_bench.report.page.plots import axis_over
+from slurm_bench.report.page.samples import flags_of, said_of
+from slurm_bench.report.sides import Side
+
+
+def compare_page(compared: Mapping[str, Any], sides: Sequence[Side], folder: Path) -> Page:
+    """`compared` is what `compare_runs` found of these sides. The page goes into `folder`."""
+    names = [f"{other.name} − {sides[0].name}" for other in sides[1:]]
+    ids = [sample_id for sample_id in sides[0].samples if all(sample_id in side.samples for side in sides)]
+    ids.sort(key=lambda sample_id: -max((abs(d) for d in _differences(sides, sample_id).values()), default=0.0))
+
+    def gallery(show: Show, most: int) -> dict[str, Any]:
+        return {
+            "headline": names[0],
+            "higherIsBetter": True,
+            "scores": [*names, *(side.name for side in sides)],
+            "sorts": [(f"±{name}", f"{name}, largest first") for name in names],
+            "pair": [_role(sides[0]), _role(sides[1])],
+            "samples": [_sample(sides, sample_id, show, n < most) for n, sample_id in enumerate(ids)],
+        }
+
+    rows = [row for one in compared["comparisons"] for row in (one, *one["categories"].values())]
+    return Page(
+        template="compare.html.j2",
+        folder=folder,
+        name="compare",
+        total=len(ids),
+        pictures=lambda most: [_pictures(sides, sample_id) for sample_id in ids[:most]],
+        link=link_from_anywhere,
+        gallery=gallery,
+        facts={
+            "compared": compared,
+            "axis": axis_over([0.0, *(row[key] for row in rows for key in ("difference", "ci_low", "ci_high"))]),
+            "ranking_axis": axis_over(row[key] for row in compared["ranking"] for key in ("mean", "ci_low", "ci_high")),
+            "runs": {side.name: what_was_run(side.run.config, side.provenance, {}) for side in sides},
+        },
+    )
+
+
+def _sample(sides: Sequence[Side], sample_id: str, show: Show, whole: bool) -> dict[str, Any]:
+    first = sides[0].samples[sample_id]
+    lacking = [f"{side.without_value(sample_id)} in {side.name}" for side in sides if sample_id not in side.values]
+    values = {side.name: side.values[sample_id] for side in sides if sample_id in side.values}
+    edits = {side.name: side.state.edits[sample_id] for side in sides}
+    flags = [(side.name, flags_of(edits[side.name], side.state.scores[sample_id])) for side in sides]
+    known = {
+        "id": sample_id,
+        "category": first.category,
+        "status": "error" if lacking else "ok",
+        "error": "; ".join(lacking),
+        "instruction": first.instruction,
+        "seed": first.seed,
+        "scores": {**_differences(sides, sample_id), **values},
+        "flags": [f"{flag} in {name}" for name, found in flags for flag in found],
+        "seconds": {name: edit.ok["seconds"] for name, edit in edits.items() if edit.ok and "seconds" in edit.ok},
+        "pictures": [show(picture) for picture in _pictures(sides, sample_id)],
+    }
+    if not whole:
+        return known
+    said = [said_of(side.name, side.state.scores[sample_id][side.scorer]) for side in sides]
+    told = {"description": first.description, "rationale": first.rationale}
+    return known | told | {"said": [words for words in said if words is not None]}
+
+
+def _differences(sides: Sequence[Side], sample_id: str) -> dict[str, float]:
+    """Each other run's score less the first's."""
+    first = sides[0].values.get(sample_id)
+    return {
+        f"{other.name} − {sides[0].name}": other.values[sample_id] - first
+        for other in sides[1:]
+        if first is not None and sample_id in other.values
+    }
+
+
+def _pictures(sides: Sequence[Side], sample_id: str) -> list[Picture]:
+    """The first run's sources, each run's edit, the reference."""
+    found: list[Picture] = []
+    for side in sides:
+        edited = side.state.edits[sample_id].ok
+        for picture in pictures_of(side.run.folder, side.samples[sample_id], edited):
+            if picture.role == "edited":
+                found.append(Picture(_role(side), picture.file, picture.sha256))
+            elif side is sides[0]:
+                found.append(picture)
+    return sorted(found, key=lambda picture: picture.role == "reference")
+
+
+def _role(side: Side) -> str:
+    return f"edited, {side.name}"
