@@ -27,7 +27,7 @@ def test_any_number_of_slices_gives_the_same_bytes(tmp_path: Path, bench: Path, 
     assert_whole(tmp_path / "run", undisturbed)
     assert attempts(tmp_path / "run")[0]["slices"] == gpus
     assert f"idx % {gpus}" in done.stdout
-    assert "report.md" in done.stdout
+    assert "report.html" in done.stdout
     assert "physical" in done.stdout
 
 
