@@ -234,7 +234,7 @@ def compare(options: argparse.Namespace) -> int:
 def _compare_page(compared: Mapping[str, Any], options: argparse.Namespace) -> Path:
     from slurm_bench.report.page.assemble import write_page
     from slurm_bench.report.page.compare_page import compare_page
-    from slurm_bench.report.sides import open_sides, with_score
+    from slurm_bench.report.side import open_sides, with_score
 
     sides = with_score(open_sides(options.runs), options.score)
     try:

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def write_report(
-    run: Run, state: State, causes: Sequence[str] = (), single_file: bool = False
-) -> dict[str, Any]:
+def write_report(run: Run, state: State, causes: Sequence[str] = (), single_file: bool = False) -> dict[str, Any]:
     """summary.json, scores.csv (scores.parquet too, where pyarrow is), report.md and report.html, and where asked for
     the page as one file; gives the summary. `causes` say why something is missing, in lines."""
     folder = run.folder.report
@@ -42,7 +40,7 @@ def write_report(
     write_atomic(folder / "summary.json", (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
     text = render(run.root.name, run.config, summary, provenance, causes)
     write_atomic(folder / "report.md", text.encode("utf-8", "replace"))
-    page = run_page(Report(run, state, table, summary, provenance))
+    page = run_page(Report(run, state, table, summary, provenance, causes))
     write_page(page)
     if single_file:
         write_single_file(page)

@@ -11,7 +11,7 @@ from slurm_bench.report.page.facts import what_was_run
 from slurm_bench.report.page.pictures import Picture, Show, link_from_anywhere, pictures_of
 from slurm_bench.report.page.plots import axis_over
 from slurm_bench.report.page.samples import flags_of, said_of
-from slurm_bench.report.sides import Side
+from slurm_bench.report.side import Side
 
 
 def compare_page(compared: Mapping[str, Any], sides: Sequence[Side], folder: Path) -> Page:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -30,13 +30,15 @@ SORTS = (("worst", "worst first"), ("best", "best first"), ("plan", "as planned"
 
 @dataclass(frozen=True)
 class Report:
-    """A run and what was computed of it: all that its page is made of."""
+    """A run and what was computed of it: all that its page is made of. `explained` says why something is missing, in
+    lines."""
 
     run: Run
     state: State
     table: pd.DataFrame
     summary: Mapping[str, Any]
     provenance: Mapping[str, Any]
+    explained: Sequence[str] = ()
 
 
 def run_page(report: Report) -> Page:
@@ -89,6 +91,7 @@ def _facts(report: Report) -> dict[str, Any]:
         "axis": axis_over(row[key] for row in rows for key in ("mean", "ci_low", "ci_high")),
         "histograms": {name: histogram(group, value_axis) for name, group in values.items()} if value_axis else {},
         "causes": causes(summary["failures"]),
+        "explained": report.explained,
         "judges": judge_notes(summary),
         "timeline": timeline(report.state),
     }
