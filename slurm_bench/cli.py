@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from slurm_bench import __version__
 from slurm_bench.command import EXECUTORS, command, program
 from slurm_bench.errors import COMPLETE, INCOMPLETE, INTERRUPTED, USER_ERROR, UserError
+from slurm_bench.export import FORMATS
 from slurm_bench.logs import log_to_stderr
 from slurm_bench.usage import Parser, refuse_no_setting
 
@@ -243,6 +244,22 @@ def _compare_page(compared: Mapping[str, Any], options: argparse.Namespace) -> P
         raise UserError(f"--html {options.html}: {error.strerror or error}") from None
 
 
+def export(options: argparse.Namespace) -> int:
+    from slurm_bench.export.layout import LIST
+    from slurm_bench.export.write import NO_PLACE
+    from slurm_bench.export.write import export as write_export
+    from slurm_bench.run.opened import open_run
+
+    opened = open_run(options.run)
+    done = write_export(opened, options.format, options.out, options.model or opened.root.name)
+    for sample_id, why in done.left_out.items():
+        print(_one_line(f"left out  {sample_id!r}: {why}"))
+    if not all(why.startswith(NO_PLACE) for why in done.left_out.values()):
+        print(f"to make them, type: {command('verify', opened.root)}; then: {command('resubmit', opened.root)}")
+    print(f"exported  {len(done.samples)} of {len(opened.samples)} samples; {options.out / LIST} says where each is")
+    return INCOMPLETE if done.left_out else COMPLETE
+
+
 def bench(options: argparse.Namespace) -> int:
     from slurm_bench.bench.run import run_bench
     from slurm_bench.bench.table import render, render_run
@@ -330,6 +347,14 @@ def _compare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", type=Path, metavar="DIR", help="a page there too: all pictures, in step")
     parser.add_argument("--force", action="store_true", help="also where judge, rubrics or scale differ")
     parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def _export_options(parser: argparse.ArgumentParser) -> None:
+    _run_folder(parser)
+    layouts = "; ".join(f"{name}: {layout}" for name, layout in FORMATS.items())
+    parser.add_argument("--format", required=True, choices=FORMATS, metavar="NAME", help=layouts)
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="new, or one of an earlier export")
+    parser.add_argument("--model", metavar="NAME", help="as the layout names it; default: the run folder's name")
 
 
 def _bench_options(parser: argparse.ArgumentParser) -> None:
@@ -491,5 +516,6 @@ VERBS = {
     "cancel": Verb("cancel a run's jobs, or stop its local launcher", cancel, _run_folder),
     "report": Verb("make the report again from the records", report, _report_options),
     "compare": Verb("is one run better than another, sample by sample", compare, _compare_options),
+    "export": Verb("the edited images as a benchmark's own scorer reads them", export, _export_options),
     "bench": Verb("what this GPU can do, measured without any weights", bench, _bench_options),
 }

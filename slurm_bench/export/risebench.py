@@ -1,0 +1,15 @@
+"""RISEBench and RISEBench++: outputs/<model>/images/<category>/<index>.png. No language stands in it: a run that has
+both is exported in the one that comes first."""
+
+from __future__ import annotations
+
+from slurm_bench.export.layout import File, Layout, edited, fact
+from slurm_bench.run.plan import Sample
+
+
+def _files(sample: Sample, model: str) -> tuple[File, ...]:
+    index = fact(sample, "index") or sample.id
+    return edited("outputs", model, "images", sample.category, f"{index}.png")
+
+
+LAYOUT = Layout(_files)
