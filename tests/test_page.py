@@ -76,12 +76,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for n, name in enumerate(IDS):
         Image.new("RGB", (96, 64), (200, 20 * n, 60)).save(folder / f"{n}.png")
         lines.append({"id": name, "category": "even" if n % 2 == 0 else HOSTILE[1], "instruction": f"{name} please"})
+        lines[-1] |= {"difficulty": "<i>hard</i>" if n % 3 else "easy"}
         lines[-1] |= {"image": f"{n}.png", "reference": "0.png"} if n < 3 else {"image": f"{n}.png"}
     (folder / "bench.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     config = {
         "data": {"reader": "jsonl", "path": str(folder / "bench.jsonl")},
         "editor": {"class_path": "page_plugins.Editor", "params": {}},
         "scorers": {"judge": {"class_path": "page_plugins.Judge"}},
+        "report": {"by": ["difficulty"]},
     }
     (folder / "config.yaml").write_text(json.dumps(config))
     env = {**os.environ, "PYTHONPATH": str(folder)}
@@ -420,8 +422,10 @@ def test_a_large_run_has_thumbnails_of_its_worst_samples_and_says_so(
 def test_a_page_tells_what_was_run(run: Path) -> None:
     text = (run / "report" / "report.html").read_text()
     facts = json.loads((run / "provenance.json").read_text())
-    for fact in (facts["config_hash"], facts["plan"]["sha256"], "page_plugins.Editor", facts["by"]["editor"]):
+    told = ("page_plugins.Editor", "By difficulty", "&lt;i&gt;hard&lt;/i&gt;")
+    for fact in (facts["config_hash"], facts["plan"]["sha256"], facts["by"]["editor"], *told):
         assert fact in text
+    assert data(run)["a"]["told"]["difficulty"] == "easy"
 
 
 def test_failures_alike_are_one_cause() -> None:

@@ -70,7 +70,7 @@ def _sample(sides: Sequence[Side], sample_id: str, show: Show, whole: bool) -> d
         return known
     said = [said_of(side.name, side.state.scores[sample_id][side.scorer]) for side in sides]
     told = {"description": first.description, "rationale": first.rationale}
-    return known | told | {"said": [words for words in said if words is not None]}
+    return known | {"told": told, "said": [words for words in said if words is not None]}
 
 
 def _differences(sides: Sequence[Side], sample_id: str) -> dict[str, float]:

@@ -75,7 +75,8 @@ def _gallery(report: Report, show: Show, whole: list[Sample]) -> dict[str, Any]:
 def _facts(report: Report) -> dict[str, Any]:
     config, summary, provenance = report.run.config, report.summary, report.provenance
     means = [row for kinds in summary["overall"].values() for row in kinds.values()]
-    rows = [*summary["categories"].values(), *means]
+    slices = [row for groups in summary["slices"].values() for row in groups.values()]
+    rows = [*summary["categories"].values(), *slices, *means]
     values, scale = _values(report), _scale(report)
     ends = [scale.get("low"), scale.get("high")]
     value_axis = axis_over(ends if None not in ends else [value for group in values.values() for value in group])

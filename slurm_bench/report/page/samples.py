@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -56,8 +57,9 @@ def gallery_sample(
     if not whole:
         return known
     said = [said_of(name, outcome) for name, outcome in scores.items()]
-    told = {"description": sample.description, "rationale": sample.rationale}
-    return known | told | {"said": [words for words in said if words is not None]}
+    facts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in sample.facts.items()}
+    told = {**facts, "description": sample.description, "rationale": sample.rationale}
+    return known | {"told": told, "said": [words for words in said if words is not None]}
 
 
 def rows_of(table: pd.DataFrame) -> Sequence[dict[str, Any]]:

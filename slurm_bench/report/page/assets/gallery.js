@@ -21,6 +21,7 @@ const Gallery = (() => {
   const CARDS_AT_ONCE = 48;
   const samples = REPORT.samples.map((sample, index) => ({
     said: [],
+    told: {},
     ...sample,
     index,
     text: [sample.id, sample.instruction, sample.error, ...(sample.said ?? []).map((said) => said.raw)].join("\n").toLowerCase(),

@@ -98,8 +98,7 @@
       ["seed", String(sample.seed)],
       ["size", sample.size && sample.size.join(" × ")],
       ...Object.entries(sample.seconds).map(([name, seconds]) => [`seconds, ${name}`, shownNumber(seconds)]),
-      ["description", sample.description],
-      ["rationale", sample.rationale],
+      ...Object.entries(sample.told),
     ].filter(([, value]) => value);
     const rows = REPORT.scores.map((name) => make("tr", {},
       make("th", { scope: "row" }, name), make("td", { className: "n" }, shownNumber(sample.scores[name]))));
