@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_bench import __version__
 from slurm_bench.command import EXECUTORS, command, program
-from slurm_bench.errors import COMPLETE, INCOMPLETE, INTERRUPTED, USER_ERROR, UserError
+from slurm_bench.errors import COMPLETE, INCOMPLETE, INTERRUPTED, USER_ERROR, UserError, storage_problem
 from slurm_bench.export import FORMATS
 from slurm_bench.logs import log_to_stderr
+from slurm_bench.terminal import stop_printing, take_any_character
 from slurm_bench.usage import Parser, refuse_no_setting
 
 if TYPE_CHECKING:
@@ -61,10 +62,21 @@ def main(words: Sequence[str] | None = None) -> int:
     for word in getattr(options, "overrides", ()):
         refuse_no_setting(parser, word, VERBS)
     log_to_stderr()
+    take_any_character()
     try:
-        return VERBS[name].act(options)
+        code = VERBS[name].act(options)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"{program()}: {_one_line(str(error))}", file=sys.stderr)
+        return USER_ERROR
+    except BrokenPipeError:  # whoever read it has seen enough
+        stop_printing()
+        return COMPLETE
+    except OSError as error:
+        if error.errno is None:
+            raise
+        print(f"{program()}: {_one_line(storage_problem(error))}; then type the same again", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         print(

@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
+# What to do about a file system's refusal.
+_MENDS = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room, or have the quota raised",
+    errno.EROFS: "choose a folder that can be written, or have it mounted for writing",
+    errno.EACCES: "choose a folder that you may use, or ask for the right to this one",
+    errno.EPERM: "choose a folder that you may use, or ask for the right to this one",
+    errno.ESTALE: "the file server has lost it: look whether it is still there",
+    errno.EIO: "the file system is in trouble: ask who looks after it",
+}
+
 COMPLETE, USER_ERROR, USAGE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -19,3 +33,10 @@ class LostGpu(Exception):
 
 class ServiceDown(Exception):
     """A service that a plug-in depends on can't be reached: no sample's fault, and worth another task later."""
+
+
+def storage_problem(error: OSError) -> str:
+    """One line: which file, what is wrong with it, and the mend."""
+    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+    mend = _MENDS.get(error.errno or 0)
+    return f"{where}{error.strerror or error}{f'; {mend}' if mend else ''}"

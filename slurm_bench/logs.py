@@ -39,8 +39,13 @@ def log_to_stderr() -> None:
 
 
 def log_to_file(path: Path) -> logging.Handler:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return _add(logging.FileHandler(path, encoding="utf-8", errors="backslashreplace"))
+    """Best effort: where the disk is full, stderr alone is told."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _add(logging.FileHandler(path, encoding="utf-8", errors="backslashreplace"))
+    except OSError as error:
+        log.warning("no log file: %s", error)
+        return _add(logging.NullHandler())
 
 
 def _add(handler: logging.Handler) -> logging.Handler:

@@ -140,6 +140,23 @@ class SlurmCluster:
                 os.kill(pid, signal.SIGKILL)
         self.run("scontrol", "update", f"nodename={node}", "state=down", "reason=killed")
 
+    def pause_controller(self, seconds: float) -> None:
+        """It answers nobody for a while."""
+        self._daemons["slurmctld"].send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self._daemons["slurmctld"].send_signal(signal.SIGCONT)
+
+    def restart_controller(self, seconds: float) -> None:
+        """Killed, and after a while started from the state that it saved."""
+        self._daemons["slurmctld"].kill()
+        self._daemons["slurmctld"].wait()
+        time.sleep(seconds)
+        self._daemon("slurmctld", "slurmctld", "-D")
+        self.wait_for(self.answers, 60, "the controller")
+
+    def answers(self) -> bool:
+        return "UP" in self.run("scontrol", "ping", check=False)
+
     def _daemon(self, name: str, *command: str) -> None:
         log = open(self.folder / f"{name}.out", "ab")  # noqa: SIM115 (the daemon's)
         self._daemons[name] = subprocess.Popen(

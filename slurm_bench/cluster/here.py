@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +13,7 @@ from slurm_bench.cluster.requeue import leave
 from slurm_bench.cluster.slot import Slot
 from slurm_bench.cluster.slurm import Slurm, scores_itself
 from slurm_bench.config import Config
-from slurm_bench.errors import UserError
+from slurm_bench.errors import UserError, storage_problem
 from slurm_bench.logs import log
 from slurm_bench.run.attempts import Attempt, close, note_jobs, read_attempts
 from slurm_bench.run.opened import Run
@@ -55,6 +55,11 @@ class InJob(Slurm):
         self.stop, self._warning, self._generation = stop, warning, generation
         self._own = os.environ.get("SLURM_JOB_ID", "")
 
+    @property
+    def takes_over(self) -> bool:
+        """This job is a standby, and what it stood behind has died."""
+        return self._generation > 0
+
     def slices(self, stage: str, config: Config) -> int:
         try:
             return super().slices(stage, config)
@@ -77,8 +82,8 @@ class InJob(Slurm):
         return True
 
     def stand_by(self, run: Run, attempt: Attempt) -> None:
-        """Whoever takes over is not alone either: its own standby comes first."""
-        if not self._own or self._generation == 0:
+        """Whoever takes over is not alone either: its own standby comes first. So is who lost the one it had."""
+        if not self._own:
             return
         if self._generation >= GENERATIONS:
             log.error("%d jobs have died one after the other; nobody is behind this one", self._generation)
@@ -109,20 +114,28 @@ class InJob(Slurm):
             with suppress(UserError):
                 release(latest.job_id or latest.finish_job_id or "")
             return None
-        cancel_jobs(job.id for job in others)  # held, by a predecessor that died while it submitted
+        # Held, by a predecessor that died while it submitted.
+        self._patiently(lambda: cancel_jobs(job.id for job in others))
         close(run.folder, latest)
         return latest
 
     def _patiently(self, act: Callable[[], Any]) -> Any:
-        """Again after a while, where Slurm refuses. Raises UserError."""
-        for pause in (*PATIENCE, None):
-            if self.stop.reason:  # a cancelled run must not go on by itself
-                leave(self.stop, Tally(stopped=self.stop.reason))
-            try:
-                return act()
-            except UserError as error:
-                if pause is None:
-                    raise
-                log.warning("%s; once more in %d s", error, pause)
-                time.sleep(pause)
-        raise AssertionError
+        return patiently(act, self.stop, UserError, PATIENCE)
+
+
+def patiently(act: Callable[[], Any], stop: StopSignals, failure: type[Exception], pauses: Sequence[float]) -> Any:
+    """Again after each of `pauses` (seconds), where `act` raises `failure`; raises that of the last try."""
+    for pause in (*pauses, None):
+        if stop.reason:  # a cancelled run must not go on by itself
+            leave(stop, Tally(stopped=stop.reason))
+        try:
+            return act()
+        except failure as error:
+            if pause is None:
+                raise
+            said = storage_problem(error) if isinstance(error, OSError) else error
+            log.warning("%s; once more in %d s", said, pause)
+            end = time.monotonic() + pause
+            while not stop.reason and (left := end - time.monotonic()) > 0:
+                time.sleep(min(left, 0.2))
+    raise AssertionError

@@ -25,6 +25,7 @@ from slurm_bench.run.attempts import Attempt, close, read_attempt
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run
 from slurm_bench.run.slices import describe_slices
+from slurm_bench.terminal import heard_or_not
 from slurm_bench.watch.progress import Bars
 
 _EXECUTORS: dict[str, Callable[[], Executor]] = {
@@ -50,19 +51,24 @@ def launch(run: Run, executor: Executor, force: bool, wait: bool, only_scores: b
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     attempt = start(run, executor, force, only_scores)
     if attempt is None:
-        code = conclude(run)
-        print_summary(run.folder)
-        return code
-    _announce(run, attempt)
+        return _concluded(run, conclude(run))
+    with heard_or_not():
+        _announce(run, attempt)
     try:
         if isinstance(executor, Slurm):
             _submit(run, attempt, executor)
             return _wait(run) if wait else COMPLETE
         code = _work_here(run, attempt, executor)
-    except UserError:
-        close(run.folder, attempt)
+    except (UserError, OSError):
+        with suppress(OSError):
+            close(run.folder, attempt)
         raise
-    print_summary(run.folder)
+    return _concluded(run, code)
+
+
+def _concluded(run: Run, code: int) -> int:
+    with heard_or_not():
+        print_summary(run.folder)
     return code
 
 
@@ -76,7 +82,8 @@ def _submit(run: Run, attempt: Attempt, executor: Slurm) -> None:
             log.warning("interrupted: nothing was submitted")
             close(run.folder, attempt)
         raise
-    _follow(run.folder, attempt)
+    with heard_or_not():
+        _follow(run.folder, attempt)
 
 
 def _work_here(run: Run, attempt: Attempt, executor: Executor) -> int:
@@ -101,13 +108,11 @@ def _wait(run: Run) -> int:
             log.warning("no longer waiting; still at work: %s", ", ".join(at_work(run.folder)) or "nobody")
         log.warning("to stop it too, type: %s", command("cancel", run.root))
         raise
-    code = conclude(run)
-    print_summary(run.folder)
-    return code
+    return _concluded(run, conclude(run))
 
 
 def _at_work(run: RunDir) -> bool:
-    with suppress(UserError):  # a controller that doesn't answer now will later
+    with suppress(UserError, OSError):  # a controller, or a file server, that doesn't answer now will later
         return bool(at_work(run))
     return True
 

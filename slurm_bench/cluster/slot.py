@@ -11,14 +11,16 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+from slurm_bench.errors import storage_problem
 from slurm_bench.logs import log
 from slurm_bench.run.attempts import Attempt
-from slurm_bench.run.journal import LOST, STOPPED, Journal, TaskProcess, node_name, read_journals
+from slurm_bench.run.journal import FAILED, LOST, ORDERLY, STOPPED, Journal, TaskProcess, node_name, read_journal
 from slurm_bench.run.layout import RunDir
-from slurm_bench.run.records import reserve_manifest
+from slurm_bench.run.records import manifests, reserve_manifest
 from slurm_bench.stages.engine import Tally
 from slurm_bench.stages.stop import StopSignals
 
@@ -49,6 +51,7 @@ class Slot:
         self._output = output
         self._fruitless = 0
         self._told: int | None = None
+        self._exit: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._start()
 
@@ -61,18 +64,22 @@ class Slot:
             return False
         self._end_children()
         self._process = None
+        self._exit = code
         self._journal.note("exit", code=code)
         self._journal.close()
         last = self._last()
         if last.end not in (None, LOST) or self._told is not None:
             return True
         log.warning("%s, task %d: its process was %s", self._attempt.name, self._task, last.how)
-        size = self._run.manifest(last.stage, last.attempt, last.task, last.restart).stat().st_size
-        self._fruitless = 0 if size or self._counts(last) else self._fruitless + 1
-        if self._fruitless >= FRUITLESS:
-            log.error("%s, task %d is left to others: its processes die at once", self._attempt.name, self._task)
+        try:
+            self._fruitless = 0 if self._brought_forward(last) else self._fruitless + 1
+            if self._fruitless >= FRUITLESS:
+                log.error("%s, task %d is left to others: its processes die at once", self._attempt.name, self._task)
+                return True
+            self._start()
+        except OSError as error:
+            log.error("%s, task %d is left to others: %s", self._attempt.name, self._task, storage_problem(error))
             return True
-        self._start()
         return False
 
     def tell(self, number: int) -> None:
@@ -105,6 +112,7 @@ class Slot:
 
     def _start(self) -> None:
         run, attempt, task = self._run, self._attempt, self._task
+        self._exit = None
         self._restart = reserve_manifest(run, attempt.stage, attempt.number, task)
         self._journal = Journal(run.journal(attempt.stage, attempt.number, task, self._restart))
         self._journal.note("spawn", node=node_name(), job=os.environ.get("SLURM_JOB_ID"))
@@ -125,9 +133,13 @@ class Slot:
             os.killpg(self._group, signal.SIGKILL)
 
     def _last(self) -> TaskProcess:
-        return read_journals(self._run, self._attempt.stage, self._attempt.number, self._task)[-1]
+        last = read_journal(self._run, self._attempt.stage, self._attempt.number, self._task, self._restart)
+        return replace(last, exit=self._exit, end=FAILED if self._exit == ORDERLY and last.end is None else last.end)
 
-    def _counts(self, died: TaskProcess) -> bool:
-        """A death with one sample alone in hand tells something about it, where the task has got something done."""
-        files = self._run.records(died.stage).glob(f"{died.attempt:03d}-{died.task:04d}*.jsonl")
+    def _brought_forward(self, died: TaskProcess) -> bool:
+        """It has written records; or a sample that it had alone in hand is better known now, for its task has got
+        something done."""
+        if self._run.manifest(died.stage, died.attempt, died.task, died.restart).stat().st_size:
+            return True
+        files = manifests(self._run, died.stage, died.attempt, died.task)
         return len(died.in_hand) == 1 and any(file.stat().st_size for file in files)

@@ -12,7 +12,9 @@ import signal
 import sys
 from pathlib import Path
 
-from slurm_bench.logs import log_to_stderr
+from slurm_bench.errors import UserError
+from slurm_bench.logs import log, log_to_stderr
+from slurm_bench.run.journal import ORDERLY
 from slurm_bench.run.opened import open_run
 from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.task import run_task
@@ -24,10 +26,15 @@ def main(words: list[str]) -> int:
     log_to_stderr()
     with StopSignals(int(warning)) as stop:
         try:
-            tally = run_task(open_run(Path(root)), stage, int(number), int(task), stop, int(restart))
-        except (Exception, SystemExit):
-            return 1  # run_task has logged and journalled it
-    return 1 if tally.stopped else 0
+            run = open_run(Path(root))
+        except (UserError, OSError) as error:
+            log.error("%s", error)
+            return ORDERLY
+        try:
+            tally = run_task(run, stage, int(number), int(task), stop, int(restart))
+        except (Exception, SystemExit):  # run_task has logged and journalled it
+            return ORDERLY
+    return ORDERLY if tally.stopped else 0
 
 
 def die_with(parent: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from slurm_bench.errors import UserError
 from slurm_bench.run.durable import create_once, json_line, write_atomic
 from slurm_bench.run.layout import VERSION, RunDir, check_version
 from slurm_bench.run.slices import slice_of
+
+_FILE = re.compile(r"(edit|score)-\d+\.json")
 
 # A claim without a job id whose launcher can't be seen from here counts as alive this long, in seconds.
 CLAIM_GRACE = 120
@@ -175,8 +178,9 @@ def _closing(file: Path) -> Path:
 
 
 def read_attempts(run: RunDir) -> list[Attempt]:
-    """All attempts, oldest first."""
-    files = sorted(run.attempts.glob("*.json")) if run.attempts.is_dir() else []
+    """All attempts, oldest first. Other files (`._edit-001.json`) are no attempts."""
+    listed = run.attempts.iterdir() if run.attempts.is_dir() else ()
+    files = [file for file in listed if _FILE.fullmatch(file.name)]
     return sorted((read_attempt(file) for file in files), key=lambda a: (a.time, a.number))
 
 

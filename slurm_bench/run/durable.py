@@ -7,6 +7,8 @@ import json
 import os
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
 
 
@@ -44,7 +47,8 @@ def create_once(path: Path, data: bytes) -> bool:
             raise
         return _create_exclusively(path, data)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # whether the claim holds is decided by then
+            temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
     return True
 
@@ -54,10 +58,15 @@ def _create_exclusively(path: Path, data: bytes) -> bool:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:
         return False
-    with open(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with _named(path), open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:  # an empty claim would block everybody
+        with suppress(OSError):
+            path.unlink()
+        raise
     _sync_folder(path.parent)
     return True
 
@@ -74,10 +83,11 @@ class LineWriter:
 
     def write(self, value: dict[str, Any]) -> None:
         line = json_line(value)
-        written = self._file.write(line)
-        if written != len(line):
-            raise OSError(f"only {written} of {len(line)} bytes could be written to {self._file.name}")
-        os.fsync(self._file.fileno())
+        with _named(Path(self._file.name)):
+            written = self._file.write(line)
+            if written != len(line):
+                raise OSError(errno.ENOSPC, f"only {written} of {len(line)} bytes could be written")
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
@@ -115,14 +125,25 @@ def _write_beside(path: Path, data: bytes) -> Path:
     mark = f".{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}.tmp"
     temporary = path.parent / f".{path.name[:120]}{mark}"
     try:
-        with open(temporary, "wb") as file:
+        with _named(path), open(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A write that fails doesn't say by itself to which file it went."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def _sync_folder(folder: Path) -> None:

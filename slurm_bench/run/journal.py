@@ -28,6 +28,8 @@ from slurm_bench.run.layout import RunDir
 
 # How a process may end. One without an end was killed, or is still at work. LOST: its GPU can't be used any more.
 DONE, STOPPED, REFUSED, FAILED, LOST = "done", "stopped", "refused", "failed", "lost"
+# The exit code of a process that ended in order and not well; where the disk was full, nothing else says so.
+ORDERLY = 74
 
 _NAME = re.compile(r"(edit|score)-(\d+)-(\d+)-r(\d+)\.jsonl")
 
@@ -135,6 +137,11 @@ def read_journals(
     return [_read(file, stage, *key) for key, file in sorted(found)]
 
 
+def read_journal(run: RunDir, stage: str, attempt: int, task: int, restart: int) -> TaskProcess:
+    """One process's. Where it can't be read nothing is known of it but its name."""
+    return _read(run.journal(stage, attempt, task, restart), stage, attempt, task, restart)
+
+
 def _read(file: Path, stage: str, attempt: int, task: int, restart: int) -> TaskProcess:
     rows: list[dict[str, Any]] = []
     with suppress(OSError):
@@ -142,6 +149,7 @@ def _read(file: Path, stage: str, attempt: int, task: int, restart: int) -> Task
     events = {row["event"]: row for row in rows if "event" in row}
     start, end = events.get("start", events.get("spawn", {})), events.get("end", {})
     plugin, in_hand = _read_hand(_hand_of(file))
+    code = events.get("exit", {}).get("code")
     return TaskProcess(
         stage=stage,
         attempt=attempt,
@@ -149,11 +157,11 @@ def _read(file: Path, stage: str, attempt: int, task: int, restart: int) -> Task
         restart=restart,
         node=start.get("node", ""),
         started=start.get("time", 0.0),
-        end=end.get("how"),
+        end=end.get("how", FAILED if code == ORDERLY else None),
         message=end.get("message", ""),
         ok=end.get("ok", 0),
         failed=end.get("failed", 0),
-        exit=events.get("exit", {}).get("code"),
+        exit=code,
         plugin=plugin,
         in_hand=in_hand,
         gpus=start.get("gpus", []),

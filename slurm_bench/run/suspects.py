@@ -12,6 +12,8 @@ from slurm_bench.run.records import Record
 
 # So often must a process have died with a sample alone in hand before the sample is given up.
 DEATHS = 2
+# Where its supervisor died with it, it was killed with its node or its job, which seldom is the sample's doing.
+DEATHS_UNSEEN = 3
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Suspect:
 
     @property
     def convicted(self) -> bool:
-        return len(self.alone) >= DEATHS
+        seen = [process for process in self.alone if process.exit is not None or process.end == LOST]
+        return len(seen) >= DEATHS or len(self.alone) >= DEATHS_UNSEEN
 
     @property
     def sentence(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 from slurm_bench import marks
@@ -41,13 +41,13 @@ def run_task(run: Run, stage: str, number: int, task: int, stop: StopSignals, re
     GpuLost, SystematicFailure, a model that doesn't load)."""
     if restart is None:
         restart = reserve_manifest(run.folder, stage, number, task)
-    manifest = LineWriter(run.folder.manifest(stage, number, task, restart), reserved=True)
     journal = Journal(run.folder.journal(stage, number, task, restart))
     journal.start()
     handler = log_to_file(run.folder.log(stage, number, task))
     try:
         attempt = read_attempt(run.folder.attempt(stage, number))
-        with marks.listening(journal.part):
+        manifest = LineWriter(run.folder.manifest(stage, number, task, restart), reserved=True)
+        with closing(manifest), marks.listening(journal.part):
             tally = _Task(run, attempt, task, restart, manifest, journal, stop).run()
         journal.end(STOPPED if tally.stopped else DONE, tally.stopped or "", tally.ok, tally.failed)
         log.info("task %d: %d ok, %d failed%s", task, tally.ok, tally.failed, _because(tally.stopped))
@@ -58,7 +58,6 @@ def run_task(run: Run, stage: str, number: int, task: int, stop: StopSignals, re
         journal.end(how, f"{type(error).__name__}: {error}")
         raise
     finally:
-        manifest.close()
         journal.close()
         log.removeHandler(handler)
         with suppress(OSError):

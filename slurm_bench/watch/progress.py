@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, TextIO
 
@@ -22,7 +23,8 @@ class Display(Protocol):
 
 
 class Bars:
-    """One bar a stage, on stderr. `poll` may be called often: it reads the records at most every `every` seconds."""
+    """One bar a stage, on stderr. `poll` may be called often: it reads the records at most every `every` seconds. It
+    raises nothing: a file server that hiccups, or a terminal that is gone, must not stop the work that it shows."""
 
     def __init__(self, run: Run, every: float = 0.5) -> None:
         self._run, self._every, self._last = run, every, 0.0
@@ -34,11 +36,17 @@ class Bars:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._last = 0.0
         self.poll()
-        self._display.close()
+        with suppress(OSError):
+            self._display.close()
 
     def poll(self) -> None:
         if time.monotonic() - self._last < self._every:
             return
+        with suppress(OSError):
+            self._show()
+        self._last = time.monotonic()
+
+    def _show(self) -> None:
         state = self._run.state()
         edits = list(state.edits.values())
         scores = [outcome for by_scorer in state.scores.values() for outcome in by_scorer.values()]
@@ -52,7 +60,6 @@ class Bars:
                 for stage, outcomes in (("edit", edits), ("score", scores))
             }
         )
-        self._last = time.monotonic()
 
 
 class Lines:

@@ -1,0 +1,32 @@
+"""The terminal, or whatever a launcher prints to: it may not know a character, and it may go away."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def take_any_character() -> None:
+    """What an encoding like latin-1 lacks is printed escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def heard_or_not() -> Iterator[None]:
+    """What is printed here stops nothing: whoever reads it may have gone (`| head`), or its disk be full."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError:
+        stop_printing()
+
+
+def stop_printing() -> None:
+    """What is still to be printed goes nowhere, also what Python has buffered and would complain of in the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
