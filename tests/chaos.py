@@ -3,7 +3,8 @@
     python -m tests.chaos --seeds 1-50 [--faults 12]
 
 A seed decides which faults are dealt, to whom and after which pause; what they meet depends on the machine's speed. The
-driver never resubmits. It does what a person must do: resume a node that was drained, release a job that Slurm holds.
+driver never resubmits. It does what those must do who look after a cluster: resume a node that was drained, release a
+job that Slurm holds, and after a crash of the controller have it ask the nodes what is still at work on them.
 """
 
 from __future__ import annotations
@@ -44,34 +45,36 @@ class Chaos:
         self.cluster, self.bench, self.root, self.seed = cluster, bench, root, seed
         self.random = random.Random(seed)
         self.dealt = Counter[str]()
-        self.faults: dict[str, Callable[[], bool]] = {
-            "SIGKILL of a worker": self.kill_worker,
-            "SIGKILL of a task": self.kill_task,
-            "SIGKILL of a job that follows": self.kill_follower,
-            "scancel": self.cancel,
-            "requeue": self.requeue,
-            "preemption": self.preempt,
-            "node down": self.take_node_down,
-            "controller stopped": self.stop_controller,
-            "controller killed": self.kill_controller,
-            "torn manifest": self.tear_manifest,
-            "garbage in a manifest": self.spoil_manifest,
-            "stray copies": self.leave_copies,
-            "image deleted": self.delete_image,
-            "disk full": self.fill_disk,
-            "two resubmits at once": self.resubmit_twice,
+        self.reconciled = time.monotonic()
+        # What is dealt the more often the higher its weight, where it finds something to hit.
+        self.faults: dict[str, tuple[float, Callable[[], bool]]] = {
+            "SIGKILL of a worker": (3, self.kill_worker),
+            "SIGKILL of a task": (3, self.kill_task),
+            "SIGKILL of a job that follows": (6, self.kill_follower),
+            "scancel": (3, self.cancel),
+            "requeue": (2, self.requeue),
+            "preemption": (2, self.preempt),
+            "node down": (1.5, self.take_node_down),
+            "controller stopped": (1, self.stop_controller),
+            "controller killed": (1, self.kill_controller),
+            "torn manifest": (2, self.tear_manifest),
+            "garbage in a manifest": (1, self.spoil_manifest),
+            "stray copies": (0.5, self.leave_copies),
+            "image deleted": (2, self.delete_image),
+            "disk full": (2, self.fill_disk),
+            "two resubmits at once": (1, self.resubmit_twice),
         }
 
     def run(self, faults: int) -> None:
         """Raises AssertionError or TimeoutError where the run isn't whole in the end."""
         self.submit()
         for _ in range(faults):
-            time.sleep(self.random.uniform(0.2, 2.0))
+            time.sleep(self.random.uniform(0.2, 3.0))
             if not self.cluster.squeue():
                 break
-            kinds = self.random.sample(list(self.faults), len(self.faults))
-            for kind in kinds:  # the first one that finds something to hit
-                if self.faults[kind]():
+            turn = {kind: self.random.random() ** (1 / weight) for kind, (weight, _) in self.faults.items()}
+            for kind in sorted(turn, key=turn.__getitem__, reverse=True):  # the first one that finds something to hit
+                if self.faults[kind][1]():
                     self.dealt[kind] += 1
                     self.say(kind)
                     break
@@ -90,7 +93,7 @@ class Chaos:
 
     def submit(self) -> None:
         delay, gpus = self.random.uniform(0.5, 1.2), self.random.randint(3, 6)
-        judge = {"judge": {"class_path": "tests.plugins.Brightness", "params": {"delay": 0.4}}}
+        judge = {"judge": {"class_path": "tests.plugins.Brightness", "params": {"delay": 0.8}}}
         more = {"scorers": judge, "score_batch_size": 2, "score_gpus": self.random.choice((1, 1, 2))}
         config = make_config(self.root.parent / "c.yaml", self.bench, "Tint", {"delay": round(delay, 2)}, **more)
         where = ("--config", config, "--run-dir", self.root, "--partition", "h100", "--gpus", gpus)
@@ -272,6 +275,9 @@ class Chaos:
         for job, name in self.cluster.squeue("%i %j"):
             if name == "wrap":  # has had its time, and a killed controller may have missed its end
                 self.cluster.run("scancel", job, check=False)
+        if time.monotonic() - self.reconciled > 20:
+            self.cluster.run("scontrol", "reconfigure", check=False)
+            self.reconciled = time.monotonic()
         self.cluster.hurry()
         return self.cluster.answers() and not self.cluster.squeue() and self.cluster.answers()
 
