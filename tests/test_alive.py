@@ -18,6 +18,7 @@ from slurm_bench.cluster.cancel import cancel_run
 from slurm_bench.cluster.here import InJob
 from slurm_bench.cluster.job import finish, task
 from slurm_bench.cluster.launch import choose_executor
+from slurm_bench.cluster.queue import cancel_jobs, release
 from slurm_bench.cluster.requeue import TaskIncomplete, leave
 from slurm_bench.cluster.slurm import Slurm
 from slurm_bench.config import Config
@@ -161,6 +162,30 @@ def test_a_queue_that_does_not_answer_is_no_empty_queue(run: RunDir, queue: Queu
         busy(run, read_attempts(run))
 
 
+def handed_over(run: RunDir, queue: Queue) -> None:
+    """A queue that answers late: meanwhile the job after attempt 1 submits attempt 2 and ends."""
+    over = note_jobs(run, claimed(run, "slurm"), "41", "42", "43")
+    queue.holds(f"42|{over.job_names.finish}|RUNNING")
+    later = note_jobs(run, claimed(run, "slurm", 2), "51", "52", "53")
+    file, aside = run.attempt("edit", 2), run.root / "aside.json"
+    file.rename(aside)
+    jobs = f"51_0|{later.job_names.array}|RUNNING\n52|{later.job_names.finish}|PENDING\n"
+    (queue.folder / "late.txt").write_text(jobs)
+    late = f"[ -e {aside} ] && mv {aside} {file} && mv {queue.folder}/late.txt {queue.folder}/squeue.txt && exit 0"
+    queue.command("squeue", SQUEUE.replace("#!/bin/sh\n", f"#!/bin/sh\n{late}\n"))
+
+
+def test_what_is_submitted_while_the_queue_answers_is_at_work(run: RunDir, queue: Queue) -> None:
+    handed_over(run, queue)
+    assert at_work(run) == ["job 51_0 (RUNNING)", "job 52 (PENDING)"]
+
+
+def test_what_is_submitted_while_the_queue_answers_is_cancelled(run: RunDir, queue: Queue) -> None:
+    handed_over(run, queue)
+    cancel_run(run)
+    assert queue.cancelled() == ["52", "51"]
+
+
 def test_without_slurm_a_submitted_job_counts_as_alive(
     run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,12 +202,38 @@ def test_slurm_is_taken_where_it_is(queue: Queue, tmp_path: Path, monkeypatch: p
         choose_executor("slurm")
 
 
-def test_an_array_is_no_larger_than_the_cluster_allows(queue: Queue) -> None:
+def test_an_array_is_no_larger_than_the_cluster_allows_and_that_is_said(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("slurm_bench.cluster.slurm.log.warning", lambda text, *words: said.append(text % words))
     queue.command("scontrol", "echo 'MaxArraySize            = 4'")
     assert Slurm(task, finish).slices("edit", Config(gpus=9, score_gpus=2)) == 4
+    (line,) = said
+    assert "9 tasks were asked for" in line
+    assert "at most 4 (MaxArraySize)" in line
     assert Slurm(task, finish).slices("score", Config(gpus=9, score_gpus=2)) == 2
     queue.command("scontrol", "echo ClusterName=x")
     assert Slurm(task, finish).slices("edit", Config(gpus=2000)) == 1001
+
+
+@pytest.mark.parametrize("name", ["squeue", "scancel", "scontrol", "sbatch"])
+def test_a_controller_that_does_not_answer_is_waited_for_so_long(
+    run: RunDir, queue: Queue, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("slurm_bench.cluster.queue.PATIENCE", 1)
+    monkeypatch.setattr("slurm_bench.cluster.slurm.SBATCH_TIMEOUT", 1)
+    queue.command("scontrol", "true")
+    queue.command(name, "sleep 30")
+    acts = {
+        "squeue": lambda: at_work(run),
+        "scancel": lambda: cancel_jobs(["41"]),
+        "scontrol": lambda: release("41"),
+        "sbatch": lambda: Slurm(task, finish).execute(Run(run, Config(), []), claimed(run, "slurm", 2)),
+    }
+    claimed(run, "slurm")
+    with pytest.raises(UserError, match="did not answer within 1 s"):
+        acts[name]()
 
 
 @pytest.mark.parametrize(

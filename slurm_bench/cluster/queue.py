@@ -25,6 +25,10 @@ _WHOLE = {"SLURM_BITSTR_LEN": "0"}  # else squeue cuts the indices of a large ar
 KEEP = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS")
 
 
+# Seconds that a command of Slurm's gets to answer.
+PATIENCE = 60
+
+
 @dataclass(frozen=True)
 class Job:
     id: str
@@ -181,11 +185,12 @@ def outside_a_job() -> Iterator[None]:
 
 def _ask(command: list[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=dict(os.environ, **_WHOLE))
+        whole = dict(os.environ, **_WHOLE)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=whole)
     except FileNotFoundError:
         raise UserError(f"'{command[0]}' isn't on the PATH; is this a machine of the cluster?") from None
     except subprocess.TimeoutExpired:
-        raise UserError(f"'{command[0]}' did not answer within 60 s; is the Slurm controller up?") from None
+        raise UserError(f"'{command[0]}' did not answer within {PATIENCE} s; is the Slurm controller up?") from None
     if done.returncode != 0:
         raise UserError(f"'{command[0]}' failed: {' '.join(done.stderr.split()) or done.returncode}")
     return done.stdout
