@@ -31,8 +31,8 @@ from slurm_bench.stages.stop import StopSignals
 
 SQUEUE = """#!/bin/sh
 for word; do case $word in --name=*) names=",${word#--name=}," ;; esac; done
-while IFS='|' read -r id name state; do
-    case "$names" in *",$name,"*) echo "$id|$name|$state" ;; esac
+while IFS="|" read -r id name state reason; do
+    case "$names" in *",$name,"*) echo "$id|$name|$state|$reason" ;; esac
 done < "$0.txt"
 """
 HERE = socket.gethostname()
@@ -259,6 +259,27 @@ def test_a_job_that_was_told_to_stop_submits_nothing_more(run: RunDir, queue: Qu
     with pytest.raises(TaskIncomplete, match="SIGTERM"):
         InJob(task, finish, stop, 90, 0).execute(Run(run, Config(), []), claimed(run, "slurm"))
     assert not (queue.folder / "submitted").exists()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_jobs_that_a_crashed_controller_forgot_are_submitted_again(
+    run: RunDir, queue: Queue, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    monkeypatch.setattr("slurm_bench.cluster.here.CONTROLLER_SAVES", 0)
+    count = queue.folder / "count"
+    queue.command("srun", "true")
+    queue.command("sinfo", "true")
+    queue.command("sbatch", f'echo x >> {count}\necho "Submitted batch job $(wc -l < {count})"')
+    queue.command("scontrol", f"echo $* >> {queue.folder}/asked")
+    attempt = claimed(run, "slurm")
+    if not lost:
+        queue.holds(f"1_[0]|{attempt.job_names.array}|PENDING|JobHeldUser", f"2|{attempt.job_names.finish}|PENDING")
+    assert not InJob(task, finish, StopSignals(), 90, 0).execute(Run(run, Config(), []), attempt)
+    assert len(count.read_text().split()) == (6 if lost else 3)
+    (noted,) = read_attempts(run)
+    assert noted.job_ids == (("4", "5", "6") if lost else ("1", "2", "3"))
+    released = (queue.folder / "asked").read_text().splitlines()
+    assert released == (["release 1", "release 4"] if lost else ["release 1", "release 1"])
 
 
 def test_cancel_stops_first_what_would_heal(run: RunDir, queue: Queue) -> None:

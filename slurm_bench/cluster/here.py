@@ -15,7 +15,7 @@ from slurm_bench.cluster.slurm import Slurm, scores_itself
 from slurm_bench.config import Config
 from slurm_bench.errors import UserError, storage_problem
 from slurm_bench.logs import log
-from slurm_bench.run.attempts import Attempt, close, note_jobs, read_attempts
+from slurm_bench.run.attempts import Attempt, close, note_jobs, read_attempt, read_attempts
 from slurm_bench.run.opened import Run
 from slurm_bench.stages.engine import Tally
 from slurm_bench.stages.stop import StopSignals
@@ -24,6 +24,8 @@ from slurm_bench.stages.task import run_task
 # Seconds between two tries of what the controller didn't answer or sbatch refused; after the last one the job does the
 # work itself.
 PATIENCE = (5, 15, 40)
+# Seconds within which the controller has written down what it was told (SAVE_MAX_WAIT in its source is 5).
+CONTROLLER_SAVES = 7
 # A standby's standby, and so on: so many jobs in a row may die before nobody takes over any more.
 GENERATIONS = 8
 
@@ -69,7 +71,9 @@ class InJob(Slurm):
     def execute(self, run: Run, attempt: Attempt) -> bool:
         if not scores_itself(attempt):
             try:
-                return bool(self._patiently(lambda: super(InJob, self).execute(run, attempt)))
+                self._patiently(lambda: super(InJob, self).execute(run, attempt))
+                self._see_it_kept(run, attempt)
+                return False
             except UserError as error:
                 log.error("cannot submit %s: %s; this job does its work itself", attempt.name, error)
         if not attempt.submitted:
@@ -80,6 +84,19 @@ class InJob(Slurm):
             if self.stop.reason:
                 leave(self.stop, tally)
         return True
+
+    def _see_it_kept(self, run: Run, attempt: Attempt) -> None:
+        """A controller that crashes forgets what it was told last: jobs, or that one isn't held any more."""
+        rest(self.stop, CONTROLLER_SAVES)
+        jobs = self._patiently(lambda: jobs_of(attempt.job_names))
+        if any(job.held for job in jobs):
+            self._patiently(lambda: release(",".join({job.number for job in jobs if job.held})))
+        followed = any(job.name == attempt.job_names.finish for job in jobs)
+        if followed or read_attempt(run.folder.attempt(attempt.stage, attempt.number)).closed:
+            return
+        log.warning("the controller has lost jobs of %s; submitting it again", attempt.name)
+        self._withdraw(attempt)
+        self._patiently(lambda: super(InJob, self).execute(run, attempt))
 
     def stand_by(self, run: Run, attempt: Attempt) -> None:
         """Whoever takes over is not alone either: its own standby comes first. So is who lost the one it had."""
@@ -135,7 +152,12 @@ def patiently(act: Callable[[], Any], stop: StopSignals, failure: type[Exception
                 raise
             said = storage_problem(error) if isinstance(error, OSError) else error
             log.warning("%s; once more in %d s", said, pause)
-            end = time.monotonic() + pause
-            while not stop.reason and (left := end - time.monotonic()) > 0:
-                time.sleep(min(left, 0.2))
+            rest(stop, pause)
     raise AssertionError
+
+
+def rest(stop: StopSignals, seconds: float) -> None:
+    """Sleep, unless told to stop."""
+    end = time.monotonic() + seconds
+    while not stop.reason and (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, 0.2))
