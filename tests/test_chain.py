@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,13 +16,17 @@ from helpers import REPO, attempts, images, run_dir, summary
 from plugins import Tint
 from tasks import edits, heal, prepare, work
 
-from slurm_bench.cluster.chain import start
-from slurm_bench.cluster.here import Debug
+from slurm_bench.cluster.chain import carry_on, start
+from slurm_bench.cluster.here import Debug, InJob
+from slurm_bench.cluster.job import finish, task
 from slurm_bench.cluster.launch import launch
+from slurm_bench.cluster.requeue import TaskIncomplete
+from slurm_bench.config import Config
 from slurm_bench.errors import UserError
-from slurm_bench.run.attempts import Attempt, close, read_attempts
+from slurm_bench.run.attempts import Attempt, claim, close, read_attempts
 from slurm_bench.run.opened import Run, open_run
 from slurm_bench.run.records import manifests, read_records
+from slurm_bench.stages.stop import StopSignals
 
 
 class Refuses(Tint):
@@ -62,6 +68,49 @@ def test_a_person_who_asks_again_gets_what_is_missing_and_nothing_else(tmp_path:
     for stage in ("edit", "score"):
         assert sorted(record["id"] for record in read_records(run_dir(root), stage)) == [f"s-{n}" for n in range(6)]
     assert start(open_run(root), Debug(), force=False) is None
+
+
+def test_a_chain_that_lost_its_claim_does_nothing_more(tmp_path: Path) -> None:
+    """Another launcher has claimed the next attempt in between: two would work on the same samples."""
+    root = prepare(tmp_path, "LoadsAtSecond", {"marks": str(tmp_path)})
+    executed: list[str] = []
+
+    class Slower(Debug):
+        def slices(self, stage: str, config: Config) -> int:
+            if executed:
+                assert claim(run_dir(root), stage, ["s-0"], 1, "debug", 0, 2)
+            return super().slices(stage, config)
+
+        def execute(self, run: Run, attempt: Attempt) -> bool:
+            executed.append(attempt.name)
+            return super().execute(run, attempt)
+
+    assert heal(root, Slower()) is None
+    assert executed == ["edit-001"]
+    assert not (root / "report").exists()
+
+
+def test_scoring_in_the_job_that_follows_stops_when_it_is_told_to(tmp_path: Path) -> None:
+    judge = {"judge": {"class_path": "tests.plugins.Brightness", "params": {"delay": 0.5}}}
+    root = prepare(tmp_path, "Tint", {}, scorers=judge, score_batch_size=1)
+    work(root)
+    attempt = claim(run_dir(root), "score", [f"s-{n}" for n in range(6)], 1, "slurm", 0, 1)
+    assert attempt is not None
+    stop = StopSignals()
+
+    def tell() -> None:
+        while not read_records(run_dir(root), "score"):
+            time.sleep(0.05)
+        stop.reason = "SIGTERM"
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+    run, executor = open_run(root), InJob(task, finish, stop, 90, 0)
+    with pytest.raises(TaskIncomplete, match="SIGTERM"):
+        carry_on(run, attempt, executor) if executor.execute(run, attempt) else None
+    teller.join()
+    assert 0 < len(read_records(run_dir(root), "score")) < 6
+    assert len(attempts(root, "score")) == 1
 
 
 def test_a_refusal_is_not_tried_again(tmp_path: Path) -> None:

