@@ -37,6 +37,20 @@ class Bed:
         where = ("--config", self.folder / "c.yaml", "--run-dir", self.root, "--partition", "h100")
         return launch(*where, "--gpus", gpus, *words, env=self.slurm.env)
 
+    def popen(self, env: dict[str, str], gpus: int) -> subprocess.Popen[str]:
+        where = ("--config", self.folder / "c.yaml", "--run-dir", self.root, "--partition", "h100", "--gpus", gpus)
+        words = [sys.executable, "launch.py", *map(str, where)]
+        return subprocess.Popen(words, cwd=REPO, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def with_before(self, command: str, script: str) -> dict[str, str]:
+        """An environment in which a command of Slurm's runs `script` first."""
+        folder = self.folder / "bin"
+        folder.mkdir()
+        real = shutil.which(command, path=self.slurm.env["PATH"])
+        (folder / command).write_text(f'#!/bin/sh\n{script}\nexec {real} "$@"\n')
+        (folder / command).chmod(0o755)
+        return self.slurm.env | {"PATH": f"{folder}:{self.slurm.env['PATH']}"}
+
     def submitted(self, *words: object, gpus: int = 6) -> subprocess.CompletedProcess[str]:
         done = self.launch(*words, gpus=gpus)
         assert done.returncode == 0, done.stderr
@@ -123,8 +137,10 @@ def test_a_mistyped_option_of_slurm_is_refused_with_the_right_one(bed: Bed) -> N
 
 
 def test_wait_stays_until_the_end_and_gives_the_runs_exit_code(bed: Bed, undisturbed: Path) -> None:
+    """Also where the queue answers late: between two attempts it may name no job that was known before."""
     bed.config("Tint", {"fail": ["s-3"]}, retries=0)
-    done = bed.launch("--wait", gpus=2)
+    where = ("--config", bed.folder / "c.yaml", "--run-dir", bed.root, "--partition", "h100", "--gpus", 2)
+    done = launch(*where, "--wait", env=bed.with_before("squeue", "sleep 3"))
     assert done.returncode == 3
     assert "'s-3'" in done.stderr
     assert "by category" in done.stdout
@@ -269,14 +285,7 @@ def test_a_run_that_is_scoring_is_alive_and_can_be_cancelled(bed: Bed) -> None:
 
 def test_of_two_launchers_at_once_one_submits(bed: Bed, undisturbed: Path) -> None:
     bed.config("Tint", {"delay": 0.5})
-    words = ["--config", bed.folder / "c.yaml", "--run-dir", bed.root, "--partition", "h100", "--gpus", 6]
-    command = [sys.executable, "launch.py", *map(str, words)]
-    both = [
-        subprocess.Popen(
-            command, cwd=REPO, env=bed.slurm.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
-    ]
+    both = [bed.popen(bed.slurm.env, gpus=6) for _ in range(2)]
     said = [process.communicate(timeout=60) for process in both]
     assert sorted(process.returncode for process in both) == [0, 1], said
     assert any("another launcher" in err or "still at work" in err for _, err in said)

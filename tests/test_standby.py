@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from cluster import SlurmCluster
-from helpers import REPO, assert_whole, attempts, images
+from helpers import assert_whole, attempts, images
 from test_slurm import Bed
 
 from slurm_bench.run.records import manifests, read_records
@@ -113,17 +112,9 @@ def test_cancel_takes_the_standby_first_and_leaves_nothing(bed: Bed) -> None:
 def test_a_launcher_killed_between_two_sbatch_calls_leaves_nothing_at_work(bed: Bed, undisturbed: Path) -> None:
     """Its array is held; whoever asks next takes it back."""
     bed.config()
-    slow = bed.folder / "bin"
-    slow.mkdir()
-    real = subprocess.check_output(["which", "sbatch"], env=bed.slurm.env, text=True).strip()
     count = bed.folder / "count"
-    (slow / "sbatch").write_text(
-        f"#!/bin/sh\necho x >> {count}\n[ $(wc -l < {count}) = 2 ] && sleep 60\nexec {real} $*\n"
-    )
-    (slow / "sbatch").chmod(0o755)
-    words = ["--config", str(bed.folder / "c.yaml"), "--run-dir", str(bed.root), "--partition", "h100", "--gpus", "3"]
-    env = bed.slurm.env | {"PATH": f"{slow}:{bed.slurm.env['PATH']}"}
-    launcher = subprocess.Popen([sys.executable, "launch.py", *words], cwd=REPO, env=env, stdout=subprocess.DEVNULL)
+    slow = bed.with_before("sbatch", f"echo x >> {count}\n[ $(wc -l < {count}) = 2 ] && sleep 60")
+    launcher = bed.popen(slow, gpus=3)
     bed.slurm.wait_for(lambda: count.exists() and len(count.read_text().split()) == 2, 60, "the second sbatch")
     launcher.kill()
     launcher.wait()
@@ -136,16 +127,7 @@ def test_a_launcher_killed_between_two_sbatch_calls_leaves_nothing_at_work(bed: 
 
 def test_an_interrupt_while_submitting_leaves_all_or_nothing(bed: Bed) -> None:
     bed.config("Tint", {"delay": 1})
-    slow = bed.folder / "bin"
-    slow.mkdir()
-    real = subprocess.check_output(["which", "sbatch"], env=bed.slurm.env, text=True).strip()
-    (slow / "sbatch").write_text(f"#!/bin/sh\ntouch {bed.folder}/asked\nsleep 1\nexec {real} $*\n")
-    (slow / "sbatch").chmod(0o755)
-    words = ["--config", str(bed.folder / "c.yaml"), "--run-dir", str(bed.root), "--partition", "h100", "--gpus", "3"]
-    env = bed.slurm.env | {"PATH": f"{slow}:{bed.slurm.env['PATH']}"}
-    launcher = subprocess.Popen(
-        [sys.executable, "launch.py", *words], cwd=REPO, env=env, stderr=subprocess.PIPE, text=True
-    )
+    launcher = bed.popen(bed.with_before("sbatch", f"touch {bed.folder}/asked\nsleep 1"), gpus=3)
     bed.slurm.wait_for((bed.folder / "asked").exists, 60, "the first sbatch")
     launcher.send_signal(signal.SIGTERM)
     said = launcher.communicate(timeout=60)[1]
