@@ -93,7 +93,7 @@ class Chaos:
                 assert scores.setdefault(key, record["scores"]) == record["scores"], f"{key} has two different scores"
 
     def submit(self) -> None:
-        delay, gpus = self.random.uniform(0.5, 1.2), self.random.randint(3, 6)
+        delay, gpus = self.random.uniform(1, 2.5), self.random.randint(2, 6)
         judge = {"judge": {"class_path": "tests.plugins.Brightness", "params": {"delay": 0.8}}}
         more = {"scorers": judge, "score_batch_size": 2, "score_gpus": self.random.choice((1, 1, 2))}
         config = make_config(self.root.parent / "c.yaml", self.bench, "Tint", {"delay": round(delay, 2)}, **more)
