@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -135,7 +135,8 @@ class SlurmCluster:
         """As if its power had failed: the daemon and all that ran on it, and the controller is told."""
         self._daemons[node].kill()
         self._daemons[node].wait()
-        for pid in self.processes(f"SLURMD_NODENAME={node}"):
+        ran = self.processes(f"SLURMD_NODENAME={node}")
+        for pid in [*_step_daemons(ran), *ran]:  # first those that would still tell of the others' ends
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.run("scontrol", "update", f"nodename={node}", "state=down", "reason=killed")
@@ -249,6 +250,20 @@ def _free_ports(count: int) -> list[int]:
     for s in sockets:
         s.close()
     return ports
+
+
+def _step_daemons(pids: Iterable[int]) -> set[int]:
+    """The slurmstepd above each of these processes; its own environment doesn't name the node."""
+    parents = set()
+    for pid in pids:
+        with suppress(OSError):
+            parents.add(int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]))
+    found = set()
+    for parent in parents:
+        with suppress(OSError):
+            if Path(f"/proc/{parent}/comm").read_text().strip() == "slurmstepd":
+                found.add(parent)
+    return found
 
 
 def _die_with_parent() -> None:
