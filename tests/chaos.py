@@ -45,6 +45,7 @@ class Chaos:
         self.cluster, self.bench, self.root, self.seed = cluster, bench, root, seed
         self.random = random.Random(seed)
         self.dealt = Counter[str]()
+        self.killed = Counter[tuple[str, ...]]()
         self.reconciled = time.monotonic()
         # What is dealt the more often the higher its weight, where it finds something to hit.
         self.faults: dict[str, tuple[float, Callable[[], bool]]] = {
@@ -147,7 +148,18 @@ class Chaos:
     # The faults. Each says whether it found something to hit.
 
     def kill_worker(self) -> bool:
-        return self.kill(self.pids("slurm_bench.cluster.worker"))
+        """At most two of a task: a third kill of the same sample is what nobody could tell from the sample's doing."""
+        workers = [pid for pid in self.pids("slurm_bench.cluster.worker") if self.killed[self.task_of(pid)] < 2]
+        if not workers:
+            return False
+        pid = self.random.choice(workers)
+        self.killed[self.task_of(pid)] += 1
+        return self.kill([pid])
+
+    def task_of(self, pid: int) -> tuple[str, ...]:
+        with suppress(OSError):
+            return tuple(Path(f"/proc/{pid}/cmdline").read_text().split("\0")[4:7])
+        return ()
 
     def kill_task(self) -> bool:
         return self.kill([p for p in self.pids("submitit.core._submit") if self.job_name(p) in self.task_names()])

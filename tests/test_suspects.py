@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,23 @@ def test_a_death_with_its_supervisor_weighs_less() -> None:
     """A node that went down, or a job that was killed: nobody has seen the process's own end."""
     unseen = [process(("a",), code=None)] * 3
     for deaths, convicted in ((unseen[:2], False), ([unseen[0], process(("a",))], False), (unseen, True)):
+        (suspect,) = find_suspects(deaths, [ok("n1")], "editor", {"a"})
+        assert suspect.convicted is convicted
+
+
+def test_kills_that_come_after_different_times_come_from_elsewhere() -> None:
+    def after(seconds: float, code: int = -signal.SIGKILL) -> TaskProcess:
+        return replace(process(("a",), code=code), worked=seconds)
+
+    segfault = -signal.SIGSEGV
+    for deaths, convicted in (
+        ([after(0.01), after(0.1)], True),
+        ([after(30), after(32)], True),
+        ([after(3), after(12)], False),
+        ([after(3), after(12), after(12.5)], True),
+        ([after(3, segfault), after(12, segfault)], True),
+        ([after(3), after(12, segfault)], True),
+    ):
         (suspect,) = find_suspects(deaths, [ok("n1")], "editor", {"a"})
         assert suspect.convicted is convicted
 

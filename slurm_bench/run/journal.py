@@ -71,7 +71,7 @@ class Journal:
         with suppress(OSError):
             if self._hand is None:
                 self._hand = open(_hand_of(self._path), "wb", buffering=0)  # noqa: SIM115 (closed by close)
-            line = json.dumps({"plugin": plugin, "ids": list(ids)}).encode()
+            line = json.dumps({"plugin": plugin, "ids": list(ids), "time": time.time()}).encode()
             os.pwrite(self._hand.fileno(), line, 0)
             os.ftruncate(self._hand.fileno(), len(line))
 
@@ -85,7 +85,8 @@ class Journal:
 @dataclass(frozen=True)
 class TaskProcess:
     """One process of one task. `end` is None where it was killed or still works; `exit` is its exit status (negative: a
-    signal) where its supervisor saw it. `last` is the newest event of its journal, noted at the time `heard`."""
+    signal) where its supervisor saw it, and `worked` then the seconds since it had begun what it had in hand. `last` is
+    the newest event of its journal, noted at the time `heard`."""
 
     stage: str
     attempt: int
@@ -104,6 +105,7 @@ class TaskProcess:
     last: str = ""
     heard: float = 0.0
     load_seconds: float | None = None
+    worked: float | None = None
 
     @property
     def how(self) -> str:
@@ -148,8 +150,8 @@ def _read(file: Path, stage: str, attempt: int, task: int, restart: int) -> Task
         rows = read_lines(file)
     events = {row["event"]: row for row in rows if "event" in row}
     start, end = events.get("start", events.get("spawn", {})), events.get("end", {})
-    plugin, in_hand = _read_hand(_hand_of(file))
-    code = events.get("exit", {}).get("code")
+    plugin, in_hand, since = _read_hand(_hand_of(file))
+    code, died = events.get("exit", {}).get("code"), events.get("exit", {}).get("time")
     return TaskProcess(
         stage=stage,
         attempt=attempt,
@@ -164,6 +166,7 @@ def _read(file: Path, stage: str, attempt: int, task: int, restart: int) -> Task
         exit=code,
         plugin=plugin,
         in_hand=in_hand,
+        worked=died - since if died and since else None,
         gpus=start.get("gpus", []),
         last=rows[-1].get("event", "") if rows else "",
         heard=rows[-1].get("time", 0.0) if rows else 0.0,
@@ -175,9 +178,10 @@ def _hand_of(file: Path) -> Path:
     return file.with_suffix(".hand")
 
 
-def _read_hand(file: Path) -> tuple[str, tuple[str, ...]]:
+def _read_hand(file: Path) -> tuple[str, tuple[str, ...], float]:
+    """The plug-in, the ids, and since when."""
     try:
         row = json.loads(file.read_bytes())
-        return str(row["plugin"]), tuple(i for i in row["ids"] if isinstance(i, str))
+        return str(row["plugin"]), tuple(i for i in row["ids"] if isinstance(i, str)), float(row.get("time", 0))
     except (OSError, ValueError, TypeError, KeyError):
-        return "", ()
+        return "", (), 0.0

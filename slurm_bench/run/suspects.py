@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +14,11 @@ from slurm_bench.run.records import Record
 
 # So often must a process have died with a sample alone in hand before the sample is given up.
 DEATHS = 2
-# Where its supervisor died with it, it was killed with its node or its job, which seldom is the sample's doing.
-DEATHS_UNSEEN = 3
+# So often where it may as well have been killed from outside: its supervisor died with it (with its node, or its job),
+# or each SIGKILL came after another time. A sample that takes too much memory dies after about the same time each time.
+DEATHS_IN_DOUBT = 3
+# Two times are about the same that differ by no more than so much of the longer one, or so many seconds.
+SAME_TIME, SAME_SECONDS = 0.1, 0.2
 
 
 @dataclass(frozen=True)
@@ -27,12 +32,20 @@ class Suspect:
     @property
     def convicted(self) -> bool:
         seen = [process for process in self.alone if process.exit is not None or process.end == LOST]
-        return len(seen) >= DEATHS or len(self.alone) >= DEATHS_UNSEEN
+        pairs = itertools.combinations(seen, DEATHS)
+        return len(self.alone) >= DEATHS_IN_DOUBT or any(_by_its_own_doing(*pair) for pair in pairs)
 
     @property
     def sentence(self) -> str:
         ways = ", ".join(dict.fromkeys(process.how for process in self.alone))
         return f"its process died {len(self.alone)} times with it alone in hand: {ways}"
+
+
+def _by_its_own_doing(one: TaskProcess, other: TaskProcess) -> bool:
+    """Of two deaths: could they have come from anywhere?"""
+    if one.worked is None or other.worked is None or {one.exit, other.exit} != {-signal.SIGKILL}:
+        return True
+    return abs(one.worked - other.worked) <= max(SAME_SECONDS, SAME_TIME * max(one.worked, other.worked))
 
 
 def find_suspects(
