@@ -140,7 +140,7 @@ def test_wait_stays_until_the_end_and_gives_the_runs_exit_code(bed: Bed, undistu
     """Also where the queue answers late: between two attempts it may name no job that was known before."""
     bed.config("Tint", {"fail": ["s-3"]}, retries=0)
     where = ("--config", bed.folder / "c.yaml", "--run-dir", bed.root, "--partition", "h100", "--gpus", 2)
-    done = launch(*where, "--wait", env=bed.with_before("squeue", "sleep 3"))
+    done = launch(*where, "--wait", env=bed.with_before("squeue", "sleep 2"))
     assert done.returncode == 3
     assert "'s-3'" in done.stderr
     assert "by category" in done.stdout
@@ -243,7 +243,7 @@ def test_a_torn_line_costs_one_sample_and_a_single_task_is_no_array(bed: Bed, un
 
 
 def test_six_gpus_then_two_then_one(bed: Bed, undisturbed: Path) -> None:
-    bed.config("Tint", {"delay": 1})
+    bed.config("Tint", {"delay": 0.6})
     for gpus, enough in ((6, 1), (2, 14), (1, 24)):
         bed.submitted(gpus=gpus) if gpus != 2 else bed.verb("resubmit", "--gpus", 2)
         bed.slurm.wait_for(lambda enough=enough: bed.edited() >= enough, 90, f"{enough} images")

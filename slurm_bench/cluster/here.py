@@ -23,7 +23,7 @@ from slurm_bench.stages.task import run_task
 
 # Seconds between two tries of what the controller didn't answer or sbatch refused; after the last one the job does the
 # work itself.
-PATIENCE = (5, 15, 40)
+PATIENCE = (5, 15)
 # Seconds within which the controller has written down what it was told (SAVE_MAX_WAIT in its source is 5).
 CONTROLLER_SAVES = 7
 # A standby's standby, and so on: so many jobs in a row may die before nobody takes over any more.
