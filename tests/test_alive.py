@@ -282,6 +282,21 @@ def test_jobs_that_a_crashed_controller_forgot_are_submitted_again(
     assert released == (["release 1", "release 4"] if lost else ["release 1", "release 1"])
 
 
+def test_what_was_submitted_is_not_done_by_the_submitter_too(
+    run: RunDir, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the queue can't be asked afterwards; the standby will ask it."""
+    monkeypatch.setattr("slurm_bench.cluster.here.CONTROLLER_SAVES", 0)
+    monkeypatch.setattr("slurm_bench.cluster.here.PATIENCE", ())
+    for name in ("srun", "sinfo", "scontrol"):
+        queue.command(name, "true")
+    queue.command("sbatch", 'echo "Submitted batch job 7"')
+    queue.command("squeue", "exit 1")
+    with pytest.raises(TaskIncomplete, match="nobody knows"):
+        InJob(task, finish, StopSignals(), 90, 0).execute(Run(run, Config(), []), claimed(run, "slurm"))
+    assert not run.journals.exists()
+
+
 def test_cancel_stops_first_what_would_heal(run: RunDir, queue: Queue) -> None:
     array, finish, standby = note_jobs(run, claimed(run, "slurm"), "41", "42", "44").job_names
     jobs = [f"41_0|{array}|RUNNING", f"41_1|{array}|RUNNING", f"42|{finish}|PENDING", f"44|{standby}|PENDING"]

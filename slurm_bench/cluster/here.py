@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from slurm_bench.cluster.queue import cancel_jobs, jobs_of, release
-from slurm_bench.cluster.requeue import leave
+from slurm_bench.cluster.requeue import TaskIncomplete, leave
 from slurm_bench.cluster.slot import Slot
 from slurm_bench.cluster.slurm import Slurm, scores_itself
 from slurm_bench.config import Config
@@ -72,10 +72,11 @@ class InJob(Slurm):
         if not scores_itself(attempt):
             try:
                 self._patiently(lambda: super(InJob, self).execute(run, attempt))
-                self._see_it_kept(run, attempt)
-                return False
             except UserError as error:
                 log.error("cannot submit %s: %s; this job does its work itself", attempt.name, error)
+            else:
+                self._see_it_kept(run, attempt)
+                return False
         if not attempt.submitted:
             attempt = note_jobs(run.folder, attempt, None, self._own or "this job", None)
         tally = Tally()
@@ -86,17 +87,23 @@ class InJob(Slurm):
         return True
 
     def _see_it_kept(self, run: Run, attempt: Attempt) -> None:
-        """A controller that crashes forgets what it was told last: jobs, or that one isn't held any more."""
+        """A controller that crashes forgets what it was told last: jobs, or that one isn't held any more. Raises
+        TaskIncomplete where it can't be asked: the standby will, when this job has failed."""
         rest(self.stop, CONTROLLER_SAVES)
-        jobs = self._patiently(lambda: jobs_of(attempt.job_names))
-        if any(job.held for job in jobs):
-            self._patiently(lambda: release(",".join({job.number for job in jobs if job.held})))
-        followed = any(job.name == attempt.job_names.finish for job in jobs)
-        if followed or read_attempt(run.folder.attempt(attempt.stage, attempt.number)).closed:
-            return
-        log.warning("the controller has lost jobs of %s; submitting it again", attempt.name)
-        self._withdraw(attempt)
-        self._patiently(lambda: super(InJob, self).execute(run, attempt))
+        try:
+            jobs = self._patiently(lambda: jobs_of(attempt.job_names))
+            if any(job.held for job in jobs):
+                self._patiently(lambda: release(",".join({job.number for job in jobs if job.held})))
+            followed = any(job.name == attempt.job_names.finish for job in jobs)
+            if followed or read_attempt(run.folder.attempt(attempt.stage, attempt.number)).closed:
+                return
+            log.warning("the controller has lost jobs of %s; submitting it again", attempt.name)
+            self._withdraw(attempt)
+            self._patiently(lambda: super(InJob, self).execute(run, attempt))
+        except UserError as error:
+            raise TaskIncomplete(
+                f"{attempt.name} was submitted, but nobody knows whether it was kept: {error}"
+            ) from None
 
     def stand_by(self, run: Run, attempt: Attempt) -> None:
         """Whoever takes over is not alone either: its own standby comes first. So is who lost the one it had."""
