@@ -97,6 +97,19 @@ def test_a_finishing_job_that_is_requeued_after_it_submitted_submits_nothing_twi
     assert_doubled_nothing(bed)
 
 
+def test_a_finishing_job_that_is_cancelled_while_the_array_works_has_nothing_done_twice(
+    bed: Bed, undisturbed: Path
+) -> None:
+    bed.config("Tint", {"delay": 1.5})
+    bed.submitted()
+    bed.slurm.wait_for(lambda: bed.edited() >= 1, 60, "some images")
+    bed.slurm.run("scancel", attempts(bed.root)[0]["finish_job_id"])
+    bed.slurm.wait_idle(120)
+    assert_whole(bed.root, undisturbed)
+    assert len(attempts(bed.root)) == 1
+    assert len([r for r in read_records(bed.run, "edit") if r["status"] == "ok"]) == 24
+
+
 def test_cancel_takes_the_standby_first_and_leaves_nothing(bed: Bed) -> None:
     bed.config("Tint", {"delay": 2})
     bed.submitted()

@@ -11,7 +11,7 @@ from typing import Any
 from slurm_bench.cluster.queue import cancel_jobs, jobs_of, release
 from slurm_bench.cluster.requeue import TaskIncomplete, leave
 from slurm_bench.cluster.slot import Slot
-from slurm_bench.cluster.slurm import Slurm, scores_itself
+from slurm_bench.cluster.slurm import Slurm, after_array, scores_itself
 from slurm_bench.config import Config
 from slurm_bench.errors import UserError, storage_problem
 from slurm_bench.logs import log
@@ -118,6 +118,26 @@ class InJob(Slurm):
                 self._patiently(lambda: self._submit_standby(run, attempt, self._own, self._generation + 1))
         except Exception as error:
             log.error("no standby could be submitted: %s", error)
+
+    def waits_again(self, run: Run, attempt: Attempt) -> bool:
+        """Where this job came before its time, for the one that waited for the array was cancelled: another one is
+        queued to wait, with a standby."""
+        names = attempt.job_names
+        jobs = self._patiently(lambda: jobs_of(names))
+        array = [job for job in jobs if job.name == names.array and job.state != "COMPLETING"]
+        if not self._own or not array or attempt.job_id is None:
+            return False
+        if not any(job.name == names.finish and job.number != self._own for job in jobs):
+            after = after_array(run.config, attempt.job_id)
+            finish = self._patiently(
+                lambda: self._submit_following(run, attempt, names.finish, after, self._generation)
+            )
+            standby = self._patiently(lambda: self._submit_standby(run, attempt, finish, self._generation + 1))
+            note_jobs(run.folder, attempt, attempt.job_id, finish, standby)
+        log.info("%s is at work still: %s", attempt.name, ", ".join(map(str, array)))
+        if any(job.held for job in array):
+            self._patiently(lambda: release(str(attempt.job_id)))
+        return True
 
     def dismiss_standby(self, attempt: Attempt) -> None:
         """The run has ended, if not well: there is nothing to take over."""

@@ -62,6 +62,8 @@ def _follow(root: Path, stage: str, number: int, executor: InJob) -> int:
         log.info("the run was concluded after %s: nothing to take over", attempt.name)
         return COMPLETE
     executor.stand_by(run, attempt)
+    if executor.waits_again(run, attempt):
+        return COMPLETE
     latest = executor.follow_up(run, attempt)
     if latest is None:
         return COMPLETE

@@ -56,14 +56,14 @@ class Slurm:
         found = {}
         if not scores_itself(attempt):
             found["array"] = _script(run.folder.submitit, self._array_parameters(run, attempt), attempt.slices)
-        after = _after(run.config, None if scores_itself(attempt) else "ARRAY")
+        after = after_array(run.config, None if scores_itself(attempt) else "ARRAY")
         following = self._following_parameters(run, attempt, attempt.job_names.finish, after)
         return {**found, "finish": _script(run.folder.submitit, following, 1)}
 
     def _submit_held(self, run: Run, attempt: Attempt) -> tuple[str | None, str, str]:
         """A single scoring slice needs no array: the following job does it itself."""
         array = None if scores_itself(attempt) else self._submit_array(run, attempt)
-        finish = self._submit_following(run, attempt, attempt.job_names.finish, _after(run.config, array), 0)
+        finish = self._submit_following(run, attempt, attempt.job_names.finish, after_array(run.config, array), 0)
         return array, finish, self._submit_standby(run, attempt, finish, 1)
 
     def _array_parameters(self, run: Run, attempt: Attempt) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def scores_itself(attempt: Attempt) -> bool:
     return attempt.stage == "score" and attempt.slices == 1
 
 
-def _after(config: Config, array: str | None) -> dict[str, Any]:
+def after_array(config: Config, array: str | None) -> dict[str, Any]:
     """What the job that follows `array` waits for; without one it is held until it is noted."""
     if array is None:
         return {"hold": True}
