@@ -122,10 +122,16 @@ class InJob(Slurm):
     def waits_again(self, run: Run, attempt: Attempt) -> bool:
         """Where this job came before its time, for the one that waited for the array was cancelled: another one is
         queued to wait, with a standby."""
+        if not self._own or attempt.job_id is None:
+            return False
         names = attempt.job_names
-        jobs = self._patiently(lambda: jobs_of(names))
+        try:
+            jobs = self._patiently(lambda: jobs_of(names))
+        except UserError as error:  # what may be done twice thereby comes out the same (law 4)
+            log.warning("going on without knowing whether %s is still at work: %s", attempt.name, error)
+            return False
         array = [job for job in jobs if job.name == names.array and job.state != "COMPLETING"]
-        if not self._own or not array or attempt.job_id is None:
+        if not array:
             return False
         if not any(job.name == names.finish and job.number != self._own for job in jobs):
             after = after_array(run.config, attempt.job_id)
