@@ -137,7 +137,7 @@ def _phase(task: Task) -> str:
         return "loading" + unseen
     if last.in_hand or task.records:
         return "working" + unseen
-    return ("warming up" if last.last == "loaded" else "starting") + unseen
+    return ("starting" if last.load_seconds is None else "warming up") + unseen
 
 
 def _last_error(state: State) -> str | None:
