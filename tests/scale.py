@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from slurm_bench.bundled import bundled
+from slurm_bench.cluster.heard import hear
 from slurm_bench.config import dump, load_config
 from slurm_bench.report.write import write_report
+from slurm_bench.run.attempts import claim, close
 from slurm_bench.run.layout import VERSION, RunDir
 from slurm_bench.run.opened import open_run
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.slices import seed_of
+from slurm_bench.watch.explain import read_causes
 from slurm_bench.watch.status import status_of
 
 TASKS = 64
@@ -40,6 +43,8 @@ def make_run(folder: Path, count: int) -> Path:
     stamp = {"attempt": 1, "host": "node", "node": "node", "by": "0123456789ab", "v": VERSION, "time": 1.0}
     for stage in ("edit", "score"):
         run.records(stage).mkdir(parents=True)
+        if attempt := claim(run, stage, ids, TASKS, "local", 0, 1):
+            close(run, attempt)
         for task in range(TASKS):
             with run.manifest(stage, 1, task, 0).open("w") as file:
                 for n in range(task, count, TASKS):
@@ -70,7 +75,8 @@ def main(counts: list[int]) -> None:
             print(f"{count} samples")
             run = timed("open", lambda root=root: open_run(root))
             state = timed("state", run.state)
-            timed("status", lambda run=run: status_of(run))
+            timed("status", lambda run=run: status_of(run, hear))
+            timed("explain", lambda run=run: read_causes(run, hear, over=True))
             timed("report", lambda run=run, state=state: write_report(run, state))
 
 
