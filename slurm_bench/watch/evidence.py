@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from slurm_bench.machine import without_collection
 from slurm_bench.run.attempts import CLAIM_GRACE, Attempt, is_concluded
 from slurm_bench.run.images import find_gone
 from slurm_bench.run.journal import DONE, TaskProcess, read_journals
@@ -166,6 +167,7 @@ class Evidence:
         return max((a for a in self.attempts if a.stage == stage), key=lambda a: a.number, default=None)
 
 
+@without_collection()
 def gather(run: Run, hear: Hear, state: State | None = None, over: bool = False, images: bool = False) -> Evidence:
     """`over` says that the caller knows the run to have ended. With `images` the folders' listings are looked at for
     images that are gone. The queue is heard first: what ends meanwhile is then seen to have ended."""

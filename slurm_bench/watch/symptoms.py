@@ -68,17 +68,20 @@ def _blame(seen: Evidence) -> tuple[list[tuple[str, str, Outcome]], Mapping[str,
     failed = [(i, "edit", state.edits[i]) for i in state.to_edit() if state.edits[i].error]
     failed += [(i, "score", o) for i in state.to_score() for o in state.scores[i].values() if o.error]
     with_error = {(stage, sample_id) for sample_id, stage, _ in failed}
-    owner = {(task.attempt.stage, sample_id): task.name for task in seen.tasks for sample_id in task.ids}
+    lacking = {("edit", i) for i in state.to_edit()} | {("score", i) for i in state.to_score()}
+    without = lacking - with_error
+    owner: dict[tuple[str, str], str] = {}
+    for task in seen.tasks if without else ():
+        name, stage = task.name, task.attempt.stage
+        owner |= {(stage, sample_id): name for sample_id in task.ids if (stage, sample_id) in without}
     owned: dict[str, list[str]] = defaultdict(list)
     orphans = []
-    for stage, lacking in (("edit", state.to_edit()), ("score", state.to_score())):
-        for sample_id in lacking:
-            if (stage, sample_id) in with_error:
-                continue
-            if name := owner.get((stage, sample_id)):
-                owned[name].append(sample_id)
-            else:
-                orphans.append(sample_id)
+    order = {sample.id: sample.index for sample in state.samples}
+    for key in sorted(without, key=lambda key: (key[0], order[key[1]])):
+        if key in owner:
+            owned[owner[key]].append(key[1])
+        else:
+            orphans.append(key[1])
     return failed, defaultdict(tuple, {name: tuple(ids) for name, ids in owned.items()}), tuple(orphans)
 
 
