@@ -24,7 +24,8 @@ from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.task import run_task
 from slurm_bench.watch.evidence import gather
 from slurm_bench.watch.explain import Cause, explain, next_of, read_causes, render
-from slurm_bench.watch.kinds import KINDS
+from slurm_bench.watch.kinds import KINDS, kind_of
+from slurm_bench.watch.symptoms import Symptom
 
 
 def causes(root: Path, over: bool = True) -> dict[str, Cause]:
@@ -190,6 +191,51 @@ def test_stuck_and_interrupted(tmp_path: Path) -> None:
     left = explain(gather(open_run(root), hear))
     assert {i for cause in left for i in cause.samples} == {f"s-{n}" for n in range(6)}
     assert next_of(left) == f"python launch.py resubmit {root}"
+
+
+@pytest.mark.parametrize(
+    ("where", "words", "kind"),
+    [
+        ("waiting", "QOSMaxGRESPerUser", "pending_qos"),
+        ("waiting", "AssocGrpGRES", "pending_qos"),
+        ("waiting", "launch failed requeued held", "held"),
+        ("waiting", "BurstBufferResources", "pending_resources"),
+        ("process", "ended without a word OUT_OF_MEMORY 0:125", "host_out_of_memory"),
+        ("process", "slurmstepd: error: Detected 1 oom_kill event in StepId=4.0.", "host_out_of_memory"),
+        (
+            "process",
+            "slurmstepd: error: *** STEP 4.0 ON n1 CANCELLED AT T DUE TO TIME LIMIT ***",
+            "time_limit",
+        ),
+        (
+            "process",
+            "slurmstepd: error: *** JOB 4 ON n1 CANCELLED AT T DUE TO NODE FAILURE ***",
+            "node_failed",
+        ),
+        ("process", "slurmstepd: error: *** JOB 4 ON n1 CANCELLED AT T DUE TO PREEMPTION ***", "preempted"),
+        ("process", "slurmstepd: error: *** JOB 4 ON n1 CANCELLED AT T ***", "cancelled"),
+        ("finish", "OUT_OF_MEMORY", "host_out_of_memory"),
+        ("unborn", "bash: line 3: module: command not found", "died_before_python"),
+        ("unborn", "", "never_started"),
+    ],
+)
+def test_words_that_a_test_cluster_does_not_say(where: str, words: str, kind: str) -> None:
+    """Without accounting, cgroups and QOS; as slurmstepd, sacct and squeue of 22.05 say them."""
+    assert kind_of(Symptom(where, "", words)).name == kind
+
+
+def test_watch_ends_with_the_run_and_its_code(finished_run: str, tmp_path: Path) -> None:
+    done = launch("status", finished_run, "--watch")
+    assert done.returncode == 0
+    assert "24/24" in done.stdout
+    root = prepare(tmp_path, "Tint", {"fail": ["s-1"]})
+    worked(root)
+    file = run_dir(root).attempt("edit", 1)
+    file.write_text(json.dumps({**json.loads(file.read_text()), "pid": 1, "pid_start": 1.0}))
+    done = launch("status", root, "--watch")
+    assert done.returncode == 3
+    assert "s-1 fails always" in done.stdout
+    assert "\x1b" not in done.stdout, "plain lines in a pipe"
 
 
 def test_the_page_tells_of_every_kind() -> None:

@@ -30,6 +30,13 @@ def test_slices_categories_disk_and_forecast_and_nothing_is_written(tmp_path: Pa
     assert tree(tmp_path, Path(finished_run), REPO / "runs") == before
 
 
+def test_images_within_the_data_are_not_unpacked(tmp_path: Path) -> None:
+    done = launch("plan", "--config", "demo.yaml", "--run-dir", tmp_path / "run", "--executor", "local")
+    assert done.returncode == 0, done.stderr
+    assert "25 of 25 samples" in done.stdout
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [
