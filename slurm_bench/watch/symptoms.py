@@ -115,10 +115,16 @@ def _of_task(seen: Evidence, task: Task, left: tuple[str, ...]) -> Iterator[Symp
         if left and task.alive is False and not _unsubmitted(task):
             lines = (task.said.slurm or task.said.last) if task.said else ()
             words = " ".join([*(task.said.last if task.said else ()), slurm])
-            detail = (lines and lines[-1].strip()) or task.ended or "Slurm says nothing of it any more"
-            log = task.said.file if task.said else ""
+            detail = (lines and lines[-1].strip()) or task.ended or "it has no log, and its job is forgotten"
             yield Symptom(
-                "unborn", detail, words, left, (task.attempt.name, task.number), "", task.job_id, None, None, lines, log
+                where="unborn",
+                detail=detail,
+                words=words,
+                samples=left,
+                task=(task.attempt.name, task.number),
+                job=task.job_id,
+                lines=lines,
+                log=task.said.file if task.said else "",
             )
     elif task.job is not None and task.job.state == "PENDING":
         yield _process(seen, task, task.last, left, slurm, where="requeued", past=not left)
