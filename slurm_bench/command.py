@@ -8,6 +8,19 @@ from pathlib import Path
 
 EXECUTORS = ("slurm", "local", "debug")
 
+# What may be typed as `--NAME`; any other is slurm.NAME=value.
+SLURM_OPTIONS = (
+    "partition",
+    "account",
+    "qos",
+    "time",
+    "constraint",
+    "exclude",
+    "nodelist",
+    "reservation",
+    "mem",
+)
+
 LAUNCHER = Path(__file__).resolve().parents[1] / "launch.py"  # of a checkout; a wheel has none
 
 

@@ -30,3 +30,8 @@ def stop_printing() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
+
+
+def one_line(text: str) -> str:
+    """Nothing that a terminal would act on: what went wrong may quote a file."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.splitlines()))

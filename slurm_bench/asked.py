@@ -1,0 +1,138 @@
+"""What `run`, `plan` and `resubmit` are asked for: words typed → a checked configuration, its plug-ins and executor."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from slurm_bench.command import SLURM_OPTIONS, program
+from slurm_bench.errors import UserError
+from slurm_bench.terminal import one_line
+
+if TYPE_CHECKING:
+    from slurm_bench.cluster.chain import Executor
+    from slurm_bench.config import Config
+    from slurm_bench.data.item import Item
+    from slurm_bench.plugins import CheckedPlugins
+    from slurm_bench.run.plan import Sample
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `run` and `plan` were asked for, once it was checked. `problems` of the data are known when its items have
+    been read."""
+
+    name: str
+    goes_on: bool
+    config: Config
+    executor: Executor
+    plugins: CheckedPlugins
+    problems: dict[str, str]
+
+    def items(self) -> Iterator[Item]:
+        from slurm_bench.config import with_environment
+        from slurm_bench.data import read_items
+
+        data = replace(self.config.data, options=with_environment(self.config, "data.options"))
+        return _noting_problems(read_items(data), self.problems)
+
+    def say(self, samples: Sequence[Sample]) -> None:
+        """Which samples will fail, and by which rubric each category is judged."""
+        known = {sample.id: f"will fail: {sample.problem}" for sample in samples if sample.problem}
+        _warn(self.problems or known)
+        _say_rubrics(samples, self.plugins.rubrics)
+
+
+def asked(options: argparse.Namespace) -> Asked:
+    """Raises UserError; then nothing has changed."""
+    from slurm_bench.bundled import bundled, here_or_bundled
+    from slurm_bench.config import load_config
+    from slurm_bench.run.layout import RunDir
+
+    stored = RunDir(options.run_dir.resolve()).config if options.run_dir else None
+    goes_on = stored is not None and stored.exists()
+    default = stored if stored and goes_on else bundled("default.yaml")
+    file = here_or_bundled(options.config) if options.config else default
+    words = overrides(options)
+    config = load_config(file, words)
+    return Asked(file.stem, goes_on, config, *checked(config, words), {})
+
+
+def checked(config: Config, words: Sequence[str]) -> tuple[Executor, CheckedPlugins]:
+    """The executor, and what the plug-ins say of themselves, once all that was asked for could work: what is refused
+    has changed nothing. Raises UserError."""
+    from slurm_bench.cluster.launch import choose_executor
+    from slurm_bench.cluster.queue import sbatch_options
+    from slurm_bench.cluster.sbatch import check_options
+    from slurm_bench.plugins import check_plugins
+    from slurm_bench.report.table import check_headline
+
+    _refuse_slurm_elsewhere(config.executor, words)
+    executor = choose_executor(config.executor)
+    if executor.name == "slurm":
+        check_options(config, sbatch_options())
+    plugins = check_plugins(config)
+    check_headline(config, plugins.scores)
+    return executor, plugins
+
+
+def overrides(options: argparse.Namespace) -> list[str]:
+    """Options are short for settings; a `key=value` typed beside them wins."""
+    keys = ("executor", "gpus", "score_gpus")
+    words = [f"{key}={getattr(options, key)}" for key in keys if getattr(options, key) is not None]
+    words += ["strict=true"] if options.strict else []
+    for option in SLURM_OPTIONS:
+        value = getattr(options, option)
+        words += [f"slurm.{option}={value}"] if value is not None else []
+    return words + options.overrides
+
+
+def _say_rubrics(samples: Iterable[Sample], rubrics: Mapping[str, Sequence[str]]) -> None:
+    """Which category is judged by which rubric, and what may be mistyped."""
+    from slurm_bench.data.categories import rubric_lines
+    from slurm_bench.data.text import printable
+
+    counts = Counter(sample.category for sample in samples)
+    for name, names in rubrics.items():
+        for line in rubric_lines(counts, names):
+            print(f"rubrics   {name}: {printable(line)}")
+
+
+def _refuse_slurm_elsewhere(executor: str | None, words: Sequence[str]) -> None:
+    """Who types an option of Slurm means a cluster: nothing is run on a login node instead."""
+    from slurm_bench.cluster.queue import has_slurm
+
+    keys = [word.partition("=")[0] for word in words]
+    typed = [key for key in keys if key.partition(".")[0] in ("slurm", "score_slurm")]
+    if not typed or "executor" in keys or executor == "slurm":
+        return
+    if executor is not None:
+        raise UserError(
+            f"'{typed[0]}' is for Slurm, but the configuration says executor: {executor}; add --executor slurm"
+        )
+    if not has_slurm():
+        raise UserError(
+            f"'{typed[0]}' is for Slurm, but there is no sbatch on the PATH; load the module, or --executor local"
+        )
+
+
+def _noting_problems(items: Iterable[Item], problems: dict[str, str]) -> Iterator[Item]:
+    """The items, with what is wrong with each kept in `problems`: the plan keeps only what can't be mended."""
+    for item in items:
+        if item.on_storage:
+            problems[item.id] = f"will fail unless its file is put right: {item.problem}"
+        elif item.problem:
+            problems[item.id] = f"will fail: {item.problem}"
+        yield item
+
+
+def _warn(problems: Mapping[str, str]) -> None:
+    lines = [f"{program()}: sample {sample_id!r} {one_line(problem)}" for sample_id, problem in problems.items()]
+    for line in lines[:20]:
+        print(line, file=sys.stderr)
+    if len(lines) > 20:
+        print(f"{program()}: and {len(lines) - 20} more", file=sys.stderr)

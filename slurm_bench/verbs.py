@@ -1,0 +1,226 @@
+"""What each verb does. Heavy imports stand inside: `--help` starts at once, `status` and `report` without torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from slurm_bench.asked import asked, checked, overrides
+from slurm_bench.command import command
+from slurm_bench.errors import COMPLETE, INCOMPLETE, UserError
+from slurm_bench.terminal import one_line
+
+# GPUs that `bench` tells the time of a benchmark for, unless others are asked for.
+FORECAST_GPUS = 6
+
+
+def run(options: argparse.Namespace) -> int:
+    from slurm_bench.cluster.chain import refuse_at_work
+    from slurm_bench.cluster.launch import launch
+    from slurm_bench.run.create import create_run, new_run_dir
+    from slurm_bench.run.opened import open_run
+    from slurm_bench.run.reuse import reuse
+
+    what = asked(options)
+    if what.goes_on:
+        refuse_at_work(open_run(options.run_dir), options.force)
+    root = options.run_dir or new_run_dir(what.name)
+    try:
+        planned = create_run(root, what.config, what.items, what.plugins.said, options.force)
+    except BaseException:
+        if not options.run_dir:  # ours, and still empty
+            for folder in (root, root.parent):
+                with suppress(OSError):
+                    folder.rmdir()
+        raise
+    what.say(planned.samples)
+    if options.reuse:
+        print(f"reused    {reuse(planned, open_run(options.reuse))} images of {options.reuse}")
+    return launch(planned, what.executor, force=options.force, wait=options.wait)
+
+
+def plan(options: argparse.Namespace) -> int:
+    from slurm_bench.cluster.chain import refuse_at_work
+    from slurm_bench.cluster.plan import plan_lines
+    from slurm_bench.run.create import next_run_dir, preview_run
+    from slurm_bench.run.opened import open_run
+
+    what = asked(options)
+    root = options.run_dir or next_run_dir(what.name)
+    like = open_run(options.like or options.run_dir) if options.like or what.goes_on else None
+    if what.goes_on:
+        refuse_at_work(open_run(options.run_dir), options.force)
+    planned = preview_run(root, what.config, what.items, what.plugins.said, options.force)
+    what.say(planned.samples)
+    if options.reuse:
+        print(f"reuse     what {open_run(options.reuse).root} has of these samples is taken over, and not made again")
+    for line in plan_lines(planned, what.executor, like):
+        print(line, flush=True)
+    return COMPLETE
+
+
+def resubmit(options: argparse.Namespace, only_scores: bool = False) -> int:
+    from slurm_bench.cluster.chain import refuse_at_work
+    from slurm_bench.cluster.launch import launch
+    from slurm_bench.config import differences, load_config
+    from slurm_bench.run.create import reconfigure
+    from slurm_bench.run.opened import open_run
+
+    opened = open_run(options.run)
+    words = overrides(options)
+    config = load_config(opened.folder.config, words)
+    if only_scores and (others := differences(opened.config, config, ("seed", "data", "editor"))):
+        raise UserError(f"score: it changes scorers alone, not {'; '.join(others)}")
+    executor, plugins = checked(config, words)
+    refuse_at_work(opened, options.force)
+    opened = reconfigure(opened, config, plugins.said, options.force or only_scores)
+    return launch(opened, executor, force=options.force, wait=options.wait, only_scores=only_scores)
+
+
+def score(options: argparse.Namespace) -> int:
+    return resubmit(options, only_scores=True)
+
+
+def verify(options: argparse.Namespace) -> int:
+    from slurm_bench.run.images import find_changed
+    from slurm_bench.run.opened import open_run
+    from slurm_bench.run.records import note_lost
+
+    opened = open_run(options.run)
+    edited = {i: outcome.ok for i, outcome in opened.state().edits.items() if outcome.ok is not None}
+    lost = find_changed(opened.folder, edited.values())
+    if lost:
+        note_lost(opened.folder, [edited[sample_id] for sample_id in lost], lost)
+    if options.json:
+        print(json.dumps({"checked": len(edited), "lost": lost}))
+    else:
+        for sample_id, problem in lost.items():
+            print(f"{sample_id!r}: {problem}")
+        print(f"{len(edited)} images checked, {len(lost)} lost")
+        if lost:
+            print(f"to make them again, type: {command('resubmit', opened.root)}")
+    return INCOMPLETE if lost else COMPLETE
+
+
+def status(options: argparse.Namespace) -> int:
+    from slurm_bench.cluster.heard import hear
+    from slurm_bench.run.opened import open_run
+    from slurm_bench.watch.follow import follow
+    from slurm_bench.watch.status import render_status, status_of
+    from slurm_bench.watch.wording import columns
+
+    opened = open_run(options.run)
+    if options.watch:
+        return follow(opened, hear, options.json)
+    found = status_of(opened, hear)
+    print(json.dumps(found) if options.json else render_status(found, columns()))
+    return COMPLETE
+
+
+def explain(options: argparse.Namespace) -> int:
+    from slurm_bench.cluster.heard import hear
+    from slurm_bench.run.opened import open_run
+    from slurm_bench.watch.explain import read_causes, render, to_json
+
+    seen, causes = read_causes(open_run(options.run), hear)
+    print(json.dumps(to_json(seen, causes)) if options.json else render(seen, causes))
+    return COMPLETE
+
+
+def cancel(options: argparse.Namespace) -> int:
+    from slurm_bench.cluster.cancel import cancel_run
+    from slurm_bench.run.opened import open_run
+
+    for line in cancel_run(open_run(options.run).folder) or ["nothing of this run is at work"]:
+        print(line)
+    return COMPLETE
+
+
+def report(options: argparse.Namespace) -> int:
+    from slurm_bench.cluster.heard import hear
+    from slurm_bench.report.write import print_summary, write_report
+    from slurm_bench.run.opened import open_run
+    from slurm_bench.watch.explain import one_liners
+
+    opened = open_run(options.run)
+    state = opened.state()
+    causes = one_liners(opened, hear, state)
+    counts = write_report(opened, state, causes, options.single_file)["counts"]
+    print_summary(opened.folder)
+    if options.single_file:
+        print(f"to send {opened.folder.report / 'report-single.html'}")
+    return COMPLETE if counts["scored"] == counts["planned"] else INCOMPLETE
+
+
+def compare(options: argparse.Namespace) -> int:
+    from slurm_bench.report.compare import compare_runs, refusals
+
+    compared = compare_runs(options.runs, options.score, options.margin, options.images)
+    if (why := refusals(compared)) and not options.force:
+        raise UserError(f"not of one kind: {'; '.join(why)}; to compare them all the same, say --force")
+    page = _compare_page(compared, options) if options.html else None
+    if options.json:
+        print(json.dumps(compared))
+        return COMPLETE
+    from rich.console import Console
+
+    from slurm_bench.report.compare_table import render
+
+    render(compared, Console(width=None if sys.stdout.isatty() else 140))
+    if page is not None:
+        print(f"page    {page}")
+    return COMPLETE
+
+
+def _compare_page(compared: Mapping[str, Any], options: argparse.Namespace) -> Path:
+    from slurm_bench.report.page.assemble import write_page
+    from slurm_bench.report.page.compare_page import compare_page
+    from slurm_bench.report.side import open_sides, with_score
+
+    sides = with_score(open_sides(options.runs), options.score)
+    try:
+        return write_page(compare_page(compared, sides, options.html.resolve()))
+    except OSError as error:
+        raise UserError(f"--html {options.html}: {error.strerror or error}") from None
+
+
+def export(options: argparse.Namespace) -> int:
+    from slurm_bench.export.layout import LIST
+    from slurm_bench.export.write import NO_PLACE
+    from slurm_bench.export.write import export as write_export
+    from slurm_bench.run.opened import open_run
+
+    opened = open_run(options.run)
+    done = write_export(opened, options.format, options.out, options.model or opened.root.name)
+    for sample_id, why in done.left_out.items():
+        print(one_line(f"left out  {sample_id!r}: {why}"))
+    if not all(why.startswith(NO_PLACE) for why in done.left_out.values()):
+        print(f"to make them, type: {command('verify', opened.root)}; then: {command('resubmit', opened.root)}")
+    print(f"exported  {len(done.samples)} of {len(opened.samples)} samples; {options.out / LIST} says where each is")
+    return INCOMPLETE if done.left_out else COMPLETE
+
+
+def bench(options: argparse.Namespace) -> int:
+    from slurm_bench.bench.run import run_bench
+    from slurm_bench.bench.table import render, render_run
+    from slurm_bench.bench.whole_run import run_whole
+
+    if options.gpus is not None and options.gpus < 1:
+        raise UserError(f"--gpus {options.gpus}: it must be at least 1")
+    profiles = options.profiles.split(",") if options.profiles else None
+    if options.run:
+        results = run_whole(options.run.resolve(), options.size, options.gpus, options.executor)
+    else:
+        results = run_bench(options.size, profiles, options.gpus or FORECAST_GPUS, options.kernels)
+    if options.json:
+        print(json.dumps(results))
+        return COMPLETE
+    from rich.console import Console
+
+    (render_run if options.run else render)(results, Console(width=None if sys.stdout.isatty() else 140))
+    return COMPLETE
