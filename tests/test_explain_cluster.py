@@ -131,7 +131,7 @@ def test_what_slurm_does_to_a_task(bed: Bed) -> None:
 
     def requeued(root: Path) -> Callable[[], bool]:
         job = attempts(root)[0]["job_id"]
-        return lambda: bed.slurm.squeue("%T %r", f"--jobs={job}") == 2 * [["PENDING", "BeginTime"]]
+        return lambda: ["PENDING", "BeginTime"] in bed.slurm.squeue("%T %r", f"--jobs={job}")
 
     def stopped(root: Path) -> Callable[[], bool]:
         ended = lambda: [p for p in read_journals(run_dir(root), "edit", 1) if p.end == STOPPED]  # noqa: E731
@@ -152,7 +152,7 @@ def test_what_slurm_does_to_a_task(bed: Bed) -> None:
     told = [
         cause for cause in bed.told(timed) if cause["kind"] == "time_limit"
     ]  # the next attempt may be at it already
-    assert {task for cause in told for task in cause["tasks"]} >= {"edit-001/0", "edit-001/1"}
+    assert {task for cause in told for task in cause["tasks"]} >= {"edit-001/0", "edit-001/1"}, bed.told(timed)
 
     over = {job for root in (setup, stepless) for job in (attempts(root)[0]["job_id"],)}
     bed.slurm.wait_for(lambda: not bed.slurm.squeue("%i", f"--jobs={','.join(over)}"), 60, "the stillborn tasks' end")
@@ -163,11 +163,8 @@ def test_what_slurm_does_to_a_task(bed: Bed) -> None:
     assert "srun: error: Unable to create step" in cause["what"]
 
     bed.slurm.wait_for(begun(broken), 60, "the tasks at work")
-    bed.slurm.kill_node("n1")
-    try:
-        bed.slurm.wait_for(requeued(broken), 60, "the tasks of the broken node waiting")
-        cause = bed.explain(broken)["node_failed"]
-        assert cause["nodes"] == ["n1"]
-        assert len(cause["samples"]) == 6
-    finally:
-        bed.slurm.start_node("n1")
+    bed.scontrol("update", "nodename=n1", "state=down", "reason=no answer")
+    bed.slurm.wait_for(requeued(broken), 60, "the tasks of the broken node waiting")
+    cause = bed.explain(broken)["node_failed"]
+    assert cause["nodes"] == ["n1"]
+    assert cause["samples"]

@@ -144,8 +144,10 @@ def max_array_size() -> int:
 
 
 def requeue_self() -> bool:
-    """Ask Slurm to run this job again from the start. False where it refuses."""
-    job = os.environ.get("SLURM_JOB_ID")
+    """Ask Slurm to run this job again from the start. False where it refuses. One task of an array goes by its place in
+    it: the last one's own id is also the whole array's, and would have all its tasks run again."""
+    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    job = f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID")
     if job is None:
         return False
     try:
