@@ -33,6 +33,16 @@ def test_a_sample_that_ends_its_process_costs_itself_alone(tmp_path: Path, how: 
     assert left == []
 
 
+def test_it_is_found_where_all_that_is_left_is_in_hand_at_once(tmp_path: Path) -> None:
+    """Three samples are read ahead together, and nothing has come right before the first one kills."""
+    data = make_benchmark(tmp_path / "bench", 3)
+    config = make_config(tmp_path / "c.yaml", data, "Kills", {"at": "s-0", "how": int(signal.SIGKILL)}, gpus=1)
+    done = launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "local")
+    assert done.returncode == 3, done.stderr
+    assert set(images(tmp_path / "run")) == {"s-1", "s-2"}
+    assert "SIGKILL" in rows(tmp_path / "run")[0]["error"]
+
+
 def test_two_of_them_in_one_task_cost_two(tmp_path: Path) -> None:
     data = make_benchmark(tmp_path / "bench", 6)
     scorer = {"judge": {"class_path": "tests.plugins.Brightness"}}

@@ -28,7 +28,7 @@ PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
 POLL = 0.1
 # So many processes in a row may die without a record, or a suspect that was alone, before the task is left to others.
-FRUITLESS = 2
+FRUITLESS = 3
 # Seconds that a worker gets to finish what it has in hand when its supervisor has to leave.
 GRACE = 40
 

@@ -24,10 +24,12 @@ SAME_TIME, SAME_SECONDS = 0.1, 0.2
 @dataclass(frozen=True)
 class Suspect:
     """`alone` are the processes that died with this sample alone in hand, where others came right on the same node or
-    it died on several nodes: a node on which everything dies says nothing about a sample."""
+    it died on several nodes: a node on which everything dies says nothing about a sample. `times` counts all of them:
+    where nothing has come right yet, the others are tried first."""
 
     id: str
     alone: tuple[TaskProcess, ...]
+    times: int = 0
 
     @property
     def convicted(self) -> bool:
@@ -72,8 +74,8 @@ def find_suspects(
         alone = [p for p in died if p.in_hand == (sample_id,) and p.started > given_up.get(sample_id, 0.0)]
         several = len({process.node for process in alone}) > 1
         counted = tuple(p for p in alone if several or p.node in good_nodes)
-        found.append(Suspect(sample_id, counted))
-    return sorted(found, key=lambda suspect: len(suspect.alone))
+        found.append(Suspect(sample_id, counted, len(alone)))
+    return sorted(found, key=lambda suspect: suspect.times)
 
 
 class ProcessDied(Exception):

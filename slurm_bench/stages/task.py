@@ -144,7 +144,7 @@ class _Task:
             for sample in [s for s in todo if s.id in suspects and suspects[s.id].convicted]:
                 engine.give_up(sample, ProcessDied(suspects[sample.id].sentence))
             left = [s for s in todo if s.id not in suspects or not suspects[s.id].convicted]
-            alone = sorted((s for s in left if s.id in suspects), key=lambda s: len(suspects[s.id].alone))
+            alone = sorted((s for s in left if s.id in suspects), key=lambda s: suspects[s.id].times)
             ordinary = [s for s in left if s.id not in suspects]
             if left and not self.stop.reason:
                 self._load(plugin)
