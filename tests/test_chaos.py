@@ -12,4 +12,4 @@ def test_a_run_ends_whole_and_by_itself_whatever_dies(
     slurm: SlurmCluster, tmp_path: Path, bench: Path, undisturbed: Path
 ) -> None:
     odd = 3  # its disk can be filled
-    assert deal(slurm, bench, undisturbed, tmp_path / "place", odd, faults=7).total()
+    assert deal(slurm, bench, undisturbed, tmp_path / "place", odd, faults=5).total()
