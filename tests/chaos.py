@@ -350,6 +350,7 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=12, help="so many a run")
     parser.add_argument("--keep", type=Path, help="leave the folders of runs that failed here")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the cluster is to be stopped in order
     first, _, last = options.seeds.partition("-")
     if reason := SlurmCluster.missing():
         parser.error(reason)
