@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from slurm_bench.checkpoints.folder import check_pipeline_folder, check_transformers_folder
+from slurm_bench.checkpoints.hub import download_model, download_pipeline
 from slurm_bench.errors import UserError
+from slurm_bench.scorers.qwen3vl import Qwen3VLScorer
 
 TENSOR = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
 
@@ -93,3 +96,34 @@ def test_a_snapshot_of_the_hub_says_its_commit(pipeline: Path, tmp_path: Path) -
     (folder / "diffusion_pytorch_model.safetensors").rename(folder / "model.safetensors")
     found = check_transformers_folder(folder)
     assert (found.class_name, found.parameters, found.commit) == ("SomeJudge", {"": 6}, "0123abc")
+
+
+PICKLED_OR_CODE = ("pytorch_model.bin", "model.pt", "model.ckpt", "weights.pkl", "modeling_own.py", "sub/own.py")
+
+
+def test_a_model_that_is_not_cached_yet_is_downloaded_without_pickles_or_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def download(*_: Any, **words: Any) -> str:
+        asked.update(words)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert download_model("owner/judge", "main") == tmp_path
+    assert not [name for name in PICKLED_OR_CODE for pattern in asked["allow_patterns"] if fnmatch(name, pattern)]
+    asked.clear()
+    monkeypatch.setattr("diffusers.DiffusionPipeline.download", download)
+    assert download_pipeline("owner/pipeline", None) == tmp_path
+    assert asked["use_safetensors"] is True
+    assert not asked.get("trust_remote_code")
+
+
+def test_what_a_job_downloads_is_checked_like_what_was_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"architectures": ["Qwen3VLForConditionalGeneration"], "auto_map": {"AutoModel": "own.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(own))
+    monkeypatch.setattr("slurm_bench.scorers.qwen3vl.scorer.locate", lambda *_, **__: None)
+    monkeypatch.setattr("slurm_bench.scorers.qwen3vl.scorer.download_model", lambda *_: tmp_path)
+    with pytest.raises(UserError, match="model's own code"):
+        Qwen3VLScorer("owner/judge", device="cpu").load()

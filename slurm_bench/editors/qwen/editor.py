@@ -133,6 +133,8 @@ class QwenImageEditor:
         folder, settings = self._find(), self.settings
         assert self.device is not None
         path = folder.path if folder else download_pipeline(settings.model_name, settings.revision)
+        if folder is None:
+            check_pipeline_folder(path)  # what was in the cache was checked before the launch
         return Source(path, settings.dtype, self.device)
 
     def streams(self) -> bool:

@@ -121,6 +121,7 @@ class Qwen3VLScorer:
         with marks.part("import torch"):
             device = choose_device(self.device, _DEVICE_KEY)
         folder = self._locate() or download_model(self.model_name, self.revision)
+        check_transformers_folder(folder)
         _check_config(read_json(folder / "config.json"), self.model_name)
         self.use(load_model(folder, self.dtype, device), load_processor(folder))
 
