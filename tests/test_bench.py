@@ -72,13 +72,28 @@ def test_a_table_follows_its_file(tmp_path: Path) -> None:
     assert "old" not in said
 
 
-@pytest.mark.parametrize("file", sorted((REPO / "docs" / "benchmarks").glob("*.json")), ids=lambda file: file.name)
-def test_raw_results_are_named_by_hardware_and_month(file: Path) -> None:
+RAW = sorted((REPO / "docs" / "benchmarks").glob("*.json"))
+
+
+def slug(device: str) -> str:
+    return device.removeprefix("NVIDIA ").lower().replace(" ", "-")
+
+
+@pytest.mark.parametrize("file", [file for file in RAW if not file.name.startswith("run-")], ids=lambda file: file.name)
+def test_raw_results_are_named_by_hardware_and_date(file: Path) -> None:
     raw = json.loads(file.read_text())
-    device = raw["machine"]["device"].removeprefix("NVIDIA ").lower().replace(" ", "-")
-    assert re.fullmatch(rf"{re.escape(device)}-\d{{4}}-\d{{2}}\.json", file.name)
+    assert re.fullmatch(rf"{re.escape(slug(raw['machine']['device']))}-\d{{4}}-\d{{2}}(-\d{{2}})?\.json", file.name)
     assert "torch" in raw["machine"]
     assert readme.profiles(raw)
+
+
+@pytest.mark.parametrize("file", [file for file in RAW if file.name.startswith("run-")], ids=lambda file: file.name)
+def test_whole_runs_are_named_by_hardware_and_date(file: Path) -> None:
+    raw = json.loads(file.read_text())
+    hardware = f"{len(raw['gpus'])}x{slug(raw['gpus'][0])}"
+    assert re.fullmatch(rf"run-{re.escape(hardware)}-\d{{4}}-\d{{2}}-\d{{2}}\.json", file.name)
+    assert "torch" in raw["versions"]
+    assert raw["processes"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,12 +165,12 @@ def test_a_run_at_work_is_not_begun_again(tmp_path: Path) -> None:
 def test_all_is_derived_from_plan_and_records(tmp_path: Path) -> None:
     root = prepare(tmp_path, "Tint", {"fail": ["s-1"]})
     assert heal(root) == 3
-    report = {file.name: file.read_bytes() for file in (root / "report").iterdir()}
-    for file in [*(root / "report").iterdir(), *(root / "logs" / "tasks").iterdir(), *(root / "attempts").iterdir()]:
-        file.unlink()
+    report = {file.name: file.read_bytes() for file in (root / "report").iterdir() if file.is_file()}
+    for folder in (root / "report", root / "logs" / "tasks", root / "attempts"):
+        shutil.rmtree(folder)
     done = subprocess.run([sys.executable, "launch.py", "report", root], cwd=REPO, capture_output=True, text=True)
     assert done.returncode == 3
-    again = {file.name: file.read_bytes() for file in (root / "report").iterdir()}
+    again = {file.name: file.read_bytes() for file in (root / "report").iterdir() if file.is_file()}
     assert again["scores.csv"] == report["scores.csv"]
     assert json.loads(again["summary.json"]) == json.loads(report["summary.json"])
 
