@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm_bench.bundled import bundled
-from slurm_bench.config import Config, load_config
+from slurm_bench.config import Config, ReportConfig, load_config
 from slurm_bench.data.item import Item
 from slurm_bench.errors import UserError
 from slurm_bench.run.attempts import claim, close, next_number, process_start, read_attempts
@@ -89,6 +89,15 @@ def write_manifest(run: RunDir, stage: str, attempt: int, *records: dict[str, An
     writer.close()
     with open(run.manifest(stage, attempt, 0, restart), "ab") as file:
         file.write(tail)
+
+
+def test_a_mistyped_fact_to_report_by_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = replace(load_config(bundled("demo.yaml")), report=ReportConfig(by=["difficulti", "tags"]))
+    items = [Item(id="a", category="c", instruction="i", source=b"x", facts={"difficulty": "hard", "tags": ["t"]})]
+    create_run(tmp_path / "run", config, lambda: items, {}, force=False)
+    (said,) = caplog.messages
+    assert "'difficulti'" in said
+    assert "did you mean 'difficulty'?" in said
 
 
 def test_a_torn_last_line_and_repeats_are_passed_over(tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ def render(
         for kind, row in means.items():
             value = f"{number(row['mean'])} | {interval(row)} | {row['method'] or '–'}"
             lines.append(f"| {kind} | {counted(over, summary)} | {row['n']} | {value} |")
-    lines += _notes(summary)
+    if said := notes(summary):
+        lines += ["", *said]
     for fact, rows in summary["slices"].items():
         lines += ["", f"## By {escape(fact)}", "", *(_rows(fact, rows) if rows else ["No sample has it."])]
     lines += _all_scores(summary)
@@ -149,16 +150,17 @@ def _headline(summary: Mapping[str, Any]) -> list[str]:
     return [*lines, "", said]
 
 
-def _notes(summary: Mapping[str, Any]) -> list[str]:
+def notes(summary: Mapping[str, Any]) -> list[str]:
+    """What a reader of the intervals must know beside them."""
     rows = [*summary["categories"].values(), *(row for means in summary["overall"].values() for row in means.values())]
-    notes = []
+    lines = []
     if any(row["too_few"] and row["ci_low"] is not None for row in rows):
-        notes.append("† Of fewer than 10 samples (or source images): too few to trust the interval of a skewed score.")
+        lines.append("† Of fewer than 10 samples (or source images): too few to trust the interval of a skewed score.")
     if clusters := [row["clusters"] for row in rows if row["clusters"]]:
-        notes.append(
+        lines.append(
             f"Some samples share a source image ({max(clusters)} sources): intervals count sources, not samples."
         )
-    return ["", *notes] if notes else []
+    return lines
 
 
 def _all_scores(summary: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from slurm_bench.data.text import printable
-from slurm_bench.report.markdown import counted, interval, number, render
+from slurm_bench.report.markdown import counted, interval, notes, number, render
 from slurm_bench.report.page.assemble import write_page, write_single_file
 from slurm_bench.report.page.run_page import Report, run_page
 from slurm_bench.report.summary import summarize
@@ -77,4 +77,6 @@ def print_summary(run: RunDir) -> None:
         micro, macro = (number(means[kind]["mean"]) for kind in ("micro", "macro"))
         print(f"  {counted(over, summary):18} micro {micro}  macro {macro}")
     print("  " + ", ".join(f"{value} {name}" for name, value in summary["counts"].items()))
+    for note in notes(summary):
+        print(f"  {note}")
     print(f"report  {run.report / 'report.html'}")

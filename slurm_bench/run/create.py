@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from slurm_bench.config import PLANNED, Config, differences, dump, load_config
+from slurm_bench.config import PLANNED, Config, differences, dump, load_config, nearest
 from slurm_bench.data.item import Item
 from slurm_bench.errors import UserError
 from slurm_bench.logs import log
 from slurm_bench.run.durable import create_once, write_atomic
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run, open_run
-from slurm_bench.run.plan import Plan
+from slurm_bench.run.plan import Plan, Sample
 from slurm_bench.run.provenance import (
     Models,
     create_provenance,
@@ -54,6 +54,7 @@ def preview_run(root: Path, config: Config, items: Callable[[], Iterable[Item]],
         run = open_run(folder.root)
         changes = model_changes(run.folder, run.config, config, models)
         agreed = _agreed(run.folder, run.config, config, changes, force)
+        _tell_unknown_facts(agreed, run.samples)
         return replace(run, config=agreed, by=update_provenance(run.folder, run.config, agreed, models, write=False))
     there = next(path for path in (folder.root, *folder.root.parents) if path.exists())
     if there == folder.root:
@@ -62,6 +63,7 @@ def preview_run(root: Path, config: Config, items: Callable[[], Iterable[Item]],
         raise UserError(f"--run-dir {folder.root}: nothing can be made in {there}")
     plan = Plan(folder, unpack=False)
     plan.add(items(), config.seed)
+    _tell_unknown_facts(config, plan.samples)
     return Run(folder, config, plan.samples)
 
 
@@ -79,6 +81,7 @@ def create_run(root: Path, config: Config, items: Callable[[], Iterable[Item]], 
     plan = Plan(folder)
     try:
         plan.add(items(), config.seed)
+        _tell_unknown_facts(config, plan.samples)
         if not create_once(folder.config, dump(config).encode()):
             config = _agreed(folder, load_config(folder.config), config, [], force)
         samples = plan.freeze()
@@ -96,6 +99,7 @@ def reconfigure(run: Run, config: Config, models: Models, force: bool) -> Run:
     UserError."""
     changes = model_changes(run.folder, run.config, config, models)
     config = _agreed(run.folder, run.config, config, changes, force)
+    _tell_unknown_facts(config, run.samples)
     by = update_provenance(run.folder, run.config, config, models)
     if config != run.config:
         write_atomic(run.folder.config, dump(config).encode())
@@ -119,6 +123,15 @@ def _agreed(folder: RunDir, stored: Config, config: Config, more: list[str], for
             "say --force to make with the new one what it hasn't made yet (what the old one made stays the old one's)"
         )
     return replace(config, **{key: getattr(stored, key) for key in PLANNED})
+
+
+def _tell_unknown_facts(config: Config, samples: Sequence[Sample]) -> None:
+    """A mistyped `report.by` cuts the report by nothing. It is no error: a few samples of a set may lack a fact that
+    the whole set has, and a report can be made again."""
+    known = {name for sample in samples for name in sample.facts}
+    for name in config.report.by:
+        if name not in known:
+            log.warning("'report.by': no sample has '%s'; %s", name, nearest(name, known))
 
 
 def _tell_what_changed(run: Run, items: Callable[[], Iterable[Item]]) -> None:
