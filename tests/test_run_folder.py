@@ -91,6 +91,12 @@ def write_manifest(run: RunDir, stage: str, attempt: int, *records: dict[str, An
         file.write(tail)
 
 
+def test_a_folder_whose_name_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="UTF-8"):
+        create_run(tmp_path / "r\udce4n", load_config(bundled("demo.yaml")), list, {}, force=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_mistyped_fact_to_report_by_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = replace(load_config(bundled("demo.yaml")), report=ReportConfig(by=["difficulti", "tags"]))
     items = [Item(id="a", category="c", instruction="i", source=b"x", facts={"difficulty": "hard", "tags": ["t"]})]

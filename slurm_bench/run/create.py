@@ -153,6 +153,13 @@ def _tell_what_changed(run: Run, items: Callable[[], Iterable[Item]]) -> None:
 
 
 def _check_name(folder: RunDir) -> None:
+    """Raises UserError where a job couldn't be told the folder's name."""
+    try:
+        str(folder.root).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"--run-dir {folder.root}: its name or the locale is no UTF-8: choose another, or set LC_ALL=C.UTF-8"
+        ) from None
     if "%" in str(folder.root):
         raise UserError(f"{folder.root}: Slurm reads '%' in a path as a pattern; choose another --run-dir")
 
