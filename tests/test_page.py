@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -16,7 +17,9 @@ from PIL import Image
 
 from slurm_bench.report.page import assemble
 from slurm_bench.report.page.causes import causes
+from slurm_bench.report.page.pictures import Picture
 from slurm_bench.report.page.plots import Axis, axis_over, histogram
+from slurm_bench.report.page.thumbnails import make_thumbnails
 from slurm_bench.report.write import write_report
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import open_run
@@ -447,3 +450,18 @@ def test_a_plot_holds_every_value() -> None:
     assert sum(bar.count for bar in histogram([0.601, 0.7, 0.998], axis)) == 3
     marks = histogram([1.0, 5.0, 5.0], Axis(1, 5, [1, 5]))
     assert [(bar.low, bar.count) for bar in marks] == [(1, 1), (2, 0), (3, 0), (4, 0), (5, 2)]
+
+
+def test_the_same_picture_in_many_runs_is_made_by_as_many_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8))
+    files = [tmp_path / f"{n}.png" for n in range(8)]
+    for file in files:
+        Image.new("RGB", (600, 400), (200, 10, 10)).save(file)
+    sha256 = hashlib.sha256(files[0].read_bytes()).hexdigest()
+    for turn in range(20):
+        pictures = [Picture("edited", file, sha256) for file in files]
+        made = make_thumbnails(pictures, tmp_path / f"thumbnails-{turn}")
+        assert {problem for _, problem in made.values()} == {""}
+        assert len(list((tmp_path / f"thumbnails-{turn}").iterdir())) == 1

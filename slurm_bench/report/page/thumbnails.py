@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -47,7 +48,8 @@ def _make(picture: Picture, folder: Path, there: set[str]) -> tuple[str, str]:
         small = thumbnail(data)
     except (SampleError, OSError, ValueError) as error:  # ValueError: no path, as one with a NUL
         return "", str(error)
-    temporary = folder / f"{name}.{os.getpid()}.tmp"
+    # Of two runs the same picture may be made by two threads at once.
+    temporary = folder / f"{name}.{os.getpid()}-{threading.get_ident()}.tmp"
     temporary.write_bytes(small)
     os.replace(temporary, folder / name)
     return name, ""
