@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 def nearest(word: str, names: Iterable[str]) -> str:
     """`did you mean 'x'?`, or the list of names where none is near."""
-    names = [str(name) for name in names]
+    names = list(dict.fromkeys(map(str, names)))
     close = difflib.get_close_matches(str(word), names, n=1)
     if close:
         return f"did you mean '{close[0]}'?"

@@ -55,8 +55,8 @@ def find_reader(data: DataConfig) -> Reader:
         return import_name(bundled.function, "data.reader")
     if "." not in data.reader:
         raise UserError(
-            f"'data.reader': no reader '{data.reader}'; {nearest(data.reader, BUNDLED)} "
-            f"(bundled: {', '.join(BUNDLED)}; or the dotted path of your own function)"
+            f"'data.reader': no reader '{data.reader}'; {nearest(data.reader, BUNDLED)}; "
+            "the dotted path of your own function is one too"
         )
     reader = import_name(data.reader, "data.reader")
     if not callable(reader):
@@ -77,4 +77,6 @@ def _refuse_untaken(data: DataConfig, reader: BundledReader) -> None:
 def _advice(data: DataConfig) -> str:
     suffix = Path(data.path or "").suffix.lower()
     fitting = [name for name, reader in BUNDLED.items() if suffix and suffix in reader.suffixes]
-    return f"say data.reader={' or data.reader='.join(fitting or (name for name in BUNDLED if name != data.reader))}"
+    if fitting:
+        return f"say data.reader={' or data.reader='.join(fitting)}"
+    return f"say data.reader=NAME with one of {', '.join(name for name in BUNDLED if name != data.reader)}"
