@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,24 @@ def test_an_image_may_lie_within_the_data(folder: Path) -> None:
     assert (first.source, second.source, first.problem, second.problem) == (data, folder / "a.png", "", "")
     assert "isn't base64" in third.problem
     assert not third.on_storage
+
+
+@pytest.mark.parametrize("format_", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"])
+def test_bare_base64_is_an_image_too(format_: str, folder: Path) -> None:
+    file = io.BytesIO()
+    Image.effect_noise((32, 32), 50).save(file, format_)
+    text = base64.b64encode(file.getvalue()).decode()
+    wrapped = "\n".join(text[at : at + 60] for at in range(0, len(text), 60))
+    plain, lines, cut = jsonl(folder, row(1, image=text), row(2, image=wrapped), row(3, image=text[:-5]))
+    assert plain.source == lines.source == file.getvalue()
+    assert "isn't base64" in cut.problem
+
+
+@pytest.mark.parametrize("url", ["https://example.com/a.png", "file:///a.png", "s3://bucket/a.png"])
+def test_a_url_is_never_fetched_and_named_as_what_it_is(url: str, folder: Path) -> None:
+    _, item = jsonl(folder, row(1), row(2, image=url))
+    assert "is a URL" in item.problem
+    assert url in item.problem
 
 
 def test_a_key_twice_in_one_object_is_refused_with_its_line(folder: Path) -> None:
