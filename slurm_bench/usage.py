@@ -6,7 +6,7 @@ import argparse
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from slurm_bench.command import command
 
@@ -23,6 +23,13 @@ class Parser(argparse.ArgumentParser):
             ways = [f"did you mean {close[0]}?"] if close else []
             message += "".join(f"; {way}" for way in [*ways, *([sbatch] if takes_settings else [])])
         super().error(message)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """A choice that there isn't: Python's own words list all of them and name none."""
+        if action.choices is not None and value not in action.choices:
+            close = difflib.get_close_matches(str(value), map(str, action.choices), n=1)
+            known = f"did you mean {close[0]}?" if close else f"there are {', '.join(map(str, action.choices))}"
+            raise argparse.ArgumentError(action, f"there is no {value!r}; {known}")
 
 
 def refuse_no_setting(parser: argparse.ArgumentParser, word: str, verbs: Iterable[str]) -> None:

@@ -227,9 +227,9 @@ def test_a_gallery_gathers_models_by_key(tmp_path: Path) -> None:
     one = make_run(tmp_path, samples, fail=keys[3:], name="one")
     two = make_run(tmp_path, samples[1:], fail=keys[2:], name="two")
     gallery = tmp_path / "gallery"
-    exported(one, "geditbench2", gallery, "A")
-    exported(two, "geditbench2", gallery, "B")
-    exported(one, "geditbench2", gallery, "A")  # again: no line and no candidate twice
+    exported(one, "gedit2", gallery, "A")
+    exported(two, "gedit2", gallery, "B")
+    exported(one, "gedit2", gallery, "A")  # again: no line and no candidate twice
     assert read_gallery(gallery, keys, ["A", "B"], at_least=1) == {
         keys[0]: {"A": of_run(one, keys[0])},
         keys[1]: {"A": of_run(one, keys[1]), "B": of_run(two, keys[1])},
@@ -368,11 +368,17 @@ def test_an_export_that_was_cut_short_is_gone_on_with(tmp_path: Path, monkeypatc
     assert len(files(tmp_path / "out")) == 3
 
 
+def test_a_format_that_there_is_not_is_told_with_the_nearest_one(tmp_path: Path) -> None:
+    done = launch("export", tmp_path, "--format", "geditbench2", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "did you mean gedit2?" in done.stderr
+
+
 def test_a_gallerys_list_that_is_damaged_is_refused(tmp_path: Path) -> None:
     root = make_run(tmp_path, [("a_000001", "a")])
-    exported(root, "geditbench2", tmp_path / "out")
+    exported(root, "gedit2", tmp_path / "out")
     (tmp_path / "out/metadata.jsonl").write_text('{"key": "a_000001"}\n')
-    assert "metadata.jsonl: damaged" in refused(root, tmp_path / "out", "geditbench2")
+    assert "metadata.jsonl: damaged" in refused(root, tmp_path / "out", "gedit2")
 
 
 def test_a_full_disk_is_one_line_and_the_export_is_known_for_cut_short(tmp_path: Path, small_disk: Path) -> None:
@@ -397,7 +403,7 @@ def test_a_link_in_the_folder_leads_nothing_elsewhere(tmp_path: Path) -> None:
 
 
 READERS = {"gedit": "gedit", "imgedit": "imgedit", "risebench": "risebench", "risebench2": "risebench", "kris": "kris"}
-READERS |= {"magicbrush": "magicbrush", "wiseedit": "wiseedit", "gedit2": "geditbench2"}
+READERS |= {"magicbrush": "magicbrush", "wiseedit": "wiseedit", "gedit2": "gedit2"}
 
 
 @pytest.mark.parametrize(("reader", "name"), READERS.items())

@@ -9,5 +9,5 @@ FORMATS = {
     "kris": "results/MODEL/FOLDER/KEY.jpg",
     "magicbrush": "SESSION/SESSION_1.png and SESSION_inde_TURN.png",
     "wiseedit": "MODEL/SUBSET/LANGUAGE/ID.png",
-    "geditbench2": "MODEL/KEY.png and metadata.jsonl",
+    "gedit2": "MODEL/KEY.png and metadata.jsonl",
 }
