@@ -48,6 +48,12 @@ def log_to_file(path: Path) -> logging.Handler:
         return _add(logging.NullHandler())
 
 
+def beside_the_log(ending: str) -> Path | None:
+    """The file for the log of what this process starts: its own log's name with that ending. None where it has none."""
+    files = [Path(handler.baseFilename) for handler in log.handlers if isinstance(handler, logging.FileHandler)]
+    return files[-1].with_name(f"{files[-1].stem}{ending}.log") if files else None
+
+
 def _add(handler: logging.Handler) -> logging.Handler:
     handler.setFormatter(FORMAT)
     log.addHandler(handler)

@@ -140,6 +140,11 @@ KINDS = (
         together=True,
     ),
     Kind(
+        "server_never_up",
+        every(at("process"), says("judge's server never came up")),
+        "no sample was asked about, as what `serve` starts didn't come up: {detail}. Type that command on such a node",
+    ),
+    Kind(
         "plugin_import",
         every(at("process"), says(r"cannot import|no module|ModuleNotFoundError|ImportError|class_path'")),
         "a plug-in could not be imported where the task ran: {detail}",

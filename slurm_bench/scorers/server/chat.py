@@ -14,6 +14,7 @@ from slurm_bench.errors import ServiceDown
 from slurm_bench.scorers.server.answer import Answer, read_answer
 from slurm_bench.scorers.server.faults import ApiError, ApiRefused, Fault, Kind, fault_of, fault_within
 from slurm_bench.scorers.server.pace import Pace, retry_after
+from slurm_bench.scorers.server.serve import OwnServer
 
 _LONGEST_BACKOFF = 30.0
 _LONGEST_RETRY_AFTER = 120.0
@@ -60,14 +61,22 @@ class Patience:
 
 
 class ChatApi:
-    """Safe to use from many threads. The key goes into the header of each request, and nowhere else."""
+    """Safe to use from many threads. The key goes into the header of each request, and nowhere else. `server` is one
+    that this process has started: it is asked at its own address, without a proxy, and started again where it dies."""
 
     def __init__(
-        self, access: Access, patience: Patience, timeout: float, pace: Pace, connections: int | None = None
+        self,
+        access: Access,
+        patience: Patience,
+        timeout: float,
+        pace: Pace,
+        connections: int | None = None,
+        server: OwnServer | None = None,
     ) -> None:
         import httpx
 
         self._access = access
+        self._server = server
         self._patience = patience
         self._pace = pace
         self._closed = threading.Event()
@@ -82,6 +91,7 @@ class ChatApi:
             timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT)),
             limits=httpx.Limits(max_connections=connections),
             follow_redirects=False,
+            trust_env=server is None,
         )
 
     def ask(self, payload: Mapping[str, Any]) -> Answer:
@@ -94,9 +104,13 @@ class ChatApi:
                 raise type(self._ended)(str(self._ended))
             if not tries:
                 begin, answered = time.monotonic(), self._answered
+            starts = self._server.starts if self._server else 0
             try:
                 return self._once(payload)
             except _Failed as failed:
+                if self._revived(starts):
+                    tries = 0
+                    continue
                 tries += 1
                 away, others_answered = failed.fault.kind is Kind.AWAY, self._answered > answered
                 waited = time.monotonic() - begin
@@ -127,8 +141,21 @@ class ChatApi:
             self._unanswered += 1
             if not away and self._unanswered == 1:
                 return ApiError(said)
-        self._ended = ServiceDown(f"the judge's server {self._access.base_url} doesn't work: {said}")
+        where = self._server.address if self._server else self._access.base_url
+        self._ended = ServiceDown(f"the judge's server {where} doesn't work: {said}")
         return self._ended
+
+    def _revived(self, starts: int) -> bool:
+        """Has our own server been started again since the request was sent, at its `starts`-th start? Raises
+        ServiceDown."""
+        if self._server is None:
+            return False
+        try:
+            self._server.revive()
+        except ServiceDown as down:
+            self._ended = down
+            raise
+        return self._server.starts != starts
 
     def _used_up(self, tries: int) -> bool:
         return tries > self._patience.max_retries
@@ -141,7 +168,8 @@ class ChatApi:
         import httpx
 
         try:
-            response = self._http.post("chat/completions", json=payload)
+            address = self._server.address if self._server else ""
+            response = self._http.post(f"{address}chat/completions", json=payload)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
             raise self._failed(Kind.AWAY, f"no connection ({type(error).__name__}: {error})") from None
         except httpx.TimeoutException:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import math
-import os
-import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from PIL import Image
 
@@ -19,17 +13,21 @@ from slurm_bench.errors import UserError
 from slurm_bench.scorers.base import Score, Scored, ScoreRequest
 from slurm_bench.scorers.judge import parse, prompt
 from slurm_bench.scorers.judge.expectation import expected
-from slurm_bench.scorers.judge.options import check_judging, json_mapping, number, one_of, text
+from slurm_bench.scorers.judge.options import check_judging, number, one_of, text
 from slurm_bench.scorers.server import digits
 from slurm_bench.scorers.server.answer import Answer
-from slurm_bench.scorers.server.chat import Access, ChatApi, Patience
+from slurm_bench.scorers.server.chat import ChatApi
 from slurm_bench.scorers.server.faults import ApiError
-from slurm_bench.scorers.server.pace import Pace
+from slurm_bench.scorers.server.serve import OwnServer, check_command, check_found
+from slurm_bench.scorers.server.settings import (
+    bounded,
+    check_asking,
+    check_url,
+    data_url,
+    make_api,
+    read_key,
+)
 from slurm_bench.scorers.usage import sum_usage
-
-# A variable's name; anything else may be the key itself, and isn't shown.
-_VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+|[A-Z]{1,20}")
-_ENDPOINT = re.compile(r"/((chat/)?completions|responses|models|messages)/*$")
 
 
 @dataclass
@@ -46,10 +44,13 @@ class OpenAIScorer:
     more. Waits begin at `backoff` seconds and double. `concurrency` requests run at once, so let `score_batch_size` be
     no less. `detail` says how closely OpenAI's models look at images (low, high, auto). `extra` is merged into each
     request's body last; null takes a field out, as in {max_tokens: null, max_completion_tokens: 500}.
+
+    `serve` in place of `base_url` is the command of a server that each scoring task starts for itself, on its own node:
+    {port} in it becomes a free port, {model} the model. It must be healthy within `serve_timeout_s`, and wants no key.
     """
 
-    base_url: str
-    model: str
+    base_url: str | None = None
+    model: str = ""
     api_key_env: str | None = "OPENAI_API_KEY"
     mode: str = "generate"
     aspects: Sequence[str] = ("overall",)
@@ -71,47 +72,61 @@ class OpenAIScorer:
     api_version: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    serve: str | None = None
+    serve_timeout_s: float = 1800.0
 
     def __post_init__(self) -> None:
-        _check_url(self.base_url)
-        text(self, "model")
+        self._check_server()
         one_of(self, "image_format", ("png", "jpeg"))
         number(self, "jpeg_quality", 1, 100)
         one_of(self, "detail", ("low", "high", "auto"), optional=True)
-        number(self, "max_tokens", 1, 1 << 20)
-        number(self, "timeout", 0.1, 3600.0)
-        number(self, "patience", 0.0, 86400.0)
-        number(self, "max_retries", 0, 100)
-        number(self, "backoff", 0.0, 600.0)
-        number(self, "requests_per_minute", 1, 1 << 20, optional=True)
         number(self, "concurrency", 1, 1024)
-        text(self, "api_version", optional=True)
-        _check_headers(self)
-        json_mapping(self, "extra")
-        if self.extra.get("stream"):
-            raise UserError("'params.extra.stream' is on; this scorer reads whole answers")
-        _check_variable(self.api_key_env)
+        check_asking(self)
         self._rubrics = check_judging(self)
         self.rubric_names = tuple(self._rubrics.categories)
         self.scores = {aspect: Score(*prompt.SCORE_RANGE) for aspect in self.aspects}
         self._api: ChatApi | None = None
+        self._server: OwnServer | None = None
+
+    def _check_server(self) -> None:
+        if self.base_url is None and self.serve is None:
+            raise UserError("'params.base_url' is not set; say where the server is, or start one by params.serve")
+        if self.base_url is not None and self.serve is not None:
+            raise UserError("'params.serve' starts a server, so params.base_url has no meaning; leave one of them out")
+        if not self.model:
+            raise UserError("'params.model' is not set; a server wants its model's name in each request")
+        text(self, "model")
+        number(self, "serve_timeout_s", 1.0, 86400.0)
+        if self.serve is not None:
+            check_command(self.serve)
+        else:
+            check_url(self.base_url)
 
     def check(self) -> None:
-        """The key is there. Whether the server accepts it, only a request would tell."""
-        self._key()
+        """The key, or the server's program, is there. Whether the server accepts the key, only a request would tell."""
+        if self.serve is not None:
+            check_found(self.serve)
+        else:
+            read_key(self.api_key_env)
 
     def load(self) -> None:
-        access = Access(self.base_url, self._key(), self.headers, self.api_version)
-        patience = Patience(self.patience, self.max_retries, self.backoff)
-        self._api = ChatApi(access, patience, self.timeout, Pace(self.requests_per_minute), self.concurrency)
+        if self.serve is not None:
+            self._server = OwnServer(self.serve, self.model, self.serve_timeout_s)
+            self._server.start()
+        key = None if self.serve is not None else read_key(self.api_key_env)
+        self._api = make_api(self, self.base_url or "", key, self.concurrency, self._server)
 
     def provenance(self) -> dict[str, Any]:
-        return {"model": self.model, "server": self.base_url, "rubrics_sha256": self._rubrics.sha256}
+        where = self.serve if self.base_url is None else self.base_url
+        return {"model": self.model, "server": where, "rubrics_sha256": self._rubrics.sha256}
 
     def close(self) -> None:
         if self._api is not None:
             self._api.close()
             self._api = None
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
 
     def score(self, batch: Sequence[ScoreRequest]) -> list[Scored | Exception]:
         """What was judged before the server refused or went away is given beside ApiRefused or ServiceDown."""
@@ -196,67 +211,4 @@ class OpenAIScorer:
         return [{"role": "system", "content": asked.system}, {"role": "user", "content": parts}]
 
     def _data_url(self, image: Image.Image) -> str:
-        buffer = io.BytesIO()
-        options = {"quality": self.jpeg_quality} if self.image_format == "jpeg" else {"compress_level": 1}
-        bounded(image, self.max_pixels).save(buffer, self.image_format, **options)
-        return f"data:image/{self.image_format};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-    def _key(self) -> str | None:
-        if self.api_key_env is None:
-            return None
-        key = os.environ.get(self.api_key_env, "").strip()
-        if not key or not key.isascii() or not key.isprintable():
-            raise UserError(
-                f"'params.api_key_env': the environment variable {self.api_key_env} holds no usable key; "
-                "set it, or set api_key_env to null for a server that wants none"
-            )
-        return key
-
-
-def bounded(image: Image.Image, max_pixels: int) -> Image.Image:
-    """The image with at most `max_pixels`, in its own proportions."""
-    scale = math.sqrt(max_pixels / (image.width * image.height))
-    if scale >= 1:
-        return image
-    size = max(1, math.floor(image.width * scale)), max(1, math.floor(image.height * scale))
-    return image.resize(size, Image.Resampling.LANCZOS)
-
-
-def _check_url(value: Any) -> None:
-    if not _is_plain_address(value):
-        raise UserError(
-            "'params.base_url' is no plain address such as http://host:8000/v1 (no key within; Azure's version is "
-            "params.api_version)"
-        )
-    if endpoint := _ENDPOINT.search(value):
-        raise UserError(
-            f"'params.base_url' ends in {endpoint.group().rstrip('/')}; take it off: the address is the part before, "
-            f"{value[: value.rindex(endpoint.group())]}"
-        )
-
-
-def _is_plain_address(value: Any) -> bool:
-    try:
-        url = urlsplit(value if isinstance(value, str) else "")
-        beside = url.username or url.query or url.fragment or url.port == 0
-    except ValueError:
-        return False
-    return url.scheme in ("http", "https") and bool(url.hostname) and not beside
-
-
-def _check_headers(params: Any) -> None:
-    json_mapping(params, "headers")
-    for name, value in params.headers.items():
-        if not isinstance(value, str) or not value.isascii() or not value.isprintable():
-            raise UserError(f"'params.headers.{name}' is no text of printable ASCII letters (it isn't shown)")
-        if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII):
-            raise UserError(f"'params.headers' has {name!r}, which is no header's name")
-
-
-def _check_variable(name: Any) -> None:
-    known = isinstance(name, str) and (_VARIABLE.fullmatch(name) or name in os.environ)
-    if name is not None and not known:
-        raise UserError(
-            "'params.api_key_env' isn't the name of an environment variable that holds the key, as OPENAI_API_KEY is "
-            "(what was given isn't shown: it may be the key itself); set it to null for a server that wants no key"
-        )
+        return data_url(bounded(image, self.max_pixels), self.image_format, self.jpeg_quality)

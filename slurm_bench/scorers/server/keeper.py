@@ -1,0 +1,68 @@
+"""Between a scoring process and the server that it starts: `python keeper.py COMMAND…`, run by its path alone.
+
+However the scoring process ends, its end of this one's standard input closes, and the server goes with all that it has
+started: none may stay behind and keep the GPUs. A server's own children outlive it, and a parent-death signal is bound
+to the thread that started the child, so neither alone would do.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+
+# Seconds that a server gets to end by itself when it isn't needed any more.
+GRACE = 5.0
+# The exit code where somebody else (Slurm, which tells every process of a job) asked this process to end.
+TOLD = 86
+
+_told = threading.Event()
+
+
+def main(command: list[str]) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: _told.set())  # a handler isn't inherited: the server has the default
+    # Slurm's warning ahead of a time limit reaches every process. Ignoring it is inherited: the server goes on while
+    # what is in hand is judged.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    try:
+        server = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_this_process
+        )
+    except OSError as error:
+        print(f"slurm_bench: {command[0]} can't be run: {error.strerror}", flush=True)
+        return 127
+    threading.Thread(target=_end_with_the_scorer, args=(server.pid,), daemon=True).start()
+    code = server.wait()
+    _signal(server.pid, signal.SIGKILL)
+    how = f"left with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+    print(f"slurm_bench: the server {how}", flush=True)
+    return TOLD if _told.is_set() else code if code >= 0 else 128 - code
+
+
+def _end_with_the_scorer(group: int) -> None:
+    """Told to end by a byte, the server gets its time; where the scorer has died, the next one wants the GPUs now."""
+    if sys.stdin.buffer.read():
+        _signal(group, signal.SIGTERM)
+        time.sleep(GRACE)
+    _signal(group, signal.SIGKILL)
+
+
+def _signal(group: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def _die_with_this_process() -> None:
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    os._exit(code)  # the thread that reads standard input never ends by itself

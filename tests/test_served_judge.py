@@ -1,0 +1,216 @@
+"""A judge's server that the scoring job starts itself; every server here is a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stand_in_judge
+from chat_server import request
+from helpers import REPO, attempts, launch, make_benchmark, make_config, rows, run_dir, summary
+
+from slurm_bench.errors import ServiceDown, UserError
+from slurm_bench.run.records import read_records
+from slurm_bench.scorers.server import serve
+from slurm_bench.scorers.server.scorer import OpenAIScorer
+
+REQUESTS = [request(number) for number in range(6)]
+
+
+@pytest.fixture(autouse=True)
+def _a_proxy_that_leads_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on many a cluster: what is on this node is asked without it."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_behind(tmp_path: Path) -> Iterator[None]:
+    yield
+    deadline = time.monotonic() + 20
+    while any(alive(pid) for start in starts(tmp_path) for pid in start["pids"]):
+        assert time.monotonic() < deadline, "a server, or what it started, is still there"
+        time.sleep(0.05)
+
+
+def command(folder: Path, *words: object) -> str:
+    own = [sys.executable, stand_in_judge.__file__, "--port {port} --model {model} --folder", folder, *words]
+    return " ".join(map(str, own))
+
+
+def served(folder: Path, *words: object, **params: Any) -> OpenAIScorer:
+    params = {"backoff": 0.01, "serve_timeout_s": 60.0, "concurrency": 2} | params
+    return OpenAIScorer(model="some/judge", serve=command(folder, *words), **params)
+
+
+def starts(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(file.read_text()) for file in sorted(folder.rglob("start-*"))]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def judged(scorer: OpenAIScorer) -> list[Any]:
+    scorer.check()
+    scorer.load()
+    try:
+        return scorer.score(REQUESTS)
+    finally:
+        scorer.close()
+
+
+def test_it_is_waited_for_asked_and_ended(tmp_path: Path) -> None:
+    results = judged(served(tmp_path, "--healthy-after 0.5"))
+    assert [result.scores for result in results] == [{"overall": 7.0}] * 6
+    (start,) = starts(tmp_path)
+    assert start["model"] == "some/judge"
+    assert not any(map(alive, start["pids"]))
+
+
+def test_one_that_dies_is_started_again_and_no_sample_is_lost(tmp_path: Path) -> None:
+    results = judged(served(tmp_path, "--dies-at 3", patience=0.0))
+    assert [getattr(result, "scores", result) for result in results] == [{"overall": 7.0}] * 6
+    assert len(starts(tmp_path)) == 2
+
+
+def test_one_that_dies_again_is_no_sample_s_fault_and_what_was_judged_is_kept(tmp_path: Path) -> None:
+    results = judged(served(tmp_path, "--dies-at 3 --deaths 2", concurrency=1))
+    assert [result.scores for result in results[:4]] == [{"overall": 7.0}] * 4
+    assert all(isinstance(result, ServiceDown) for result in results[4:])
+    assert "died a second time" in str(results[4])
+    assert "the engine is out of luck | slurm_bench: the server left with exit code 3" in str(results[4])
+
+
+def test_one_that_is_never_healthy_is_told_with_the_limit_and_its_last_words(tmp_path: Path) -> None:
+    with pytest.raises(serve.NeverUp) as told:
+        judged(served(tmp_path, "--healthy-after 600", serve_timeout_s=1.5))
+    assert "within 2 s (params.serve_timeout_s)" in str(told.value)
+    assert str(told.value).endswith("loading weights")
+    assert "\n" not in str(told.value)
+
+
+def test_one_that_ends_at_once_is_told_with_its_last_words(tmp_path: Path) -> None:
+    with pytest.raises(serve.EndedEarly, match="unrecognized arguments: --tensor-paralel"):
+        judged(served(tmp_path, "--tensor-paralel 4"))
+
+
+@pytest.mark.parametrize("healthy_after", [0, 600])
+def test_a_port_that_somebody_else_has_is_left_to_him(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, healthy_after: int
+) -> None:
+    """Ours ends for want of its port; or he answers as a healthy server does before ours has come so far."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    ports = [serve.free_port(), serve.free_port()]
+    words = [sys.executable, stand_in_judge.__file__, "--port", str(ports[0]), "--folder", str(theirs)]
+    words += ["--healthy-after", str(healthy_after)]
+    stranger = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    try:
+        while not serve._answers(ports[0]):
+            time.sleep(0.05)
+        monkeypatch.setattr(serve, "free_port", iter(ports).__next__)
+        ours = tmp_path / "ours"
+        ours.mkdir()
+        assert judged(served(ours))[0].scores == {"overall": 7.0}
+        assert [start["port"] for start in starts(ours)][-1] == ports[1]
+        assert not list(theirs.glob("asked-*"))
+    finally:
+        os.kill(starts(theirs)[0]["pids"][1], signal.SIGKILL)
+        stranger.kill()
+        stranger.wait()
+
+
+def test_it_goes_with_a_scorer_that_is_killed_and_lives_through_slurm_s_warning(tmp_path: Path) -> None:
+    """And the process that scores imports no torch, so it holds no GPU."""
+    code = f"""
+import sys, time
+from slurm_bench.scorers.server.scorer import OpenAIScorer
+scorer = OpenAIScorer(model="m", serve={command(tmp_path)!r})
+scorer.load()
+print("torch" in sys.modules, flush=True)
+time.sleep(600)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=REPO, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "False\n"
+    (start,) = starts(tmp_path)
+    os.kill(start["pids"][0], signal.SIGUSR2)
+    time.sleep(0.2)
+    assert all(map(alive, start["pids"]))
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"serve": "vllm serve m --port 8000"}, "has no {port}"),
+        ({"serve": "vllm serve 'm --port {port}"}, "can't be split"),
+        ({"serve": "A=1 vllm serve m --port {port}"}, "begin with env: env A=1 vllm"),
+        ({"serve": "cd x && vllm serve m --port {port}"}, "bash -c"),
+        ({"serve": "vllm serve m --port {port}", "base_url": "http://h/v1"}, "leave one of them out"),
+        ({}, "'params.base_url' is not set"),
+    ],
+)
+def test_what_can_t_work_is_refused_when_it_is_made(params: dict[str, str], said: str) -> None:
+    with pytest.raises(UserError, match=said.replace("{", r"\{")):
+        OpenAIScorer(model="m", **params)
+
+
+def test_a_program_that_is_not_here_is_refused_or_left_to_the_node(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scorer = OpenAIScorer(model="m", serve="nowhere-to-be-found serve m --port {port}")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="no program nowhere-to-be-found on the PATH"):
+        scorer.check()
+    (tmp_path / "sbatch").write_text("#!/bin/sh\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setattr(serve.log, "propagate", True)
+    scorer.check()
+    assert "only the node can tell" in caplog.text
+    with pytest.raises(UserError, match="no program nowhere-to-be-found on the PATH of"):
+        scorer.load()
+
+
+def local_run(folder: Path, *words: object, **params: Any) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    params = {"serve": command(folder, *words), "model": "m", "backoff": 0.01} | params
+    judge = {"class_path": "slurm_bench.scorers.openai_api.OpenAIScorer", "params": params}
+    data = make_benchmark(folder / "bench", 6)
+    config = make_config(folder / "c.yaml", data, scorers={"judge": judge}, gpus=1, score_batch_size=2)
+    return folder / "run", launch("--config", config, "--run-dir", folder / "run", "--executor", "local")
+
+
+def test_in_a_run_the_chain_heals_what_dies_twice_and_its_log_lies_in_the_run(tmp_path: Path) -> None:
+    root, done = local_run(tmp_path, "--dies-at 2 --deaths 2", concurrency=1)
+    assert done.returncode == 0, done.stderr
+    assert summary(root)["counts"]["scored"] == 6
+    assert {row["overall"] for row in rows(root)} == {"7.0"}
+    assert not [record for record in read_records(run_dir(root), "score") if record["status"] == "error"]
+    assert len(attempts(root, "score")) == 2
+    log = (root / "logs" / "score-001-0000-server.log").read_text()
+    assert log.count("loading weights") == 2
+    assert log.count("the server left with exit code 3") == 2
+
+
+def test_one_that_never_came_up_is_explained_and_not_tried_again(tmp_path: Path) -> None:
+    root, done = local_run(tmp_path, "--healthy-after 600", serve_timeout_s=1.0)
+    assert done.returncode == 3, done.stderr
+    assert len(attempts(root, "score")) == 1
+    (cause,) = json.loads(launch("explain", root, "--json").stdout)["causes"]
+    assert cause["kind"] == "server_never_up"
+    assert len(cause["samples"]) == 6
+    assert "loading weights" in cause["what"]
