@@ -160,10 +160,12 @@ def report(options: argparse.Namespace) -> int:
 def compare(options: argparse.Namespace) -> int:
     from slurm_bench.report.compare import compare_runs, refusals
 
+    if options.single_file and not options.html:
+        raise UserError("--single-file: say where the page goes, with --html DIR")
     compared = compare_runs(options.runs, options.score, options.margin, options.images)
     if (why := refusals(compared)) and not options.force:
         raise UserError(f"not of one kind: {'; '.join(why)}; to compare them all the same, say --force")
-    page = _compare_page(compared, options) if options.html else None
+    pages = _compare_page(compared, options) if options.html else {}
     if options.json:
         print(json.dumps(compared))
         return COMPLETE
@@ -172,26 +174,28 @@ def compare(options: argparse.Namespace) -> int:
     from slurm_bench.report.compare_table import render
 
     render(compared, Console(width=None if sys.stdout.isatty() else 140))
-    if page is not None:
-        print(f"page    {page}")
+    for what, file in pages.items():
+        print(f"{what:7} {file}")
     return COMPLETE
 
 
-def _compare_page(compared: Mapping[str, Any], options: argparse.Namespace) -> Path:
-    from slurm_bench.report.page.assemble import write_page
+def _compare_page(compared: Mapping[str, Any], options: argparse.Namespace) -> dict[str, Path]:
+    from slurm_bench.report.page.assemble import write_page, write_single_file
     from slurm_bench.report.page.compare_page import compare_page
     from slurm_bench.report.side import open_sides, with_score
 
     sides = with_score(open_sides(options.runs), options.score)
     try:
-        return write_page(compare_page(compared, sides, options.html.resolve()))
+        page = compare_page(compared, sides, options.html.resolve())
+        pages = {"page": write_page(page)}
+        return pages | ({"to send": write_single_file(page)} if options.single_file else {})
     except OSError as error:
         raise UserError(f"--html {options.html}: {error.strerror or error}") from None
 
 
 def export(options: argparse.Namespace) -> int:
     from slurm_bench.export.layout import LIST
-    from slurm_bench.export.write import NO_PLACE
+    from slurm_bench.export.write import NO_PLACE, first_repeats
     from slurm_bench.export.write import export as write_export
     from slurm_bench.run.opened import open_run
 
@@ -201,7 +205,10 @@ def export(options: argparse.Namespace) -> int:
         print(one_line(f"left out  {sample_id!r}: {why}"))
     if not all(why.startswith(NO_PLACE) for why in done.left_out.values()):
         print(f"to make them, type: {command('verify', opened.root)}; then: {command('resubmit', opened.root)}")
-    print(f"exported  {len(done.samples)} of {len(opened.samples)} samples; {options.out / LIST} says where each is")
+    planned = len(first_repeats(opened))
+    if repeats := len(opened.samples) - planned:
+        print(f"left out  {repeats} further seeds of the samples: a layout has one image of each, the first seed's")
+    print(f"exported  {len(done.samples)} of {planned} samples; {options.out / LIST} says where each is")
     return INCOMPLETE if done.left_out else COMPLETE
 
 

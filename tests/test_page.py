@@ -316,16 +316,34 @@ def test_an_address_leads_to_a_sample(run: Path, browser: Browser) -> None:
     assert link == next((run / r["image"]).as_uri() for r in read_records(RunDir(run), "edit") if r["id"] == "cut")
 
 
-def test_two_runs_are_shown_in_step_the_largest_difference_first(run: Path, browser: Browser, tmp_path: Path) -> None:
-    other = Path(shutil.copytree(run, tmp_path / "<b>other"))
+OTHER = "<b>other"
+
+
+@pytest.fixture(scope="session")
+def comparison(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a page on which that run is compared with a copy in which one score is another."""
+    folder = tmp_path_factory.mktemp("comparison")
+    other = Path(shutil.copytree(run, folder / OTHER))
     (records,) = (other / "score" / "records").iterdir()
     records.write_text(records.read_text().replace('"overall": 4.0', '"overall": 10.0'))
-    done = launch("compare", run, other, "--html", tmp_path / "page")
+    done = launch("compare", run, other, "--html", folder / "page", "--single-file", "--images")
     assert done.returncode == 0, done.stderr
-    browser.open(tmp_path / "page" / "compare.html")
+    assert f"to send {folder / 'page' / 'compare-single.html'}" in done.stdout
+    alone = launch("compare", run, other, "--single-file")
+    assert (alone.returncode, "--html" in alone.stderr) == (1, True)
+    return folder / "page"
+
+
+@pytest.mark.parametrize("name", ["compare.html", "compare-single.html"])
+def test_two_runs_are_shown_in_step_the_largest_difference_first(
+    run: Path, comparison: Path, browser: Browser, tmp_path: Path, name: str
+) -> None:
+    file = comparison / name
+    browser.open(Path(shutil.copy(file, tmp_path)) if "single" in name else file)
     assert browser.ids()[0] == "cut"
     assert sorted(browser.ids()) == sorted(IDS)
-    difference = f"{other.name} − {run.name}"
+    assert "10 of 10 identical" in browser.js("return document.getElementById('results').innerText")
+    difference = f"{OTHER} − {run.name}"
     browser.set("sort", f"+{difference}")
     browser.set("score", difference)
     browser.set("low", "6")
@@ -334,19 +352,22 @@ def test_two_runs_are_shown_in_step_the_largest_difference_first(run: Path, brow
     browser.wait("document.getElementById('viewer').open")
     browser.press("s")
     caption = browser.js("return [...document.querySelectorAll('#stage figcaption span')].map(e => e.textContent)")
-    assert caption == [f"edited, {run.name}", f"edited, {other.name}"]
+    assert caption == [f"edited, {run.name}", f"edited, {OTHER}"]
     assert browser.wait("[...document.querySelectorAll('#stage img')].every(e => e.naturalWidth)")
     assert browser.complaints() == []
+    assert browser.requests() <= {"file", "data"}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(run: Path, browser: Browser, scheme: str) -> None:
+@pytest.mark.parametrize("page", ["report", "compare"])
+def test_axe_finds_nothing_serious(run: Path, comparison: Path, browser: Browser, page: str, scheme: str) -> None:
+    file = run / "report" / "report.html" if page == "report" else comparison / "compare.html"
     axe = pytest.importorskip("axe_core_python")
     medium = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", medium)
     found = []
     for fragment in ("", "#/b"):
-        browser.open(run / "report" / "report.html", fragment)
+        browser.open(file, fragment)
         browser.js((Path(axe.__file__).parent / "axe.min.js").read_text())
         if fragment:
             browser.press("s")

@@ -1,4 +1,7 @@
-"""A run's edited images written in a format's layout. What has none is left out and named, never made up."""
+"""A run's edited images written in a format's layout. What has none is left out and named, never made up.
+
+A layout has one image a sample: where samples have several seeds, that of the first.
+"""
 
 from __future__ import annotations
 
@@ -44,11 +47,11 @@ def export(run: Run, name: str, out: Path, model: str) -> Exported:
         raise UserError(f"--model {model!r}: can't be a folder's name: {problem}")
     folder = open_folder(out, name, model, layout)
     records, left_out = _edited(run)
-    places, unplaced = _placed(run.samples, layout, model)
+    places, unplaced = _placed(first_repeats(run), layout, model)
     left_out |= unplaced
     files = _less(places, left_out)
     folder.refuse_foreign(_paths(files))
-    placed = [sample for sample in run.samples if sample.id in places]
+    placed = [sample for sample in first_repeats(run) if sample.id in places]
     index = layout.index and partial(layout.index, folder.read(INDEX), placed, model)
     if index:
         index(())  # refuses what is damaged
@@ -67,11 +70,15 @@ def export(run: Run, name: str, out: Path, model: str) -> Exported:
     return Exported(entry["samples"], entry["left_out"])
 
 
+def first_repeats(run: Run) -> list[Sample]:
+    return [sample for sample in run.samples if sample.repeat == 1]
+
+
 def _edited(run: Run) -> tuple[dict[str, Record], dict[str, str]]:
     """The record of each edited sample, and why any other has none."""
     state = run.state()
     edited = {sample_id: outcome.ok for sample_id, outcome in state.edits.items() if outcome.ok is not None}
-    others = [sample.id for sample in run.samples if sample.id not in edited]
+    others = [sample.id for sample in first_repeats(run) if sample.id not in edited]
     return edited, {sample_id: state.failure(sample_id) or "missing: not edited yet" for sample_id in others}
 
 

@@ -36,7 +36,7 @@ def not_comparable(a: Side, b: Side) -> list[str]:
 
 def cautions(a: Side, b: Side, same: Iterable[str]) -> list[str]:
     """What else differs than the editors."""
-    lines = differences(a.run.config, b.run.config, ("seed", "data"))
+    lines = differences(a.run.config, b.run.config, ("seed", "repeats", "data"))
     seeds = sum(a.samples[i].seed != b.samples[i].seed for i in same)
     if seeds:
         lines.append(f"{seeds} samples have other seeds: a part of the difference is that of two seeds")

@@ -1,4 +1,5 @@
-"""Several runs on the same samples, each against the first. It reads run folders alone."""
+"""Several runs on the same samples, each against the first. It reads run folders alone. A sample with several seeds is
+one pair, by its mean over them."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from slurm_bench.errors import UserError
 from slurm_bench.report.comparable import cautions, differ, editors_differ, not_comparable
 from slurm_bench.report.paired import Paired, compare_pairs, holm, verdict
 from slurm_bench.report.pictures import picture_cost
+from slurm_bench.report.repeats import two_seeds
 from slurm_bench.report.side import Side, open_sides, with_score
 from slurm_bench.report.statistics import mean_of
 from slurm_bench.report.summary import UNDECLARED, source_marks
@@ -46,7 +48,7 @@ def compare_runs(
         "difference": f"the other run minus {first.name}",
         "runs": [side.about() for side in (first, *others)],
         "comparisons": [
-            pair.as_json(width, p) | ({"images": pair.pictures()} if pictures else {})
+            pair.as_json(width, p) | {"seeds": pair.seeds(pictures)} | ({"images": pair.pictures()} if pictures else {})
             for pair, p in zip(found, corrected, strict=True)
         ],
         "ranking": _ranking([first, *others], found, shared),
@@ -98,17 +100,24 @@ class _Pair:
 
     def with_failures(self) -> Paired | None:
         """A failure of either as the worst value; None where there is none to count, or the score has no worst."""
-        worst = self.first.scale.worst if self.first.scale else 0.0
-        ids = [i for i in self.same if self._counts(self.first, i) and self._counts(self.other, i)]
-        if worst is None or len(ids) == len(self.ids):
+        worst = _worst(self.first)
+        if worst is None:
+            return None
+        first, other = (side.values_with(worst) for side in (self.first, self.other))
+        ids = [i for i in self.same if i in first and i in other]
+        if all(self.first.values.get(i) == first[i] and self.other.values.get(i) == other[i] for i in ids):
             return None
         marks = source_marks(self.first.state)
-        a, b = ([side.values.get(i, worst) for i in ids] for side in (self.first, self.other))
+        a, b = [first[i] for i in ids], [other[i] for i in ids]
         return compare_pairs(a, b, [marks[i] for i in ids], self.higher_is_better is not False)
 
-    @staticmethod
-    def _counts(side: Side, sample_id: str) -> bool:
-        return sample_id in side.values or side.without_value(sample_id) != "without this score"
+    def seeds(self, pictures: bool) -> list[dict[str, Any]]:
+        """The yardstick: how far two seeds of one run are apart on these samples, of each run that has several."""
+        return [
+            {"run": side.name, **asdict(found)} | ({"images": _two_seeds_pictures(side, self.same)} if pictures else {})
+            for side in (self.first, self.other)
+            if (found := two_seeds([side.scores[i] for i in self.ids])) is not None
+        ]
 
     def as_json(self, margin: float, p: float | None) -> dict[str, Any]:
         out = dict(self.left_out)
@@ -138,9 +147,9 @@ class _Pair:
         }
 
     def pictures(self) -> dict[str, Any]:
+        """Of the samples under their first seed."""
         edits = [(self.first.state.edits[i].ok, self.other.state.edits[i].ok) for i in self.same]
-        both = [(a, b) for a, b in edits if a is not None and b is not None]
-        return picture_cost(self.first.run.folder, self.other.run.folder, both)
+        return picture_cost(self.first.run.folder, self.other.run.folder, edits)
 
     def _by_category(self, margin: float) -> dict[str, Any]:
         groups: dict[str, list[str]] = {}
@@ -158,6 +167,12 @@ class _Pair:
         a, b = self.first.values, self.other.values
         ids = sorted((i for i in self.ids if a[i] != b[i]), key=lambda i: -abs(b[i] - a[i]))[:DECIDING]
         return [{"id": i, "first": a[i], "other": b[i], "difference": b[i] - a[i]} for i in ids]
+
+
+def _two_seeds_pictures(side: Side, ids: Sequence[str]) -> dict[str, Any]:
+    lines = [side.repeats[i][:2] for i in ids]
+    edits = [(side.state.edits[a.id].ok, side.state.edits[b.id].ok) for a, b in lines]
+    return picture_cost(side.run.folder, side.run.folder, edits)
 
 
 def _ranking(sides: Sequence[Side], pairs: Sequence[_Pair], scale: Score) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from slurm_bench.data.text import printable
+from slurm_bench.report.cost import cost_in_words
 from slurm_bench.report.markdown import number
 
 
@@ -93,18 +94,7 @@ def _tests(row: Mapping[str, Any]) -> Iterable[str]:
     if row["largest"]:
         found = ", ".join(f"{one['id']} {_signed(one['difference'])}" for one in row["largest"])
         yield f"largest differences: {found}"
-    if images := row.get("images"):
-        yield (
-            f"images: {images['identical']} of {images['edited_by_both']} identical; of the others PSNR "
-            f"{number(images['psnr']['mean'])} dB, SSIM {number(images['ssim']['mean'])} on average"
-        )
-        beside = [
-            f"{images[key]} {what}"
-            for key, what in (("other_size", "of another size"), ("lost", "lost"))
-            if images[key]
-        ]
-        if beside:
-            yield f"images left out: {', '.join(beside)}"
+    yield from cost_in_words(row)
 
 
 def _against_first(compared: Mapping[str, Any]) -> Table:

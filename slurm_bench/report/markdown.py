@@ -9,6 +9,7 @@ from typing import Any
 
 from slurm_bench.config import Config
 from slurm_bench.report.judges import judge_notes
+from slurm_bench.report.repeats import in_words
 
 MOST_FAILURES = 200
 
@@ -156,11 +157,12 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
     lines = []
     if any(row["too_few"] and row["ci_low"] is not None for row in rows):
         lines.append("† Of fewer than 10 samples (or source images): too few to trust the interval of a skewed score.")
-    if clusters := [row["clusters"] for row in rows if row["clusters"]]:
+    clusters = [row["clusters"] for row in rows if row["clusters"]]
+    if clusters and max(clusters) != (summary["repeats"] or {}).get("samples"):
         lines.append(
             f"Some samples share a source image ({max(clusters)} sources): intervals count sources, not samples."
         )
-    return lines
+    return lines + in_words(summary["repeats"])
 
 
 def _all_scores(summary: Mapping[str, Any]) -> list[str]:

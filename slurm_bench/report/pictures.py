@@ -16,9 +16,10 @@ SMALLEST = 11  # pixels a side, of SSIM's window
 FURTHEST = 5
 
 
-def picture_cost(first: RunDir, other: RunDir, edits: Sequence[tuple[Record, Record]]) -> dict[str, Any]:
-    """PSNR in dB of the RGB values and SSIM of the luma, over the images that differ: equal ones have no PSNR, and are
-    counted apart. Transparent images are laid on white."""
+def picture_cost(first: RunDir, other: RunDir, edits: Sequence[tuple[Record | None, Record | None]]) -> dict[str, Any]:
+    """`edits` has both records of each sample, None where it has no image. PSNR in dB of the RGB values and SSIM of the
+    luma, over the images that differ: equal ones have no PSNR, and are counted apart. Transparent images are laid on
+    white."""
     from slurm_bench.data.images import open_image
     from slurm_bench.run.images import read_recorded
     from slurm_bench.scorers.metrics import on_white
@@ -26,7 +27,8 @@ def picture_cost(first: RunDir, other: RunDir, edits: Sequence[tuple[Record, Rec
     identical = other_size = lost = 0
     psnrs: dict[str, float] = {}
     ssims: list[float] = []
-    for one, two in edits:
+    both = [(a, b) for a, b in edits if a is not None and b is not None]
+    for one, two in both:
         if one["sha256"] == two["sha256"]:
             identical += 1
             continue
@@ -44,7 +46,7 @@ def picture_cost(first: RunDir, other: RunDir, edits: Sequence[tuple[Record, Rec
             if min(a.size) >= SMALLEST:
                 ssims.append(_ssim(a, b))
     return {
-        "edited_by_both": len(edits),
+        "edited_by_both": len(both),
         "identical": identical,
         "other_size": other_size,
         "lost": lost,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from slurm_bench.config import nearest
@@ -16,6 +17,8 @@ from slurm_bench.run.plan import Sample
 from slurm_bench.run.provenance import read_provenance
 from slurm_bench.run.records import State
 from slurm_bench.scorers.base import Score, declared_score
+
+WITHOUT = "without this score"
 
 
 @dataclass(frozen=True)
@@ -42,20 +45,51 @@ class Side:
         return f"scorers.{self.scorer}"
 
     @cached_property
+    def repeats(self) -> dict[str, list[Sample]]:
+        """The lines of the plan that each sample has, by the id that the data gave it: one a seed."""
+        found: dict[str, list[Sample]] = {}
+        for sample in self.run.samples:
+            found.setdefault(sample.data_id, []).append(sample)
+        return found
+
+    @cached_property
     def samples(self) -> dict[str, Sample]:
-        return {sample.id: sample for sample in self.run.samples}
+        """Each sample as it is under its first seed."""
+        return {i: lines[0] for i, lines in self.repeats.items()}
+
+    @cached_property
+    def scores(self) -> dict[str, dict[int, float]]:
+        """Of each sample, by repeat; {} where none has this score."""
+        found: dict[str, dict[int, float]] = {i: {} for i in self.repeats}
+        for sample in self.run.samples:
+            ok = self.state.scores[sample.id][self.scorer].ok
+            if ok and self.score in ok["scores"]:
+                found[sample.data_id][sample.repeat] = float(ok["scores"][self.score])
+        return found
 
     @cached_property
     def values(self) -> dict[str, float]:
-        done = {i: by[self.scorer].ok for i, by in self.state.scores.items()}
-        return {i: float(ok["scores"][self.score]) for i, ok in done.items() if ok and self.score in ok["scores"]}
+        """The mean over the seeds of each sample that has this score."""
+        return {i: fmean(by.values()) for i, by in self.scores.items() if by}
+
+    def values_with(self, worst: float) -> dict[str, float]:
+        """Likewise with each failure as `worst`."""
+        found = {}
+        for i, lines in self.repeats.items():
+            failed = [line for line in lines if line.repeat not in self.scores[i] and self._lacks(line) != WITHOUT]
+            if numbers := [*self.scores[i].values(), *(worst for _ in failed)]:
+                found[i] = fmean(numbers)
+        return found
 
     def without_value(self, sample_id: str) -> str:
-        """Why a sample has no such score: scored without it, failed, or not there yet."""
-        outcome = self.state.scores[sample_id][self.scorer]
-        if outcome.ok is not None:
-            return "without this score"
-        return "failed" if self.state.failure(sample_id) else "missing"
+        """Why a sample has no such score under any seed: scored without it, failed, or not there yet."""
+        whys = {self._lacks(line) for line in self.repeats[sample_id]}
+        return next(why for why in ("failed", "missing", WITHOUT) if why in whys)
+
+    def _lacks(self, line: Sample) -> str:
+        if self.state.scores[line.id][self.scorer].ok is not None:
+            return WITHOUT
+        return "failed" if self.state.failure(line.id) else "missing"
 
     def gives(self, score: str) -> list[str]:
         """The scorers of this run that gave it."""
@@ -80,6 +114,7 @@ class Side:
             "scorer": self.scorer,
             "planned": len(self.samples),
             "scored": len(self.values),
+            "seeds": max(map(len, self.repeats.values())),
         }
 
 

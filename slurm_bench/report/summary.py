@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_bench.config import Config
 from slurm_bench.report.health import agreement, health
+from slurm_bench.report.repeats import advice, spread_of
 from slurm_bench.report.statistics import Mean, histogram, macro_mean_of, mean_of
 from slurm_bench.report.table import (
     ERROR,
@@ -68,6 +69,7 @@ def summarize(config: Config, state: State, table: pd.DataFrame, provenance: Map
             "scored_only": _overall(table, top, marks, with_failures=False),
             "failures_as_zero": _overall(table, top, marks, with_failures=True),
         },
+        "repeats": _repeats(table, top, state),
         "edits_say": edits_say(state),
         "seconds": {
             "edit": round(sum(o.ok["seconds"] for o in state.edits.values() if o.ok), 3),
@@ -125,7 +127,7 @@ def source_marks(state: State) -> dict[str, Hashable]:
         if (edit := state.edits[sample.id].ok) is not None and edit.get("source_sha256")
     }
     return {
-        sample.id: known.get(sample.sources, sample.sources) if sample.sources else sample.id
+        sample.id: known.get(sample.sources, sample.sources) if sample.sources else sample.data_id
         for sample in state.samples
     }
 
@@ -209,6 +211,18 @@ def _overall(table: pd.DataFrame, top: _Headline, marks: pd.Series, with_failure
         sources[str(name)] = list(marks[values.index])
     macro = macro_mean_of(groups, top.scale.low, top.scale.high, sources)
     return {"micro": _described(micro, top.scale, marks) | counts_as, "macro": asdict(macro) | counts_as}
+
+
+def _repeats(table: pd.DataFrame, top: _Headline, state: State) -> dict[str, Any] | None:
+    """Where every sample has several seeds: how far the headline score varies by seed and by sample."""
+    seeds = max((sample.repeat for sample in state.samples), default=1)
+    if seeds == 1:
+        return None
+    values = top.rows(table, with_failures=False)
+    assert values is not None
+    spread = spread_of(list(values), list(table["sample"][values.index]))
+    planned = {"seeds_planned": seeds, "samples_planned": int(table["sample"].nunique())}
+    return planned | ({**asdict(spread), "advice": advice(spread)} if spread else {"advice": None})
 
 
 def _known(table: pd.DataFrame, score: str | None) -> Sequence[str]:

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 Declared = Mapping[str, Mapping[str, Score] | None]  # by scorer: what it declared of its scores, None if nothing
 
 OK, ERROR, MISSING = "ok", "error", "missing"
-FIXED = ("id", "category", "status", "error", "instruction", "seed", "image", "seconds")
-TEXTS = ("id", "category", "error", "instruction", "image")
+FIXED = ("id", "category", "status", "error", "instruction", "seed", "image", "seconds", "sample", "repeat")
+TEXTS = ("id", "category", "error", "instruction", "image", "sample")
 
 
 def score_table(config: Config, state: State) -> pd.DataFrame:
     """Columns id, category, status, a column a score, error, instruction, seed, image (from the run folder) and
-    seconds (of the edit). A sample without a score has NaN there, an empty cell in the CSV: never a number. With
-    several scorers a column is called `scorer.score`."""
+    seconds (of the edit); where every sample has several seeds, also sample (the data's id) and repeat. What has no
+    score has NaN there, an empty cell in the CSV: never a number. With several scorers a column is called
+    `scorer.score`."""
     import pandas as pd
 
     scores, statuses, failures = [], [], []
@@ -70,13 +71,27 @@ def score_table(config: Config, state: State) -> pd.DataFrame:
             "seed": [sample.seed for sample in state.samples],
             "image": texts["image"],
             "seconds": [edit.get("seconds", math.nan) for edit in edits],
+            **_repeats(state),
         }
     )
 
 
+def _repeats(state: State) -> dict[str, Any]:
+    import pandas as pd
+
+    if not any(sample.sample for sample in state.samples):
+        return {}
+    return {
+        "sample": pd.Series([sample.sample for sample in state.samples], dtype=object),
+        "repeat": [sample.repeat for sample in state.samples],
+    }
+
+
 def as_cells(table: pd.DataFrame) -> pd.DataFrame:
     """The table as it is stored: whatever a text holds, every reader finds one row a sample, in one line."""
-    return table.assign(**{name: [printable(str(text)) for text in table[name]] for name in TEXTS})
+    return table.assign(
+        **{name: [printable(str(text)) for text in table[name]] for name in TEXTS if name in table.columns}
+    )
 
 
 def score_columns(table: pd.DataFrame) -> list[str]:

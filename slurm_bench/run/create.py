@@ -62,7 +62,7 @@ def preview_run(root: Path, config: Config, items: Callable[[], Iterable[Item]],
     elif not (there.is_dir() and os.access(there, os.W_OK)):
         raise UserError(f"--run-dir {folder.root}: nothing can be made in {there}")
     plan = Plan(folder, unpack=False)
-    plan.add(items(), config.seed)
+    plan.add(items(), config.seed, config.repeats)
     _tell_unknown_facts(config, plan.samples)
     return Run(folder, config, plan.samples)
 
@@ -80,7 +80,7 @@ def create_run(root: Path, config: Config, items: Callable[[], Iterable[Item]], 
     made = _make_folder(folder)
     plan = Plan(folder)
     try:
-        plan.add(items(), config.seed)
+        plan.add(items(), config.seed, config.repeats)
         _tell_unknown_facts(config, plan.samples)
         if not create_once(folder.config, dump(config).encode()):
             config = _agreed(folder, load_config(folder.config), config, [], force)
@@ -109,6 +109,11 @@ def reconfigure(run: Run, config: Config, models: Models, force: bool) -> Run:
 def _agreed(folder: RunDir, stored: Config, config: Config, more: list[str], force: bool) -> Config:
     """The configuration to go on with; its plan never changes (law 1). Raises UserError where another would decide the
     results (law 10)."""
+    if config.repeats != stored.repeats:
+        raise UserError(
+            f"'repeats': the plan of {folder.root} is frozen with {stored.repeats}; for {config.repeats} plan a new "
+            f"run that takes over this one's images: --run-dir NEW --reuse {folder.root}"
+        )
     changed = differences(stored, config) + more
     if config.seed != stored.seed:
         frozen = (

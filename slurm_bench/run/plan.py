@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from slurm_bench.run.slices import seed_of
 
 @dataclass(frozen=True)
 class Sample:
-    """One line of the plan. Image paths are absolute, or relative to the run folder where unpacked."""
+    """One line of the plan. Image paths are absolute, or relative to the run folder where unpacked. Where every sample
+    has several seeds, `sample` is the data's id, and `repeat` counts its lines from 1."""
 
     index: int
     id: str
@@ -32,9 +33,18 @@ class Sample:
     reference: str | None = None
     problem: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    sample: str = ""
+    repeat: int = 1
+
+    @property
+    def data_id(self) -> str:
+        """The id that the data gave: what the repeats of one sample share."""
+        return self.sample or self.id
 
     def to_json(self) -> dict[str, Any]:
         row = asdict(self)
+        if not self.sample:
+            del row["sample"], row["repeat"]
         sources = row.pop("sources")
         row["source"] = sources[0] if len(sources) == 1 else list(sources) or None
         return {**row, "v": VERSION}
@@ -56,10 +66,12 @@ class Plan:
         self.samples: list[Sample] = []
         self._unpacked: list[Path] = []
 
-    def add(self, items: Iterable[Item], base_seed: int) -> None:
+    def add(self, items: Iterable[Item], base_seed: int, repeats: int = 1) -> None:
         """Raises UserError where the data can't be trusted."""
         for index, item in enumerate(items, len(self.samples)):
             self.samples.append(self._planned(index, item, base_seed))
+        if repeats > 1:
+            self.samples = repeated(self.samples, base_seed, repeats)
 
     def freeze(self) -> list[Sample]:
         """Where two launchers plan the same run at once, the first to finish wins and both get its plan."""
@@ -107,6 +119,24 @@ class Plan:
             self._unpacked.append(file)
         write_atomic(file, image)
         return relative
+
+
+def repeated(samples: Sequence[Sample], base_seed: int, repeats: int) -> list[Sample]:
+    """Every sample under so many seeds: first all as they are, then all again as `id@2`, and so on, so that what has
+    been made at any time covers the samples alike. Raises UserError where the data have such an id themselves."""
+    taken = {sample.id for sample in samples}
+    rows = [replace(sample, sample=sample.id) for sample in samples]
+    for repeat in range(2, repeats + 1):
+        for sample in samples:
+            name = f"{sample.id}@{repeat}"
+            if name in taken:
+                raise UserError(
+                    f"the data have a sample {name!r}, which is {sample.id!r} under seed number {repeat}; "
+                    "give it another id, or plan with repeats=1"
+                )
+            seed = seed_of(name, base_seed)
+            rows.append(replace(sample, index=len(rows), id=name, seed=seed, sample=sample.id, repeat=repeat))
+    return rows
 
 
 @without_collection()

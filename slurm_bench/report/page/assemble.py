@@ -27,13 +27,14 @@ MOST_BYTES = 18_000_000  # of thumbnails in a single file: base64 makes 24 MB of
 
 @dataclass(frozen=True)
 class Page:
-    """What one page is made of. `pictures` gives those of so many samples, the worst first; `gallery` the data of all
-    samples, once it is told how a picture is shown, and of how many of the worst all texts are wanted."""
+    """What one page is made of. `pictures` gives those of so many samples, the first in an order that `order` names;
+    `gallery` the data of all samples, once it is told how a picture is shown, and of how many all texts are wanted."""
 
     template: str
     folder: Path
     name: str
     total: int
+    order: str
     pictures: Callable[[int], Sequence[Sequence[Picture]]]
     link: Callable[[Picture], str]
     gallery: Callable[[Show, int], Mapping[str, Any]]
@@ -107,6 +108,7 @@ def _render(page: Page, pictured: int, single_file: bool = False, **inline: Sequ
     return environment.get_template(page.template).render(
         page.facts,
         total=page.total,
+        order=page.order,
         pictured=pictured,
         single_file=single_file,
         styles=[Path(style).name for style in STYLES],

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from slurm_bench.report.cost import cost_in_words
 from slurm_bench.report.page.assemble import Page
 from slurm_bench.report.page.facts import what_was_run
 from slurm_bench.report.page.pictures import Picture, Show, link_from_anywhere, pictures_of
@@ -36,11 +37,13 @@ def compare_page(compared: Mapping[str, Any], sides: Sequence[Side], folder: Pat
         folder=folder,
         name="compare",
         total=len(ids),
+        order="furthest apart",
         pictures=lambda most: [_pictures(sides, sample_id) for sample_id in ids[:most]],
         link=link_from_anywhere,
         gallery=gallery,
         facts={
             "compared": compared,
+            "costs": [cost_in_words(row) for row in compared["comparisons"]],
             "axis": axis_over([0.0, *(row[key] for row in rows for key in ("difference", "ci_low", "ci_high"))]),
             "ranking_axis": axis_over(row[key] for row in compared["ranking"] for key in ("mean", "ci_low", "ci_high")),
             "runs": {side.name: what_was_run(side.run.config, side.provenance, {}) for side in sides},

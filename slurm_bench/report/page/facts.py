@@ -51,7 +51,10 @@ def what_was_run(
 def for_a_paper(summary: Mapping[str, Any], provenance: Mapping[str, Any], groups: Mapping[str, Facts]) -> str:
     """One paragraph to paste: what was measured, on what, by which code, and the number with its interval."""
     counts = summary["counts"]
-    data = f"{counts['planned']} samples ({_listed(groups['Data'], skip=('samples',))})"
+    what = f"{counts['planned']} samples"
+    if repeats := summary["repeats"]:
+        what = f"{repeats['samples_planned']} samples under {repeats['seeds_planned']} seeds each"
+    data = f"{what} ({_listed(groups['Data'], skip=('samples',))})"
     said = [f"We edited {data} with {_listed(groups['Editor'])}."]
     for heading, facts in groups.items():
         if heading.startswith("Scorer "):
@@ -64,7 +67,9 @@ def for_a_paper(summary: Mapping[str, Any], provenance: Mapping[str, Any], group
                 )
                 what = f"{kind} mean of {summary['headline']}, {counted(over, summary)}"
                 said.append(f"The {what}: {row['mean']:.3f} (n = {row['n']}{within}).")
-    said.append(f"{counts['failed']} samples failed and {counts['missing']} have no record.")
+    said.append(
+        f"{counts['failed']} {'edits' if repeats else 'samples'} failed and {counts['missing']} have no record."
+    )
     packages = ", ".join(f"{name} {version}" for name, version in provenance.get("packages", {}).items())
     said.append(f"Code and settings: {_listed(groups['Run'])}. Packages: {packages}.")
     hardware = sorted(

@@ -17,6 +17,7 @@ from slurm_bench.report.page.pictures import Show, link_from_report, pictures_of
 from slurm_bench.report.page.plots import axis_over, histogram
 from slurm_bench.report.page.samples import gallery_sample, rows_of, worst_first
 from slurm_bench.report.page.timeline import timeline
+from slurm_bench.report.repeats import in_words
 from slurm_bench.report.table import score_columns
 from slurm_bench.run.opened import Run
 from slurm_bench.run.plan import Sample
@@ -50,6 +51,7 @@ def run_page(report: Report) -> Page:
         folder=run.folder.report,
         name="report",
         total=len(state.samples),
+        order="worst",
         pictures=lambda most: [list(pictures_of(run.folder, s, state.edits[s.id].ok)) for s in worst[:most]],
         link=partial(link_from_report, run.folder),
         gallery=lambda show, most: _gallery(report, show, worst[:most]),
@@ -94,6 +96,7 @@ def _facts(report: Report) -> dict[str, Any]:
         "causes": causes(summary["failures"]),
         "explained": report.explained,
         "judges": judge_notes(summary),
+        "repeats": in_words(summary["repeats"]),
         "timeline": timeline(report.state),
     }
 
