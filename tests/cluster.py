@@ -69,6 +69,10 @@ class CannotStart(Exception):
 
 
 class SlurmCluster:
+    """`more` are further lines of slurm.conf; of a key that stands twice Slurm takes the last."""
+
+    more = ""
+
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH", "SQUEUE", "SCANCEL"))}
@@ -84,14 +88,14 @@ class SlurmCluster:
         return ""
 
     def start(self) -> None:
-        ports = _free_ports(3)
+        ports = free_ports(3)
         user = subprocess.check_output(["id", "-un"], text=True).strip()
         names = ("ctld_port", "port_1", "port_2")
         text = CONFIGURATION.format(
             host=socket.gethostname(), user=user, folder=self.folder, **dict(zip(names, ports, strict=True))
         )
         (self.folder / "state").mkdir()
-        (self.folder / "slurm.conf").write_text(text)
+        (self.folder / "slurm.conf").write_text(text + self.more)
         gres = [f"Name=gpu File={device}" for device in PRETEND_GPUS]
         (self.folder / "gres.conf").write_text("\n".join(gres) + "\n")
         atexit.register(self.stop)
@@ -242,7 +246,7 @@ class SlurmCluster:
         self.wait_idle(60)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     for s in sockets:
         s.bind(("127.0.0.1", 0))

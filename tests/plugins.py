@@ -215,6 +215,20 @@ class Fills(Tint):
         return super().one(request)
 
 
+class Hoards(Tint):
+    """Takes so much host memory, and holds it for a while."""
+
+    def __init__(self, megabytes: int) -> None:
+        super().__init__()
+        self.megabytes = megabytes
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        hoard = b"x" * (self.megabytes << 20)
+        time.sleep(20)
+        del hoard
+        return super().one(request)
+
+
 class Refuses(Tint):
     """Finds at load that its model isn't there."""
 

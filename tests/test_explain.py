@@ -202,6 +202,8 @@ def test_stuck_and_interrupted(tmp_path: Path) -> None:
         ("waiting", "BurstBufferResources", "pending_resources"),
         ("process", "ended without a word OUT_OF_MEMORY 0:125", "host_out_of_memory"),
         ("process", "slurmstepd: error: Detected 1 oom_kill event in StepId=4.0.", "host_out_of_memory"),
+        ("process", "slurmstepd: error: Detected 3 oom-kill event(s) in StepId=4.0. Some", "host_out_of_memory"),
+        ("process", "srun: error: n1: task 0: Out Of Memory", "host_out_of_memory"),
         (
             "process",
             "slurmstepd: error: *** STEP 4.0 ON n1 CANCELLED AT T DUE TO TIME LIMIT ***",

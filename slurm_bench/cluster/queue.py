@@ -109,8 +109,18 @@ def ended_jobs(ids: Iterable[str], since: float) -> list[tuple[str, str]]:
         start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since))
         asked = ["sacct", "--noheader", "--parsable2", "--format=JobID,State,ExitCode", f"--starttime={start}"]
         rows = [line.split("|") for line in _ask([*asked, f"--jobs={numbers}"]).splitlines()]
-        known += [(row[0].split(".")[0], f"{row[1]} {row[2]}") for row in rows if len(row) == 3 and row[1] not in ALIVE]
+        over = [row for row in rows if len(row) == 3 and row[1] not in ALIVE]
+        known += [(task, f"{row[1]} {row[2]}") for row in over for task in _tasks(row[0].split(".")[0])]
     return known
+
+
+def _tasks(job_id: str) -> list[str]:
+    """`7_[0-2,5%3]`, as sacct calls the tasks of an array that never began, is 7_0, 7_1, 7_2 and 7_5."""
+    found = re.fullmatch(r"(\d+)_\[([\d,-]+)(%\d+)?\]", job_id)
+    if not found:
+        return [job_id]
+    ends = [part.split("-") for part in found.group(2).split(",")]
+    return [f"{found.group(1)}_{index}" for end in ends for index in range(int(end[0]), int(end[-1]) + 1)]
 
 
 def broken_nodes() -> dict[str, str]:

@@ -34,7 +34,7 @@ TAIL = 32_000
 _JOB_LOG = re.compile(r"(\d+(?:_\d+)?)_\d+_log\.err")
 # What Slurm's programs and the batch script's shell say into a job's log, beside our own lines.
 _SLURM = re.compile(
-    r"\b(srun|slurmstepd|sbatch|slurm_script|bash|sh): |oom[-_]kill|^(Killed|Segmentation fault|Terminated)$"
+    r"\b(srun|slurmstepd(-\S+)?|sbatch|slurm_script|bash|sh): |oom[-_]kill|^(Killed|Segmentation fault|Terminated)$"
 )
 # Our own log's lines, with the exception that follows one: they say what the records and journals say too.
 OWN_LINE = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ (INFO|WARNING|ERROR) ")

@@ -172,7 +172,7 @@ KINDS = (
     Kind(
         "host_out_of_memory",
         any_of(
-            every(TAKEN, says(r"OUT_OF_MEMORY|OutOfMemory|oom[-_]kill|OOM Killed")),
+            every(TAKEN, says(r"OUT[ _]OF[ _]MEMORY|OutOfMemory|oom[-_]kill|OOM Killed|exceeded [a-z ]*memory limit")),
             every(DIED, any_of(left(137), says("MemoryError|exit code 137"))),
         ),
         "the host's memory was not enough: {detail}. Ask for more (--mem), or for fewer loads at once",
