@@ -9,6 +9,7 @@ from typing import Any
 
 from slurm_bench.config import Config
 from slurm_bench.report.judges import judge_notes
+from slurm_bench.report.official_text import OFFICIAL_COLUMNS, OFFICIAL_NOTE, official_cells, official_facts
 from slurm_bench.report.repeats import in_words
 
 MOST_FAILURES = 200
@@ -43,6 +44,7 @@ def render(
             lines.append(f"| {kind} | {counted(over, summary)} | {row['n']} | {value} |")
     if said := notes(summary):
         lines += ["", *said]
+    lines += _official(summary)
     for fact, rows in summary["slices"].items():
         lines += ["", f"## By {escape(fact)}", "", *(_rows(fact, rows) if rows else ["No sample has it."])]
     lines += _all_scores(summary)
@@ -56,6 +58,18 @@ def render(
         gpu = f", {row['gpu']}, driver {row['driver']}" if row["gpu"] else ""
         lines.append(f"- node {escape(row['node'])}{gpu}")
     return "\n".join(lines) + "\n"
+
+
+def _official(summary: Mapping[str, Any]) -> list[str]:
+    """A benchmark's own numbers, under its own names, and what must stand beside them."""
+    lines = []
+    for scorer, found in summary["official"].items():
+        lines += ["", f"## {escape(found['about']['benchmark'])} ({escape(scorer)})", ""]
+        lines += [f"- {name}: {escape(str(fact))}" for name, fact in official_facts(found["about"]).items()]
+        lines += ["", "| " + " | ".join(OFFICIAL_COLUMNS) + " |", "|---|---|" + "---:|" * (len(OFFICIAL_COLUMNS) - 2)]
+        lines += ["| " + " | ".join(map(escape, official_cells(row))) + " |" for row in found["rows"]]
+        lines += ["", OFFICIAL_NOTE]
+    return lines
 
 
 def _rows(of: str, rows: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_bench.config import Config
 from slurm_bench.report.health import agreement, health
+from slurm_bench.report.official import official_numbers
 from slurm_bench.report.repeats import advice, spread_of
 from slurm_bench.report.statistics import Mean, histogram, macro_mean_of, mean_of
 from slurm_bench.report.table import (
@@ -40,7 +41,8 @@ def summarize(config: Config, state: State, table: pd.DataFrame, provenance: Map
     score, why = headline(config, table, declared)
     top = _Headline.of(score, config, state, table, declared)
     parse_failed = table["id"].map({sample.id: failed_to_parse(state, sample.id) for sample in state.samples})
-    marks = table["id"].map(source_marks(state))
+    sources = source_marks(state)
+    marks = table["id"].map(sources)
 
     def row(group: pd.DataFrame) -> dict[str, Any]:
         return _category(group, top, config, declared, parse_failed[group.index], marks[group.index])
@@ -70,6 +72,7 @@ def summarize(config: Config, state: State, table: pd.DataFrame, provenance: Map
             "failures_as_zero": _overall(table, top, marks, with_failures=True),
         },
         "repeats": _repeats(table, top, state),
+        "official": official_numbers(state, provenance, sources),
         "edits_say": edits_say(state),
         "seconds": {
             "edit": round(sum(o.ok["seconds"] for o in state.edits.values() if o.ok), 3),

@@ -20,8 +20,10 @@ from slurm_bench.run.by import contradictions, mark, plugins_of
 from slurm_bench.run.durable import create_once, write_atomic
 from slurm_bench.run.layout import VERSION, RunDir
 
-# What each plug-in says of itself, keyed `editor`, `scorers.<name>`. A scorer's `scores` enter no mark.
+# What each plug-in says of itself, keyed `editor`, `scorers.<name>`. What the report needs of a scorer enters no mark:
+# its `scores`, and its `protocol`, of which the hash does.
 Models = Mapping[str, Mapping[str, Any]]
+_FOR_REPORT = ("scores", "protocol")
 
 
 def provenance(run: RunDir, config: Config, models: Models) -> dict[str, Any]:
@@ -112,17 +114,20 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
 def _made_by(config: Config, models: Models, kept: Mapping[str, str]) -> dict[str, Any]:
     """The configured plug-ins and their marks; `makers` tells for a mark who it was, also after a change. `scores` has
-    each scorer's ranges and directions, so that a run is reported without its plug-ins."""
-    scores = {
-        key.removeprefix("scorers."): says["scores"] for key, says in models.items() if says.get("scores") is not None
-    }
-    models = {key: {name: fact for name, fact in says.items() if name != "scores"} for key, says in models.items()}
+    each scorer's ranges and directions, and `protocols` the benchmarks' own protocols, so that a run is reported
+    without its plug-ins."""
+    scores, protocols = (
+        {key.removeprefix("scorers."): says[name] for key, says in models.items() if says.get(name) is not None}
+        for name in _FOR_REPORT
+    )
+    models = {key: {n: fact for n, fact in says.items() if n not in _FOR_REPORT} for key, says in models.items()}
     by = {key: kept.get(key) or mark(plugin, models.get(key, {})) for key, plugin in plugins_of(config).items()}
     makers = {
         by[key]: {"class_path": plugin.class_path, "params": plugin.params, "says": dict(models.get(key, {}))}
         for key, plugin in plugins_of(config).items()
     }
-    return {"config_hash": config_hash(config), "models": models, "by": by, "makers": makers, "scores": scores}
+    made = {"config_hash": config_hash(config), "models": models, "by": by, "makers": makers, "scores": scores}
+    return made | {"protocols": protocols}
 
 
 def _text(facts: Mapping[str, Any]) -> bytes:

@@ -27,7 +27,8 @@ from slurm_bench.errors import UserError
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """A sample, its edited image, and all that the judge may be told. Images are upright RGB or RGBA."""
+    """A sample, its edited image, and all that the judge may be told. Images are upright RGB or RGBA. `facts` are for
+    the scorer: a benchmark's flags say what a judge is asked."""
 
     id: str
     category: str
@@ -38,6 +39,7 @@ class ScoreRequest:
     description: str
     rationale: str
     seed: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def source(self) -> Image.Image:

@@ -153,6 +153,7 @@ class ScoreWork:
             description=sample.description,
             rationale=sample.rationale,
             seed=sample.seed,
+            facts=sample.facts,
         )
 
     def weight(self, given: ScoreRequest) -> int:

@@ -1,11 +1,14 @@
 """KRIS-Bench: a folder a task, each with its images and `annotation.json`, `{"1": {ori_img, gt_img, ins_en,
 explain_en}}`. The id is the folder and the key (`temporal_prediction/1`), the category the folder. `ori_img` is a name
-or a list; `gt_img` and `explain_en` may be empty, and the fact `explained` says whether there is an explanation."""
+or a list; `gt_img` and `explain_en` may be empty, and the fact `explained` says whether there is an explanation. In
+`temporal_prediction` the facts `frames` and `frame` say which of a scene's frames are given, and which is wanted."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from slurm_bench.config import DataConfig
 from slurm_bench.data.item import Item
@@ -34,6 +37,8 @@ def read_kris(data: DataConfig) -> Iterator[Item]:
             source, problem = within(file.parent, values["image"])
             reference, reference_problem = within(file.parent, values["reference"])
             facts = {"key": key, "explained": values["rationale"] is not None}
+            if file.parent.name == "temporal_prediction":
+                facts |= _frames(values["image"], values["reference"])
             yield Item(
                 id=f"{file.parent.name}/{key}",
                 category=file.parent.name,
@@ -44,6 +49,21 @@ def read_kris(data: DataConfig) -> Iterator[Item]:
                 problem=problem or reference_problem,
                 facts={**other_facts(row.cells, names), **facts},
             )
+
+
+def _frames(given: Any, wanted: Any) -> dict[str, Any]:
+    """By the images' names, `SCENE-FRAME.jpg`. Where none is wanted by name, it is the one of a scene's four that isn't
+    given; {} where the names don't tell."""
+    names = given if isinstance(given, list) else [given]
+    frames = [_frame(name) for name in names]
+    missing = {1, 2, 3, 4} - {*frames}
+    frame = _frame(wanted) or (missing.pop() if len(missing) == 1 else None)
+    return {} if None in (frame, *frames) else {"frames": frames, "frame": frame}
+
+
+def _frame(name: Any) -> int | None:
+    match = re.fullmatch(r"\d+-(\d{1,3})\.\w+", name) if isinstance(name, str) else None
+    return int(match[1]) if match else None
 
 
 def _annotations(path: Path) -> list[Path]:

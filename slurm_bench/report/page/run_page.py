@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_bench.report.judges import judge_notes
 from slurm_bench.report.markdown import counted
+from slurm_bench.report.official_text import OFFICIAL_COLUMNS, OFFICIAL_NOTE, official_cells, official_facts
 from slurm_bench.report.page.assemble import Page
 from slurm_bench.report.page.causes import causes
 from slurm_bench.report.page.facts import for_a_paper, what_was_run
@@ -97,6 +98,16 @@ def _facts(report: Report) -> dict[str, Any]:
         "explained": report.explained,
         "judges": judge_notes(summary),
         "repeats": in_words(summary["repeats"]),
+        "official": [
+            {
+                "heading": f"{found['about']['benchmark']} ({scorer})",
+                "facts": official_facts(found["about"]),
+                "rows": [official_cells(row) for row in found["rows"]],
+            }
+            for scorer, found in summary["official"].items()
+        ],
+        "official_columns": OFFICIAL_COLUMNS,
+        "official_note": OFFICIAL_NOTE,
         "timeline": timeline(report.state),
     }
 

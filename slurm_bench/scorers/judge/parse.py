@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from slurm_bench.scorers.base import Scored
@@ -41,10 +41,13 @@ class _Pairs(tuple[tuple[str, Any], ...]):
 @dataclass(frozen=True)
 class Reply:
     """What a judge wrote. `cut_short` says why it isn't whole (a token limit, a filter): such a reply is never read,
-    and asking again in the same way would end in the same way."""
+    and asking again in the same way would end in the same way. `refused` says that the judge, or a filter before it,
+    won't judge this; `info` what the answer cost and who gave it."""
 
     text: str
     cut_short: str | None = None
+    refused: bool = False
+    info: Mapping[str, Any] = field(default_factory=dict)
 
 
 def scored(reply: Reply | str, aspects: Sequence[str]) -> Scored:
@@ -65,6 +68,12 @@ def read_scores(text: str, aspects: Sequence[str]) -> dict[str, float]:
 
     A text with several such objects is read only if they agree: a judge that contradicts itself gave no score.
     """
+    scores = read_object(text, aspects)
+    return {aspect: _number(scores, aspect) for aspect in aspects}
+
+
+def read_object(text: str, aspects: Sequence[str]) -> dict[str, Any]:
+    """What the JSON object that the text ends in has under each of `aspects`, whatever it is. Raises Unreadable."""
     said = _ECHO.sub(lambda echo: " " * len(echo.group()), after_thinking(text))
     verdicts = [(end, scores) for end, found in _objects(said, aspects) if (scores := _verdict(found, aspects))]
     if not verdicts:
@@ -72,10 +81,9 @@ def read_scores(text: str, aspects: Sequence[str]) -> dict[str, float]:
     end, scores = verdicts[-1]
     if not _AFTER.fullmatch(said, end):
         raise Unreadable("the reply goes on after its JSON object")
-    checked = {aspect: _number(scores, aspect) for aspect in aspects}
     if any(other != scores for _, other in verdicts):
         raise Unreadable("the reply contradicts itself: two JSON objects with different scores")
-    return checked
+    return scores
 
 
 def after_thinking(text: str) -> str:
@@ -120,7 +128,7 @@ def _verdict(found: _Pairs, aspects: Sequence[str]) -> dict[str, Any] | None:
     names = [name for name, _ in found]
     if not set(names) & set(aspects):
         return None
-    if len(set(names)) != len(names):
+    if any(names.count(aspect) > 1 for aspect in aspects):
         raise Unreadable("a score is given twice in one JSON object")
     values = dict(found)
     beside = [name for name, value in values.items() if name not in aspects and not _is_reason(value)]

@@ -195,10 +195,8 @@ class Judge:
             {"type": "image"} if isinstance(part, Image.Image) else {"type": "text", "text": f"{part}\n"}
             for part in prompt.parts
         ]
-        messages = [
-            {"role": "system", "content": [{"type": "text", "text": prompt.system}]},
-            {"role": "user", "content": parts},
-        ]
+        system = [{"role": "system", "content": [{"type": "text", "text": prompt.system}]}] if prompt.system else []
+        messages = [*system, {"role": "user", "content": parts}]
         return str(self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
     def _digit_ids(self) -> dict[str, int]:

@@ -17,6 +17,7 @@ from slurm_bench.scorers.base import Score, Scored, ScoreRequest
 from slurm_bench.scorers.judge import parse, prompt
 from slurm_bench.scorers.judge.expectation import DigitAnswer, expected
 from slurm_bench.scorers.judge.options import check_judging, number, one_of, text
+from slurm_bench.scorers.judge.question import Picture, Question
 from slurm_bench.scorers.qwen3vl.micro_batches import MicroBatches
 from slurm_bench.scorers.qwen3vl.model import (
     MAX_ASPECT_RATIO,
@@ -44,7 +45,7 @@ class _Question:
     """One prompt to the judge; `place` is its request's in the batch, `aspects` what its answer gives."""
 
     place: int
-    request: ScoreRequest
+    request: ScoreRequest | Question
     aspects: tuple[str, ...]
     prompt: prompt.Prompt
     length: int
@@ -165,6 +166,27 @@ class Qwen3VLScorer:
     def prefetch(self, next_batch: Callable[[], Sequence[ScoreRequest]]) -> None:
         self._loaded()[1].prefetch(lambda: self._questions(next_batch())[0])
 
+    def replies(self, questions: Sequence[Question], max_tokens: int) -> list[parse.Reply | Exception]:
+        """What the judge writes to a protocol's own questions: those that aren't sampled in micro-batches, a sampled
+        one alone, from its own seed. Needs `mode` "generate"."""
+        judge, batches = self._loaded()
+        found: dict[int, parse.Reply | Exception] = {}
+        greedy = []
+        for place, question in enumerate(questions):
+            parts = tuple(part.image() if isinstance(part, Picture) else part for part in question.parts)
+            asked = prompt.Prompt("", parts)
+            if narrow := _too_narrow(asked):
+                found[place] = narrow
+            elif question.temperature:
+                inputs = judge.preprocess([asked])
+                (found[place],) = judge.generate(inputs, max_tokens, question.temperature, question.seed)
+            else:
+                greedy.append(_Question(place, question, (), asked, self._length(asked)))
+        for batch, inputs in batches.split(greedy):
+            written = judge.generate(inputs, max_tokens)
+            found |= {question.place: reply for question, reply in zip(batch, written, strict=True)}
+        return [found[place] for place in range(len(questions))]
+
     def _questions(self, batch: Sequence[ScoreRequest]) -> tuple[list[_Question], dict[int, SampleError]]:
         """What to ask, and by its place what can't be asked about."""
         questions: list[_Question] = []
@@ -182,9 +204,8 @@ class Qwen3VLScorer:
         else:
             asked = {(aspect,): prompt.one_digit(self._rubrics, aspect) for aspect in self.aspects}
         prompts = {aspects: prompt.build(request, self._rubrics, question) for aspects, question in asked.items()}
-        for image in next(iter(prompts.values())).images:
-            if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
-                raise SampleError(f"an image of {image.width}×{image.height} is too narrow for the judge")
+        if narrow := _too_narrow(next(iter(prompts.values()))):
+            raise narrow
         return [_Question(place, request, aspects, built, self._length(built)) for aspects, built in prompts.items()]
 
     def _expected(self, questions: Sequence[_Question]) -> dict[int, Scored]:
@@ -231,6 +252,13 @@ class Qwen3VLScorer:
         if self.judge is None or self._batches is None:
             raise RuntimeError("the judge is not loaded")
         return self.judge, self._batches
+
+
+def _too_narrow(asked: prompt.Prompt) -> SampleError | None:
+    for image in asked.images:
+        if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
+            return SampleError(f"an image of {image.width}×{image.height} is too narrow for the judge")
+    return None
 
 
 def _check_config(config: Mapping[str, Any], name: str) -> None:

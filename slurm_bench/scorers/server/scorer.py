@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -14,6 +14,7 @@ from slurm_bench.scorers.base import Score, Scored, ScoreRequest
 from slurm_bench.scorers.judge import parse, prompt
 from slurm_bench.scorers.judge.expectation import expected
 from slurm_bench.scorers.judge.options import check_judging, number, one_of, text
+from slurm_bench.scorers.judge.question import Picture, Question
 from slurm_bench.scorers.server import digits
 from slurm_bench.scorers.server.answer import Answer
 from slurm_bench.scorers.server.chat import ChatApi
@@ -28,6 +29,9 @@ from slurm_bench.scorers.server.settings import (
     read_key,
 )
 from slurm_bench.scorers.usage import sum_usage
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass
@@ -130,29 +134,39 @@ class OpenAIScorer:
 
     def score(self, batch: Sequence[ScoreRequest]) -> list[Scored | Exception]:
         """What was judged before the server refused or went away is given beside ApiRefused or ServiceDown."""
-        if self._api is None:
+        return self._at_once(self._expected if self.mode == "expected" else self._generated, batch)
+
+    def replies(self, questions: Sequence[Question], max_tokens: int) -> list[parse.Reply | Exception]:
+        """What the server answers to a protocol's own questions."""
+        return self._at_once(lambda question: self._reply(question, max_tokens), questions)
+
+    def _at_once(self, ask: Callable[[T], R], about: Sequence[T]) -> list[R | Exception]:
+        """In threads, in the order of `about`; what is raised over one stands in its place."""
+        api = self._api
+        if api is None:
             raise RuntimeError("the judge is not loaded")
-        self._api.try_again()
+        api.try_again()
         pool = ThreadPoolExecutor(self.concurrency, "judge")
         try:
-            return list(pool.map(self._judged, batch))
+            return list(pool.map(lambda one: _result_or_error(ask, one), about))
         except BaseException:
-            self._api.close()
+            api.close()
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _judged(self, request: ScoreRequest) -> Scored | Exception:
-        try:
-            return self._expected(request) if self.mode == "expected" else self._generated(request)
-        except Exception as error:
-            return error
+    def _reply(self, question: Question, max_tokens: int) -> parse.Reply:
+        messages = self._messages("", question.parts)
+        answer = self._ask(messages, question.seed, question.temperature, {"max_tokens": max_tokens})
+        refused = answer.refused or answer.cut_by == "filter"
+        return parse.Reply(answer.text, self._cut_short(answer, max_tokens), refused, answer.info)
 
     def _expected(self, request: ScoreRequest) -> Scored:
         answers, read = [], []
         for aspect in self.aspects:
             asked = prompt.build(request, self._rubrics, prompt.one_digit(self._rubrics, aspect))
-            answers.append(self._ask(self._messages(asked), request.seed, 0.0, digits.REQUEST))
+            messages = self._messages(asked.system, asked.parts)
+            answers.append(self._ask(messages, request.seed, 0.0, digits.REQUEST))
             try:
                 read.append(digits.digit_answer(aspect, answers[-1]))
             except digits.Unsuited as why:
@@ -162,23 +176,23 @@ class OpenAIScorer:
 
     def _generated(self, request: ScoreRequest) -> Scored:
         asked = prompt.build(request, self._rubrics, prompt.in_json(self._rubrics, self.aspects))
-        messages = self._messages(asked)
+        messages = self._messages(asked.system, asked.parts)
         answers: list[Answer] = []
         for retry in range(self.retries + 1):
             answers.append(self._ask(messages, request.seed + retry, self.temperature if retry else 0.0))
-            reply = parse.Reply(answers[-1].text, self._cut_short(answers[-1]))
+            reply = parse.Reply(answers[-1].text, self._cut_short(answers[-1], self.max_tokens))
             result = parse.scored(reply, self.aspects)
             if result.parse == "ok" or reply.cut_short:
                 break
         info = {"judge_retries": len(answers) - 1} if len(answers) > 1 else {}
         return replace(result, info=info | sum_usage(answer.info for answer in answers))
 
-    def _cut_short(self, answer: Answer) -> str | None:
+    def _cut_short(self, answer: Answer, max_tokens: int) -> str | None:
         if answer.cut_by == "filter":
             return "the server's content filter stopped the reply"
         if answer.cut_by == "tokens":
             thinking = " while the judge was thinking" if answer.thought and not answer.text.strip() else ""
-            return f"the reply was cut off at the limit of tokens{thinking}: max_tokens is {self.max_tokens}"
+            return f"the reply was cut off at the limit of tokens{thinking}: max_tokens is {max_tokens}"
         return None
 
     def _ask(
@@ -200,15 +214,26 @@ class OpenAIScorer:
             raise ApiError("closed while samples were waiting")
         return self._api
 
-    def _messages(self, asked: prompt.Prompt) -> list[Any]:
+    def _messages(self, system: str, asked: Sequence[prompt.Part | Picture]) -> list[Any]:
         parts: list[dict[str, Any]] = []
-        for part in asked.parts:
-            if isinstance(part, Image.Image):
-                shown = {"url": self._data_url(part)} | ({"detail": self.detail} if self.detail else {})
-                parts.append({"type": "image_url", "image_url": shown})
-            else:
+        for part in asked:
+            if isinstance(part, str):
                 parts.append({"type": "text", "text": part})
-        return [{"role": "system", "content": asked.system}, {"role": "user", "content": parts}]
+                continue
+            if isinstance(part, Picture):
+                url, detail = part.url, part.detail
+            else:
+                url, detail = self._data_url(part), self.detail
+            parts.append({"type": "image_url", "image_url": {"url": url} | ({"detail": detail} if detail else {})})
+        user = {"role": "user", "content": parts}
+        return [{"role": "system", "content": system}, user] if system else [user]
 
     def _data_url(self, image: Image.Image) -> str:
         return data_url(bounded(image, self.max_pixels), self.image_format, self.jpeg_quality)
+
+
+def _result_or_error(ask: Callable[[T], R], about: T) -> R | Exception:
+    try:
+        return ask(about)
+    except Exception as error:
+        return error
