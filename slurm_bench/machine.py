@@ -158,6 +158,14 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
+def peak_gpu_memory() -> int | None:
+    """The most bytes that torch's tensors have had on this process's GPU at once. None where nothing of it is used."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return None
+    return int(torch.cuda.max_memory_allocated())
+
+
 def package_versions() -> dict[str, str]:
     """Those of PACKAGES that are installed."""
     versions = {}

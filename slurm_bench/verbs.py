@@ -117,7 +117,7 @@ def status(options: argparse.Namespace) -> int:
     opened = open_run(options.run)
     if options.watch:
         return follow(opened, hear, options.json)
-    found = status_of(opened, hear)
+    found = status_of(opened, hear, hours=options.json)
     print(json.dumps(found) if options.json else render_status(found, columns()))
     return COMPLETE
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +81,72 @@ def test_each_task_says_what_it_did_and_how_it_ended(tmp_path: Path) -> None:
     assert "retry 1" in lines[4]
     assert "not started" in lines[5]
     assert "2/2, 1 failed" in lines[6]
+
+
+def note(root: Path, task: int, *events: dict[str, Any]) -> None:
+    """The journal of a task's process that began at 100 s."""
+    file = run_dir(root).journal("edit", 1, task, 0)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"event": "start", "time": 100.0, "node": "n1"}, *events]
+    file.write_text("".join(json.dumps({"time": 101.0, **row}) + "\n" for row in rows))
+
+
+def record(root: Path, task: int, ids: Sequence[str], every: float) -> None:
+    file = run_dir(root).manifest("edit", 1, task, 0)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    facts = {"status": "ok", "sha256": "0", "attempt": 1, "task": task, "seconds": every}
+    lines = [{"id": name, "time": 102.0 + every * n, **facts} for n, name in enumerate(ids)]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+LOADED = ({"event": "waits"}, {"event": "loads"}, {"event": "loaded", "took": 1.0, "time": 101.5})
+
+
+def test_what_each_task_is_doing_is_told_by_its_journal(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    assert claim(run_dir(root), "edit", [f"s-{n}" for n in range(6)], 6, "local", 0, 1)
+    note(root, 1)
+    note(root, 2, {"event": "waits"})
+    note(root, 3, {"event": "loads"}, {"event": "part", "name": "import torch", "begin": 100.5, "seconds": 0.5})
+    note(root, 4, *LOADED, {"event": "works", "time": 101.6})
+    note(root, 5, *LOADED, {"event": "works", "time": 101.6}, {"event": "memory", "peak": 61 << 30})
+    record(root, 5, ["s-5"], 1.0)
+    (attempt,) = said(root)["attempts"]
+    assert [task["state"] for task in attempt["tasks"]] == [
+        "not started",
+        "starting",
+        "waiting for its load slot",
+        "loading",
+        "warming up",
+        "working",
+    ]
+    assert [task["gpu_memory"] for task in attempt["tasks"]] == [None] * 5 + [61 << 30]
+    assert "working on n1, 1 s each, 61.0 GiB" in render_status(said(root))
+
+
+def test_a_task_that_is_far_slower_than_its_peers_is_marked(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {}, count=20)
+    assert claim(run_dir(root), "edit", [f"s-{n}" for n in range(20)], 4, "local", 0, 1)
+    for task, every in enumerate((1.0, 1.2, 4.0, 0.9)):
+        note(root, task, {"event": "works"})
+        record(root, task, [f"s-{n}" for n in range(task, 16, 4)], every)
+    found = said(root)
+    assert [task["times_slower"] for task in found["attempts"][0]["tasks"]] == [None, None, 4.0, None]
+    assert found["stages"]["edit"]["eta"] == 4.0, "the slowest task's one sample"
+    lines = render_status(found, 40).splitlines()
+    assert "left     about 4 s: edit 4 s, score not" in lines
+    assert "as slow as the others" in " ".join(" ".join(lines).split())
+    assert max(map(len, lines[1:])) <= 40
+
+
+def test_the_time_that_a_task_waited_to_be_run_again_is_no_pace(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    assert claim(run_dir(root), "edit", [f"s-{n}" for n in range(6)], 1, "local", 0, 1)
+    note(root, 0, {"event": "works"})
+    record(root, 0, ["s-0", "s-1"], 1.0)
+    again = run_dir(root).journal("edit", 1, 0, 1)
+    again.write_text(json.dumps({"event": "start", "time": 5000.0, "node": "n1"}) + "\n")
+    facts = {"status": "ok", "sha256": "0", "attempt": 1, "task": 0, "seconds": 1.0}
+    lines = [{"id": f"s-{n}", "time": 5000.0 + n, **facts} for n in (2, 3, 4)]
+    run_dir(root).manifest("edit", 1, 0, 1).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert said(root)["stages"]["edit"]["seconds_a_sample"] == 1.0

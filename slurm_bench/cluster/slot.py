@@ -17,6 +17,7 @@ from typing import IO
 
 from slurm_bench.errors import storage_problem
 from slurm_bench.logs import log
+from slurm_bench.marks import process_began
 from slurm_bench.run.attempts import Attempt
 from slurm_bench.run.journal import FAILED, LOST, ORDERLY, STOPPED, Journal, TaskProcess, node_name, read_journal
 from slurm_bench.run.layout import RunDir
@@ -53,7 +54,7 @@ class Slot:
         self._told: int | None = None
         self._exit: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._start()
+        self._start(first=True)
 
     def over(self) -> bool:
         """Look at the process; where it died, start the next one, if that may bring the task forward."""
@@ -110,12 +111,14 @@ class Slot:
         last = self._last()
         return last.end is None or last.end == LOST
 
-    def _start(self) -> None:
+    def _start(self, first: bool = False) -> None:
         run, attempt, task = self._run, self._attempt, self._task
         self._exit = None
         self._restart = reserve_manifest(run, attempt.stage, attempt.number, task)
         self._journal = Journal(run.journal(attempt.stage, attempt.number, task, self._restart))
-        self._journal.note("spawn", node=node_name(), job=os.environ.get("SLURM_JOB_ID"))
+        job = os.environ.get("SLURM_JOB_ID")
+        since = {"held": round(process_began(), 3)} if job and first else {}  # when the job got its place, nearly
+        self._journal.note("spawn", node=node_name(), job=job, **since)
         words = [run.root, attempt.stage, attempt.number, task, self._restart, self._warning, os.getpid()]
         process = subprocess.Popen(
             [sys.executable, "-m", "slurm_bench.cluster.worker", *map(str, words)],

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slurm_bench.config import Config
+from slurm_bench.report.hours import hours_rows, hours_title
 from slurm_bench.report.judges import judge_notes
 from slurm_bench.report.official_text import OFFICIAL_COLUMNS, OFFICIAL_NOTE, official_cells, official_facts
 from slurm_bench.report.repeats import in_words
@@ -49,6 +50,7 @@ def render(
         lines += ["", f"## By {escape(fact)}", "", *(_rows(fact, rows) if rows else ["No sample has it."])]
     lines += _all_scores(summary)
     lines += _health(summary)
+    lines += _hours(summary)
     lines += _others(summary, provenance.get("makers", {}))
     lines += ["", "## Why something is missing", "", *(f"- {escape(cause)}" for cause in causes)] if causes else []
     lines += _failures(summary)
@@ -194,6 +196,15 @@ def _all_scores(summary: Mapping[str, Any]) -> list[str]:
 def _health(summary: Mapping[str, Any]) -> list[str]:
     lines = [f"- {escape(name)}, {escape(line)}" for name, found in judge_notes(summary).items() for line in found]
     return ["", "## The judges", "", *lines] if lines else []
+
+
+def _hours(summary: Mapping[str, Any]) -> list[str]:
+    if not summary["hours"]:
+        return []
+    (_, stages), *rows = hours_rows(summary["hours"])
+    lines = ["", f"## {hours_title(summary['hours'])}", "", "| | " + " | ".join(map(escape, stages)) + " |"]
+    lines.append("|---|" + "---:|" * len(stages))
+    return lines + [f"| {escape(label)} | " + " | ".join(cells) + " |" for label, cells in rows]
 
 
 def _others(summary: Mapping[str, Any], makers: Mapping[str, Any]) -> list[str]:

@@ -14,12 +14,15 @@ from slurm_bench.report.page.assemble import write_page, write_single_file
 from slurm_bench.report.page.run_page import Report, run_page
 from slurm_bench.report.summary import summarize
 from slurm_bench.report.table import as_cells, score_table
+from slurm_bench.run.attempts import read_attempts
 from slurm_bench.run.durable import write_atomic
+from slurm_bench.run.hours import by_stage, hours_of
 from slurm_bench.run.journal import read_journals
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run
 from slurm_bench.run.provenance import read_provenance, write_provenance
 from slurm_bench.run.records import State
+from slurm_bench.run.timeline import read_timeline
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +35,8 @@ def write_report(run: Run, state: State, causes: Sequence[str] = (), single_file
     provenance = _provenance_with_machines(run.folder)
     table = score_table(run.config, state)
     summary = summarize(run.config, state, table, provenance)
+    hours = hours_of(read_attempts(run.folder), read_timeline(run.folder), state)
+    summary["hours"] = {stage: found.as_json() for stage, found in by_stage(hours, state).items()}
     cells = as_cells(table)
     csv = cells.to_csv(index=False, lineterminator="\n")
     write_atomic(folder / "scores.csv", csv.encode("utf-8", "replace"))
@@ -40,7 +45,7 @@ def write_report(run: Run, state: State, causes: Sequence[str] = (), single_file
     write_atomic(folder / "summary.json", (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
     text = render(run.root.name, run.config, summary, provenance, causes)
     write_atomic(folder / "report.md", text.encode("utf-8", "replace"))
-    page = run_page(Report(run, state, table, summary, provenance, causes))
+    page = run_page(Report(run, state, table, summary, provenance, hours, causes))
     write_page(page)
     if single_file:
         write_single_file(page)

@@ -2,9 +2,9 @@
 result.
 
 A task is worked on by one process after another: where one dies, its supervisor or Slurm starts the next. Each has a
-file of lines (spawned, started, waits to load, loads, loaded, ended, and the exit status that its supervisor saw), and
-a small file beside it with the ids that it has in hand, overwritten before each call, so that a sample that kills its
-process is known.
+file of lines (spawned, started, waits to load, loads, loaded, works, ended, and the exit status that its supervisor
+saw; between them parts of its work, and the GPU memory that it has needed), and a small file beside it with the ids
+that it has in hand, overwritten before each call, so that a sample that kills its process is known.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slurm_bench.machine import visible_gpus
+from slurm_bench.machine import peak_gpu_memory, visible_gpus
 from slurm_bench.marks import process_began
 from slurm_bench.run.durable import json_line, read_lines
 from slurm_bench.run.layout import RunDir
@@ -59,6 +59,11 @@ class Journal:
         """A part of this process's work, for its timeline (see `marks`)."""
         self.note("part", name=name, begin=round(begin, 3), seconds=round(end - begin, 3))
 
+    def memory(self) -> None:
+        """The GPU memory that this process has needed until now, in bytes."""
+        if (peak := peak_gpu_memory()) is not None:
+            self.note("memory", peak=peak)
+
     def end(self, how: str, message: str = "", ok: int = 0, failed: int = 0) -> None:
         """`how` is one of those above. What is in hand stays noted where the process is LOST."""
         if how != LOST:
@@ -86,7 +91,8 @@ class Journal:
 class TaskProcess:
     """One process of one task. `end` is None where it was killed or still works; `exit` is its exit status (negative: a
     signal) where its supervisor saw it, and `worked` then the seconds since it had begun what it had in hand. `last` is
-    the newest event of its journal, noted at the time `heard`."""
+    the newest event that says what it is doing, at the time `since`; `heard` is when it noted anything last. `memory`
+    is the most that it has had on its GPU, in bytes."""
 
     stage: str
     attempt: int
@@ -103,7 +109,9 @@ class TaskProcess:
     in_hand: tuple[str, ...]
     gpus: Sequence[dict[str, str]]
     last: str = ""
+    since: float = 0.0
     heard: float = 0.0
+    memory: int | None = None
     load_seconds: float | None = None
     worked: float | None = None
 
@@ -151,6 +159,7 @@ def _read(file: Path, stage: str, attempt: int, task: int, restart: int) -> Task
     events = {row["event"]: row for row in rows if "event" in row}
     start, end = events.get("start", events.get("spawn", {})), events.get("end", {})
     plugin, in_hand, since = _read_hand(_hand_of(file))
+    doing: dict[str, Any] = next((row for row in reversed(rows) if row.get("event") not in ("part", "memory")), {})
     code, died = events.get("exit", {}).get("code"), events.get("exit", {}).get("time")
     return TaskProcess(
         stage=stage,
@@ -168,8 +177,10 @@ def _read(file: Path, stage: str, attempt: int, task: int, restart: int) -> Task
         in_hand=in_hand,
         worked=died - since if died and since else None,
         gpus=start.get("gpus", []),
-        last=rows[-1].get("event", "") if rows else "",
+        last=doing.get("event", ""),
+        since=doing.get("time", 0.0),
         heard=rows[-1].get("time", 0.0) if rows else 0.0,
+        memory=events.get("memory", {}).get("peak"),
         load_seconds=events.get("loaded", {}).get("took"),
     )
 

@@ -137,7 +137,7 @@ class _Task:
             return
         host = {"host": socket.gethostname(), "node": node_name(), "v": VERSION}
         stamp = {"attempt": self.attempt.number, "task": self.task, **host}
-        engine = Engine(work, self.manifest, stamp, batch_size, self.stop, _Progress(len(todo)))
+        engine = Engine(work, self.manifest, stamp, batch_size, self.stop, _Progress(len(todo), self.journal))
         engine.hold = lambda ids: self.journal.hold(key, ids)
         try:
             suspects = {suspect.id: suspect for suspect in self._suspects(key, todo)}
@@ -149,10 +149,12 @@ class _Task:
             if left and not self.stop.reason:
                 self._load(plugin)
                 self._prepare(key, plugin, [*ordinary, *alone], work)
+                self.journal.note("works")
                 try:
                     with marks.part("samples"):
                         engine.run(ordinary, alone)
                 finally:
+                    self.journal.memory()
                     if hasattr(plugin, "close"):
                         plugin.close()
         finally:
@@ -190,6 +192,7 @@ class _Task:
             took = time.monotonic() - start
         log.info("waited %.1f s for this node's load slot, loaded in %.1f s", waited, took)
         self.journal.note("loaded", waited=round(waited, 3), took=round(took, 3))
+        self.journal.memory()
 
     def _prepare(self, key: str, plugin: Any, todo: Sequence[Sample], work: Work) -> None:
         """A head start over the whole task; what fails in it will fail again, and be recorded, where it belongs."""
@@ -210,15 +213,17 @@ class _Task:
 
 
 class _Progress:
-    """A line a sample in the log, with the time that is left."""
+    """A line a sample in the log, with the time that is left; now and then, ever more seldom, the memory it took."""
 
-    def __init__(self, total: int) -> None:
-        self.total, self.done, self.start = total, 0, time.monotonic()
+    def __init__(self, total: int, journal: Journal) -> None:
+        self.total, self.done, self.start, self.journal = total, 0, time.monotonic(), journal
 
     def __call__(self, record: dict[str, Any]) -> None:
         self.done += 1
         if self.done == 1:
             marks.passed("first record", time.time(), time.time())
+        if self.done & (self.done - 1) == 0:
+            self.journal.memory()
         left = (time.monotonic() - self.start) / self.done * (self.total - self.done)
         log.info(
             "[%d/%d] %r %s in %.2f s, about %.0f s left",

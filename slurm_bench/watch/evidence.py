@@ -132,8 +132,10 @@ class Task:
 
     @property
     def pace(self) -> float | None:
-        """Seconds of wall time a sample, where enough was recorded to tell."""
-        times = sorted(record["time"] for record in self.records if "time" in record)
+        """Seconds of wall time a sample, where enough was recorded to tell; of its last process, as the task may have
+        waited in the queue before that."""
+        begun = self.last.started if self.last else 0.0
+        times = sorted(record["time"] for record in self.records if record.get("time", 0.0) > begun)
         if len(times) > 2 and times[-1] > times[0]:
             return float(times[-1] - times[0]) / (len(times) - 1)
         seconds = [float(record["seconds"]) for record in self.records if "seconds" in record]

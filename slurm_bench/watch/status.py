@@ -5,14 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from slurm_bench.data.text import printable
 from slurm_bench.errors import COMPLETE, INCOMPLETE
+from slurm_bench.machine import GIB
 from slurm_bench.run.attempts import Attempt
+from slurm_bench.run.hours import by_stage, hours_of
 from slurm_bench.run.journal import DONE
 from slurm_bench.run.opened import Run
 from slurm_bench.run.records import State
+from slurm_bench.run.timeline import read_timeline
 from slurm_bench.watch.evidence import STAGES, Evidence, Hear, Task, gather
 from slurm_bench.watch.explain import explain, lines_of, next_of
 from slurm_bench.watch.symptoms import QUIET
@@ -20,10 +24,15 @@ from slurm_bench.watch.wording import duration, fit
 
 # So many tasks of an attempt are told one by one, those that aren't done first.
 TOLD = 40
+# A task whose samples take so many times as long as those of its attempt's other tasks is marked, where so many tell.
+SLOWER, PEERS = 1.5, 2
+# Of so few samples the first, in which a model warms up, may be one too many.
+FEW = 2
 
 
-def status_of(run: Run, hear: Hear) -> dict[str, Any]:
-    """What `status --json` prints. Seconds and counts are numbers, what isn't known is null."""
+def status_of(run: Run, hear: Hear, hours: bool = False) -> dict[str, Any]:
+    """What `status --json` prints. Seconds and counts are numbers, what isn't known is null. With `hours` it says where
+    those of the tasks went, too."""
     seen = gather(run, hear)
     state = seen.state
     scored = set(state.scored())
@@ -50,6 +59,15 @@ def status_of(run: Run, hear: Hear) -> dict[str, Any]:
         "next": next_of(causes),
         "report": (run.folder.report / "summary.json").exists(),
         "attempts": [_attempt(seen, attempt) for attempt in seen.attempts],
+        **({"hours": _hours(seen)} if hours else {}),
+    }
+
+
+def _hours(seen: Evidence) -> dict[str, Any]:
+    rows = hours_of(seen.attempts, read_timeline(seen.run.folder), seen.state)
+    return {
+        "stages": {stage: hours.as_json() for stage, hours in by_stage(rows, seen.state).items()},
+        "tasks": [row.as_json() for row in rows],
     }
 
 
@@ -75,16 +93,19 @@ def _stage(seen: Evidence, stage: str) -> dict[str, Any]:
     paces = [task.pace for task in tasks if task.pace is not None]
     pace = sum(paces) / len(paces) if paces else None
     left = [_left(task) * (task.pace or pace) for task in tasks if pace is not None and task.alive is not False]
+    at_once = max(1, sum(task.working for task in tasks))
     return {
         "total": len(state.samples),
         "done": done,
         "failed": failed,
         "seconds_a_sample": _rounded(pace, 3),
-        "eta": _rounded(max(left), 1) if left else None,
+        "eta": _rounded(max(*left, sum(left) / at_once), 1) if left else None,
     }
 
 
 def _attempt(seen: Evidence, attempt: Attempt) -> dict[str, Any]:
+    tasks = [task for task in seen.tasks if task.attempt == attempt]
+    slower = _slower([task.pace if len(task.records) > FEW else None for task in tasks])
     return {
         "attempt": attempt.name,
         "executor": attempt.executor,
@@ -93,11 +114,21 @@ def _attempt(seen: Evidence, attempt: Attempt) -> dict[str, Any]:
         "closed": attempt.closed,
         "retry": attempt.retry,
         "samples": len(attempt.samples),
-        "tasks": [_task(task) for task in seen.tasks if task.attempt == attempt],
+        "tasks": [_task(*row) for row in zip(tasks, slower, strict=True)],
     }
 
 
-def _task(task: Task) -> dict[str, Any]:
+def _slower(paces: Sequence[float | None]) -> list[float | None]:
+    """How many times as long each task's samples take as its peers' do, where that is far too long."""
+    found: list[float | None] = []
+    for number, pace in enumerate(paces):
+        peers = [other for n, other in enumerate(paces) if n != number and other]
+        times = pace / median(peers) if pace and len(peers) >= PEERS else 0.0
+        found.append(round(times, 1) if times >= SLOWER else None)
+    return found
+
+
+def _task(task: Task, slower: float | None) -> dict[str, Any]:
     last = task.last
     return {
         "task": task.number,
@@ -110,6 +141,8 @@ def _task(task: Task) -> dict[str, Any]:
         "end": last.end if last else None,
         "message": last.message if last else "",
         "seconds_a_sample": _rounded(task.pace, 3),
+        "times_slower": slower,
+        "gpu_memory": max((p.memory for p in task.processes if p.memory is not None), default=None),
         "eta": _rounded(_left(task) * task.pace, 1) if task.working and task.pace is not None else None,
     }
 
@@ -135,9 +168,10 @@ def _phase(task: Task) -> str:
         return "waiting for its load slot" + unseen
     if last.last == "loads":
         return "loading" + unseen
-    if last.in_hand or task.records:
-        return "working" + unseen
-    return ("starting" if last.load_seconds is None else "warming up") + unseen
+    if last.last == "loaded" or (last.last == "works" and last.load_seconds is not None):
+        began = any(record.get("time", 0.0) >= last.since for record in task.records)
+        return ("working" if began else "warming up") + unseen
+    return ("working" if last.last == "works" or last.in_hand else "starting") + unseen
 
 
 def _last_error(state: State) -> str | None:
@@ -163,6 +197,7 @@ def render_status(status: Mapping[str, Any], width: int | None = None) -> str:
     lines = ["counts   " + ", ".join(f"{value} {name}" for name, value in status["counts"].items())]
     lines += [f"{stage:7}  {stage_line(row)}" for stage, row in status["stages"].items()]
     lines += [line for attempt in status["attempts"] for line in _attempt_lines(attempt)]
+    lines += _left_line(status)
     lines += [f"queue    {status['queue']}"] if status["queue"] else []
     lines += [f"error    {status['last_error']}"] if status["last_error"] and status["counts"]["failed"] else []
     lines += [f"why      {line}" for line in status["causes"]]
@@ -175,6 +210,16 @@ def render_status(status: Mapping[str, Any], width: int | None = None) -> str:
             *([f"report   {printable(str(report))}"] if status["report"] else []),
         ]
     )
+
+
+def _left_line(status: Mapping[str, Any]) -> list[str]:
+    """`left     about 5 min: edit 4 min, score 1 min`"""
+    if status["over"] or status["eta"] is None:
+        return []
+    stages = status["stages"].items()
+    parts = [f"{stage} {duration(row['eta'])}" for stage, row in stages if row["eta"]]
+    parts += [f"{stage} not known yet" for stage, row in stages if row["eta"] is None and row["done"] < row["total"]]
+    return [f"left     about {duration(status['eta'])}: {', '.join(parts)}"] if parts else []
 
 
 def stage_line(row: Mapping[str, Any]) -> str:
@@ -203,8 +248,11 @@ def _attempt_lines(attempt: Mapping[str, Any]) -> list[str]:
         pace = (
             f", {task['seconds_a_sample']:.3g} s each" if task["seconds_a_sample"] and task["eta"] is not None else ""
         )
+        memory = f", {task['gpu_memory'] / GIB:.1f} GiB" if task["gpu_memory"] else ""
         left = f", about {duration(task['eta'])} left" if task["eta"] else ""
-        lines.append(f"  task {task['task']:<3d} {done}{failed}: {task['state'][:160]}{where}{pace}{left}")
+        slow = f", {task['times_slower']:g} × as slow as the others" if task["times_slower"] else ""
+        facts = f"{task['state'][:160]}{where}{pace}{memory}{left}{slow}"
+        lines.append(f"  task {task['task']:<3d} {done}{failed}: {facts}")
     if len(tasks) > len(told):
         lines.append(f"  and {len(tasks) - len(told)} more tasks: --json has them all")
     return lines

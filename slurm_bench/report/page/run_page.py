@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from slurm_bench.report.hours import hours_rows, hours_title
 from slurm_bench.report.judges import judge_notes
 from slurm_bench.report.markdown import counted
 from slurm_bench.report.official_text import OFFICIAL_COLUMNS, OFFICIAL_NOTE, official_cells, official_facts
@@ -17,9 +18,10 @@ from slurm_bench.report.page.facts import for_a_paper, what_was_run
 from slurm_bench.report.page.pictures import Show, link_from_report, pictures_of
 from slurm_bench.report.page.plots import axis_over, histogram
 from slurm_bench.report.page.samples import gallery_sample, rows_of, worst_first
-from slurm_bench.report.page.timeline import timeline
+from slurm_bench.report.page.timeline import KINDS, timeline
 from slurm_bench.report.repeats import in_words
 from slurm_bench.report.table import score_columns
+from slurm_bench.run.hours import TaskHours
 from slurm_bench.run.opened import Run
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import State
@@ -32,14 +34,15 @@ SORTS = (("worst", "worst first"), ("best", "best first"), ("plan", "as planned"
 
 @dataclass(frozen=True)
 class Report:
-    """A run and what was computed of it: all that its page is made of. `explained` says why something is missing, in
-    lines."""
+    """A run and what was computed of it: all that its page is made of. `hours` has a row a task; `explained` says why
+    something is missing, in lines."""
 
     run: Run
     state: State
     table: pd.DataFrame
     summary: Mapping[str, Any]
     provenance: Mapping[str, Any]
+    hours: Sequence[TaskHours] = ()
     explained: Sequence[str] = ()
 
 
@@ -108,7 +111,10 @@ def _facts(report: Report) -> dict[str, Any]:
         ],
         "official_columns": OFFICIAL_COLUMNS,
         "official_note": OFFICIAL_NOTE,
-        "timeline": timeline(report.state),
+        "timeline": timeline(report.hours),
+        "hours": hours_rows(summary["hours"]),
+        "hours_title": hours_title(summary["hours"]),
+        "kinds": KINDS,
     }
 
 

@@ -1,18 +1,33 @@
-"""When each task worked, as its records tell."""
+"""When each task did what: where on a scale of 0 to 100 it stands. The template draws it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slurm_bench.run.records import Outcome, Record, State
+from slurm_bench.run.hours import TaskHours
+from slurm_bench.run.timeline import LOAD, START, WAIT, WARM, WORK
 
 MOST_LANES = 60
+# What is drawn, and how the page's style calls it; work is drawn in its stage's colour.
+KINDS = {START: "start", WAIT: "wait", LOAD: "load", WARM: "warm", WORK: "work"}
+TAIL = "idle tail"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """`x` and `width` in percent of the whole time."""
+
+    name: str
+    style: str
+    x: float
+    width: float
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Lane:
-    """`begin` and `end` in seconds since the run's first work."""
+    """`begin` and `end` in seconds since the run's first task began."""
 
     stage: str
     attempt: int
@@ -21,28 +36,21 @@ class Lane:
     begin: float
     end: float
     records: int
+    segments: Sequence[Segment]
 
 
-def timeline(state: State) -> list[Lane]:
-    """A lane for each task of each attempt, in the order in which they began."""
-    found: dict[tuple[str, int, int], list[Record]] = {}
-    for stage, record in _records(state):
-        if {"attempt", "task", "time"} <= record.keys():
-            found.setdefault((stage, record["attempt"], record["task"]), []).append(record)
-    spans = [
-        (key, min(r["time"] - r.get("seconds", 0.0) for r in records), max(r["time"] for r in records), records)
-        for key, records in found.items()
-    ]
-    start = min((begin for _, begin, _, _ in spans), default=0.0)
-    lanes = [
-        Lane(*key, str(records[-1].get("node", "")), begin - start, end - start, len(records))
-        for key, begin, end, records in spans
-    ]
-    return sorted(lanes, key=lambda lane: (lane.stage != "edit", lane.attempt, lane.task))[:MOST_LANES]
+def timeline(hours: Sequence[TaskHours]) -> list[Lane]:
+    """A lane for each task of each attempt, by stage, attempt and task."""
+    start = min((row.begin for row in hours), default=0.0)
+    whole = max((row.end for row in hours), default=0.0) - start or 1.0
 
+    def segment(name: str, style: str, begin: float, seconds: float) -> Segment:
+        return Segment(name, style, round(100 * (begin - start) / whole, 2), round(100 * seconds / whole, 2), seconds)
 
-def _records(state: State) -> Iterator[tuple[str, Record]]:
-    stages: list[tuple[str, Outcome]] = [("edit", outcome) for outcome in state.edits.values()]
-    stages += [("score", outcome) for by in state.scores.values() for outcome in by.values()]
-    for stage, outcome in stages:
-        yield from ((stage, record) for record in (*outcome.errors, *([outcome.ok] if outcome.ok else [])))
+    lanes = []
+    for row in hours[:MOST_LANES]:
+        drawn = [segment(p.name, KINDS[p.name], p.begin, p.seconds) for p in row.phases if p.name in KINDS]
+        drawn += [segment(TAIL, "tail", row.end, row.tail)] if row.tail else []
+        begin, end = row.begin - start, row.end - start
+        lanes.append(Lane(row.stage, row.attempt, row.task, row.node, begin, end, row.records, drawn))
+    return lanes

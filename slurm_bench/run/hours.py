@@ -1,0 +1,238 @@
+"""Where the hours of a run's tasks went: waiting in the queue, starting, loading, working by part, idle. A task holds
+its GPU from its start to its end, whatever it does. Pure, over journals and records."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from statistics import median
+from typing import Any
+
+from slurm_bench.run.attempts import Attempt
+from slurm_bench.run.records import Outcome, Record, State
+from slurm_bench.run.timeline import CLOSE, LOAD, START, WAIT, WARM, WORK, Part, Process
+
+# What a place was held for, beside the parts of the work that an editor tells.
+IMPORTS, OTHER, IDLE, LOST = "imports", "other work", "idle", "lost"
+BEFORE, AFTER = (IMPORTS, WAIT, LOAD, WARM), (OTHER, IDLE, LOST)
+# In an editor's `info.seconds`: what is written behind, while the next sample is worked on; and a load, seen already.
+BEHIND, LOADED = "encode", "load"
+
+
+@dataclass(frozen=True)
+class TaskHours:
+    """Seconds of a task; `begin` and `end` since the epoch. `queue` is what it waited for its place on a node, and
+    `tail` how long its attempt went on without it: neither is in `held`, which `by_kind` adds up to. `behind` is
+    encoding and writing, beside all that. `phases` are what it did one after the other."""
+
+    stage: str
+    attempt: int
+    task: int
+    node: str
+    begin: float
+    end: float
+    queue: float
+    by_kind: Mapping[str, float]
+    behind: float
+    records: int
+    gpu: bool
+    phases: Sequence[Part]
+    tail: float = 0.0
+
+    @property
+    def held(self) -> float:
+        return sum(self.by_kind.values())
+
+    def as_json(self) -> dict[str, Any]:
+        return {"stage": self.stage, "attempt": self.attempt, "task": self.task, "node": self.node} | _as_json(self)
+
+
+@dataclass(frozen=True)
+class StageHours:
+    """The sums over a stage's tasks. `samples` are those that came right in it."""
+
+    tasks: int
+    samples: int
+    queue: float
+    by_kind: Mapping[str, float]
+    behind: float
+    tail: float
+    gpu: bool
+
+    @property
+    def held(self) -> float:
+        return sum(self.by_kind.values())
+
+    @property
+    def a_sample(self) -> float | None:
+        return self.held / self.samples if self.samples else None
+
+    def as_json(self) -> dict[str, Any]:
+        a_sample = None if self.a_sample is None else round(self.a_sample, 3)
+        return {"tasks": self.tasks, "samples": self.samples, "seconds_a_sample": a_sample} | _as_json(self)
+
+
+def hours_of(attempts: Iterable[Attempt], timeline: Iterable[Process], state: State) -> list[TaskHours]:
+    """A row for each task that a process has worked on, by stage, attempt and task."""
+    processes = defaultdict(list)
+    for process in timeline:
+        processes[process.stage, process.attempt, process.task].append(process)
+    by_name, records = {(a.stage, a.number): a for a in attempts}, _records(state)
+    rows = [
+        _task(by_name[key[:2]], own, sorted(records[key], key=lambda record: record["time"]))
+        for key, own in sorted(processes.items())
+        if key[:2] in by_name
+    ]
+    last: Mapping[tuple[str, int], float] = {
+        key: max(row.end for row in rows if (row.stage, row.attempt) == key)
+        for key in {(row.stage, row.attempt) for row in rows}
+    }
+    return [replace(row, tail=last[row.stage, row.attempt] - row.end) for row in rows]
+
+
+def by_stage(rows: Sequence[TaskHours], state: State) -> dict[str, StageHours]:
+    done = {"edit": sum(outcome.ok is not None for outcome in state.edits.values()), "score": len(state.scored())}
+    return {
+        stage: StageHours(
+            tasks=len(own),
+            samples=samples,
+            queue=sum(row.queue for row in own),
+            by_kind=in_order(_sum(row.by_kind for row in own)),
+            behind=sum(row.behind for row in own),
+            tail=sum(row.tail for row in own),
+            gpu=any(row.gpu for row in own),
+        )
+        for stage, samples in done.items()
+        if (own := [row for row in rows if row.stage == stage])
+    }
+
+
+def _records(state: State) -> Mapping[tuple[str, int, int], list[Record]]:
+    found: dict[tuple[str, int, int], list[Record]] = defaultdict(list)
+    stages: list[tuple[str, Iterable[Outcome]]] = [("edit", state.edits.values())]
+    stages += [("score", by_scorer.values()) for by_scorer in state.scores.values()]
+    for stage, outcomes in stages:
+        for outcome in outcomes:
+            for record in (*outcome.errors, *([outcome.ok] if outcome.ok else [])):
+                if {"attempt", "task", "time", "seconds"} <= record.keys():
+                    found[stage, record["attempt"], record["task"]].append(record)
+    return found
+
+
+def _task(attempt: Attempt, processes: Sequence[Process], records: Sequence[Record]) -> TaskHours:
+    kinds: list[Mapping[str, float]] = []
+    phases: list[Part] = []
+    queue, end = 0.0, attempt.time
+    in_turn = attempt.job_id is None and attempt.slices > 1  # one place for all its tasks, which says little of each
+    for number, process in enumerate(processes):
+        following = processes[number + 1].begin if number + 1 < len(processes) else float("inf")
+        own = [record for record in records if process.begin <= record["time"] < following]
+        place = process.begin if process.held is None or in_turn else process.held
+        if phases and process.held is None:  # its supervisor, which has kept the place, started it anew
+            place = end
+        place = max(place, end)
+        queue += place - end
+        parts: Sequence[Part] = [Part(START, place, max(0.0, process.begin - place)), *process.phases]
+        if own and process.end is None and not process.died:  # still at work, or gone with its node
+            last = replace(parts[-1], seconds=max(parts[-1].seconds, own[-1]["time"] - parts[-1].begin))
+            parts = [*parts[:-1], last]
+        parts = _with_work(parts, own)
+        kinds.append(_kinds(process, parts, own))
+        phases += parts
+        end = parts[-1].end
+    return TaskHours(
+        stage=attempt.stage,
+        attempt=attempt.number,
+        task=processes[0].task,
+        node=processes[-1].node,
+        begin=phases[0].begin,
+        end=end,
+        queue=queue,
+        by_kind=in_order(_sum(kinds)),
+        behind=sum(_told(record).get(BEHIND, 0.0) for record in records),
+        records=len(records),
+        gpu=any(process.gpu for process in processes),
+        phases=[phase for phase in phases if phase.seconds > 0],
+    )
+
+
+def _with_work(phases: Sequence[Part], records: Sequence[Record]) -> Sequence[Part]:
+    """Journals of earlier versions don't say when the work began: from its records then."""
+    if not records or any(phase.name == WORK for phase in phases):
+        return phases
+    begin, end = records[0]["time"] - records[0]["seconds"], records[-1]["time"]
+    before = [replace(p, seconds=min(p.seconds, begin - p.begin)) for p in phases if p.begin < begin]
+    return [*before, Part(WORK, begin, end - begin), Part(CLOSE, end, max(0.0, phases[-1].end - end))]
+
+
+def _kinds(process: Process, phases: Iterable[Part], records: Sequence[Record]) -> Mapping[str, float]:
+    found: list[Mapping[str, float]] = []
+    for phase in phases:
+        if phase.name == WORK:
+            found.append(_work(phase, [r for r in records if phase.begin <= r["time"] <= phase.end], process.died))
+        elif phase.name == LOAD:
+            within = [part for part in process.parts if part.name.startswith("import ") and _lies_in(part, phase)]
+            imports = min(phase.seconds, sum(part.seconds for part in within))
+            found.append({IMPORTS: imports, LOAD: phase.seconds - imports})
+        else:
+            found.append({{START: IMPORTS, CLOSE: IDLE}.get(phase.name, phase.name): phase.seconds})
+    kinds = _sum(found)
+    ahead = -min(0.0, kinds.get(OTHER, 0.0))  # parts that `prepare` did for all samples, before the first
+    return _sum([kinds, {OTHER: ahead, WARM: -min(ahead, kinds.get(WARM, 0.0))}])
+
+
+def _work(span: Part, records: Sequence[Record], died: bool) -> Mapping[str, float]:
+    """The seconds in the plug-in by part, what its first batch took beyond the usual, and the rest. OTHER is less than
+    nothing where the parts add up to more than the plug-in's calls took."""
+    found: list[Mapping[str, float]] = []
+    first = len(list(takewhile(lambda record: record["seconds"] == records[0]["seconds"], records)))
+    usual = median([record["seconds"] for record in records[first:]] or [float("inf")])
+    for number, record in enumerate(records):
+        took = float(record["seconds"])
+        share = usual / took if number < first and took > usual else 1.0
+        parts = {name: share * value for name, value in _told(record).items() if name not in (BEHIND, LOADED)}
+        found += [parts, {WARM: took * (1 - share), OTHER: took * share - sum(parts.values())}]
+    rest = max(0.0, span.seconds - sum(float(record["seconds"]) for record in records))
+    lost = min(rest, span.end - (records[-1]["time"] if records else span.begin)) if died else 0.0
+    return _sum([*found, {LOST: lost, IDLE: rest - lost}])
+
+
+def _sum(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for row in rows:
+        for kind, seconds in row.items():
+            found[kind] = found.get(kind, 0.0) + seconds
+    return found
+
+
+def _told(record: Record) -> dict[str, float]:
+    """The seconds by part, where the plug-in tells them."""
+    info: Any = record.get("info")
+    seconds = info.get("seconds") if isinstance(info, Mapping) else None
+    found = seconds.items() if isinstance(seconds, Mapping) else ()
+    return {str(name): float(value) for name, value in found if isinstance(value, int | float) and value >= 0}
+
+
+def _lies_in(part: Part, whole: Part) -> bool:
+    """By its middle: a part's times are rounded."""
+    return whole.begin <= part.begin + part.seconds / 2 < whole.end
+
+
+def _as_json(row: TaskHours | StageHours) -> dict[str, Any]:
+    """In seconds."""
+    return {
+        "gpu": row.gpu,
+        "queue": round(row.queue, 3),
+        "held": round(row.held, 3),
+        "by_kind": {kind: round(seconds, 3) for kind, seconds in row.by_kind.items()},
+        "encode_behind": round(row.behind, 3),
+        "tail": round(row.tail, 3),
+    }
+
+
+def in_order(kinds: Mapping[str, float]) -> dict[str, float]:
+    """As they come in a task's life, the work's parts the largest first; what took no time is left out."""
+    parts = sorted((kind for kind in kinds if kind not in (*BEFORE, *AFTER)), key=lambda kind: -kinds[kind])
+    return {kind: kinds[kind] for kind in (*BEFORE, *parts, *AFTER) if kinds.get(kind, 0.0) > 0}
