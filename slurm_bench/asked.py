@@ -44,6 +44,8 @@ class Asked:
         """Which samples will fail, and by which rubric each category is judged."""
         known = {sample.id: f"will fail: {sample.problem}" for sample in samples if sample.problem}
         _warn(self.problems or known)
+        if self.config.rewriter is not None:
+            print(f"rewriter  the editor is given what {self.config.rewriter.class_path} makes of each instruction")
         _say_rubrics(samples, self.plugins.rubrics)
 
 

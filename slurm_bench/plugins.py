@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from slurm_bench.config import Config, with_environment
+from slurm_bench.config import Config, plugins_of, with_environment
 from slurm_bench.errors import UserError
 from slurm_bench.importing import blame, import_name
 from slurm_bench.parameters import fitted
@@ -17,7 +17,7 @@ from slurm_bench.scorers.base import Score, as_rows, declared_scores
 
 def make(config: Config, key: str, method: str) -> Any:
     """The object of the plug-in `key`, light: its weights come with `load`. Raises UserError."""
-    plugin = config.editor if key == "editor" else config.scorers[key.removeprefix("scorers.")]
+    plugin = plugins_of(config)[key]
     cls = import_name(plugin.class_path, f"{key}.class_path")
     if not callable(getattr(cls, method, None)):
         raise UserError(f"'{key}.class_path': {plugin.class_path} has no method '{method}'")
@@ -28,6 +28,11 @@ def make(config: Config, key: str, method: str) -> Any:
 
 def make_editor(config: Config) -> Any:
     return make(config, "editor", "edit")
+
+
+def make_rewriter(config: Config) -> Any:
+    """None where the configuration has none."""
+    return None if config.rewriter is None else make(config, "rewriter", "rewrite")
 
 
 def make_scorer(config: Config, name: str) -> Any:
@@ -54,10 +59,11 @@ class CheckedPlugins:
 def check_plugins(config: Config) -> CheckedPlugins:
     """Import, make and ask each plug-in whether it could work, before any GPU is asked for. Raises UserError."""
     scorers = {name: make_scorer(config, name) for name in config.scorers}
-    plugins = {"editor": (config.editor, make_editor(config))}
-    plugins |= {f"scorers.{name}": (config.scorers[name], scorer) for name, scorer in scorers.items()}
+    plugins = {"editor": make_editor(config), "rewriter": make_rewriter(config)}
+    plugins |= {f"scorers.{name}": scorer for name, scorer in scorers.items()}
     models = {}
-    for key, (said, plugin) in plugins.items():
+    for key, said in plugins_of(config).items():
+        plugin = plugins[key]
         with speaking_for(key, said.class_path):
             if hasattr(plugin, "check"):
                 plugin.check()
@@ -77,7 +83,8 @@ def speaking_for(key: str, name: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        said = re.sub(r"'(editor\.|scorers\.[\w-]+\.)?params\.", f"'{key}.params.", " ".join(str(error).splitlines()))
+        line = " ".join(str(error).splitlines())
+        said = re.sub(r"'(editor\.|rewriter\.|scorers\.[\w-]+\.)?params\.", f"'{key}.params.", line)
         raise UserError(said) from None
     except (Exception, SystemExit) as error:
         raise UserError(f"'{key}': {name}: {blame(error, name)}") from None

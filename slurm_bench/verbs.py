@@ -74,7 +74,7 @@ def resubmit(options: argparse.Namespace, only_scores: bool = False) -> int:
     opened = open_run(options.run)
     words = overrides(options)
     config = load_config(opened.folder.config, words)
-    if only_scores and (others := differences(opened.config, config, ("seed", "data", "editor"))):
+    if only_scores and (others := differences(opened.config, config, ("seed", "data", "editor", "rewriter"))):
         raise UserError(f"score: it changes scorers alone, not {'; '.join(others)}")
     executor, plugins = checked(config, words)
     refuse_at_work(opened, options.force)

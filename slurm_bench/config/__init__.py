@@ -15,6 +15,7 @@ from slurm_bench.config.schema import (
     DataConfig,
     PluginConfig,
     ReportConfig,
+    plugins_of,
 )
 from slurm_bench.config.text import to_yaml
 
@@ -30,6 +31,7 @@ __all__ = [
     "dump",
     "load_config",
     "nearest",
+    "plugins_of",
     "with_environment",
 ]
 

@@ -12,8 +12,8 @@ from slurm_bench.config.text import to_yaml
 
 
 def config_hash(config: Config) -> str:
-    """A name for what decides the results; `gpus` and the like don't enter."""
-    identity = {key: value for key, value in written(config).items() if key in IDENTITY}
+    """A name for what decides the results; `gpus` and the like don't enter, nor what isn't there at all."""
+    identity = {key: value for key, value in written(config).items() if key in IDENTITY and value is not None}
     return hashlib.sha256(to_yaml(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -14,7 +14,7 @@ from slurm_bench.bundled import bundled
 from slurm_bench.command import EXECUTORS
 from slurm_bench.config.nearest import nearest
 from slurm_bench.config.references import escape_literal, resolve
-from slurm_bench.config.schema import Config, DataConfig, PluginConfig, ReportConfig
+from slurm_bench.config.schema import OPTIONAL, Config, DataConfig, PluginConfig, ReportConfig, plugins_of
 from slurm_bench.config.text import quoted, read_file, read_word
 from slurm_bench.errors import UserError
 
@@ -62,6 +62,8 @@ def _take_away(merged: DictConfig, layer: dict[str, Any], where: str, key: str =
             if before is None:
                 raise UserError(f"{where}: no scorer '{name}' to take out; {nearest(name, merged)}")
             del merged[name]
+        elif value is None and not key and name in OPTIONAL:
+            merged[name] = None
         elif value is None and isinstance(before, DictConfig):
             merged[name] = (
                 {} if OmegaConf.get_type(before) is dict else OmegaConf.structured(OmegaConf.get_type(before))
@@ -76,10 +78,12 @@ def _take_away(merged: DictConfig, layer: dict[str, Any], where: str, key: str =
 def _refuse_nameless(values: dict[str, Any], layers: Sequence[tuple[str, dict[str, Any]]]) -> None:
     """A plug-in whose class nobody named; a scorer's own name may be mistyped."""
     plugins = {"editor": values["editor"], **{f"scorers.{name}": s for name, s in values["scorers"].items()}}
+    plugins |= {"rewriter": values["rewriter"]} if values["rewriter"] is not None else {}
     whole = [key for key, plugin in plugins.items() if plugin["class_path"] != MISSING]
     for key in plugins.keys() - whole:
         section, _, name = key.partition(".")
-        where = next((where for where, layer in layers if not name or name in (layer.get(section) or {})), "nothing")
+        said = [where for where, layer in layers if (name in (layer.get(section) or {}) if name else section in layer)]
+        where = next(iter([*said, *(where for where, _ in layers)]), "nothing")
         hint = f"; {nearest(key, whole)}" if name else ""
         raise UserError(f"{where}: '{key}.class_path' is not set{hint}")
 
@@ -90,6 +94,7 @@ def _typed(values: dict[str, Any]) -> Config:
         | {
             "data": DataConfig(**values["data"]),
             "editor": PluginConfig(**values["editor"]),
+            "rewriter": PluginConfig(**values["rewriter"]) if values["rewriter"] is not None else None,
             "scorers": {name: PluginConfig(**scorer) for name, scorer in values["scorers"].items()},
             "report": ReportConfig(**values["report"]),
         }
@@ -109,7 +114,7 @@ def _check_values(config: Config) -> None:
     for name in config.scorers:
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name):
             raise UserError(f"'scorers.{name}': a scorer's name is 1 to 40 letters, digits, '_' or '-'")
-    for key, plugin in {"editor": config.editor, **{f"scorers.{n}": s for n, s in config.scorers.items()}}.items():
+    for key, plugin in plugins_of(config).items():
         _refuse_secrets(plugin.params, f"{key}.params")
 
 

@@ -26,7 +26,7 @@ from slurm_bench.errors import UserError
 # A resolver that doesn't exist, in the place of the one that reads the environment: who needs it fails.
 _LATER = "oc.env_later"
 
-_PARAMS = re.compile(r"((editor|scorers\.[^.]+)\.params|data\.options)\.")
+_PARAMS = re.compile(r"((editor|rewriter|scorers\.[^.]+)\.params|data\.options)\.")
 
 
 class FromEnvironment(str):

@@ -10,8 +10,11 @@ from typing import Any
 from omegaconf import MISSING
 
 # What a sample becomes depends on these alone (law 4); the rest says where and how the work is done.
-IDENTITY = ("seed", "repeats", "data", "editor", "scorers")
+IDENTITY = ("seed", "repeats", "data", "editor", "rewriter", "scorers")
 PLANNED = ("seed", "repeats", "data")
+
+# Plug-ins that a run may do without: null takes them out.
+OPTIONAL = ("rewriter",)
 
 # In these a `${HOME}` is the batch script's, or part of a name: it refers to nothing of ours.
 LITERAL = ("slurm", "score_slurm", "data.fields")
@@ -51,6 +54,7 @@ class Config:
     repeats: int = 1
     data: DataConfig = field(default_factory=DataConfig)
     editor: PluginConfig = field(default_factory=PluginConfig)
+    rewriter: PluginConfig | None = None
     scorers: dict[str, PluginConfig] = field(default_factory=dict)
     headline: str | None = None
     report: ReportConfig = field(default_factory=ReportConfig)
@@ -64,6 +68,12 @@ class Config:
     load_concurrency: int = 1
     slurm: dict[str, Any] = field(default_factory=dict)
     score_slurm: dict[str, Any] = field(default_factory=dict)
+
+
+def plugins_of(config: Config) -> dict[str, PluginConfig]:
+    """The configured plug-ins by their keys: `editor`, `rewriter` where there is one, `scorers.<name>`."""
+    found = {"editor": config.editor} | ({} if config.rewriter is None else {"rewriter": config.rewriter})
+    return found | {f"scorers.{name}": scorer for name, scorer in config.scorers.items()}
 
 
 def fields_of(schema: type) -> dict[str, Any]:

@@ -33,6 +33,7 @@ EXAMPLES = {
     "": "gpus: 6",
     "data": "data: {reader: jsonl, path: bench.jsonl}",
     "editor": "editor: {class_path: mine.MyEditor}",
+    "rewriter": "rewriter: {class_path: mine.MyRewriter}",
     "scorers": "scorers: {judge: {class_path: mine.MyScorer}}",
     "slurm": "slurm: {partition: h100}",
     "score_slurm": "score_slurm: {partition: h100}",
@@ -154,6 +155,7 @@ class _Reader:
         return value
 
     def type_of_part(self, hint: Any, name: str, key: str) -> Any:
+        hint, _ = split_optional(hint)
         if hint is Any:
             return Any
         if typing.get_origin(hint) is dict:

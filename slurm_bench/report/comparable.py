@@ -67,7 +67,7 @@ def _flat(plugin: PluginConfig) -> dict[str, Any]:
 
 
 def editors_differ(a: Side, b: Side) -> list[str]:
-    lines = differences(a.run.config, b.run.config, ("editor",))
+    lines = differences(a.run.config, b.run.config, ("editor", "rewriter"))
     return lines + [f"editor {line}" for line in contradictions(a.says("editor"), b.says("editor"))]
 
 

@@ -22,6 +22,7 @@ def render(
     summary: Mapping[str, Any],
     provenance: Mapping[str, Any],
     causes: Sequence[str] = (),
+    rewritten: Sequence[str] = (),
 ) -> str:
     counts, rates = summary["counts"], summary["rates"]
     lines = [f"# {escape(name)}", "", *_what_ran(config, summary, provenance)]
@@ -53,7 +54,7 @@ def render(
     lines += _hours(summary)
     lines += _others(summary, provenance.get("makers", {}))
     lines += ["", "## Why something is missing", "", *(f"- {escape(cause)}" for cause in causes)] if causes else []
-    lines += _failures(summary)
+    lines += [*_failures(summary), *rewritten]
     lines += ["", "## Where it comes from", "", f"Configuration `{provenance.get('config_hash')}`", ""]
     lines += [f"- {package} {version}" for package, version in provenance.get("packages", {}).items()]
     for row in provenance.get("machines", []):
@@ -130,6 +131,8 @@ def _what_ran(config: Config, summary: Mapping[str, Any], provenance: Mapping[st
     """Two reports can be told apart by it."""
     models, git = provenance.get("models", {}), provenance.get("git") or {}
     rows = [("editor", config.editor.class_path, config.editor.params, models.get("editor", {}))]
+    if config.rewriter is not None:
+        rows.append(("rewriter", config.rewriter.class_path, config.rewriter.params, models.get("rewriter", {})))
     for name, scorer in config.scorers.items():
         rows.append((f"scorer {name}", scorer.class_path, scorer.params, models.get(f"scorers.{name}", {})))
     lines = ["| | class | params | what it says of itself |", "|---|---|---|---|"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from slurm_bench.config import Config, nearest
 from slurm_bench.data.text import printable
 from slurm_bench.errors import UserError
-from slurm_bench.run.records import State
+from slurm_bench.run.records import Outcome, State
 from slurm_bench.scorers.base import ANY, Score, declared_score, from_rows
 
 if TYPE_CHECKING:
@@ -18,15 +18,27 @@ if TYPE_CHECKING:
 Declared = Mapping[str, Mapping[str, Score] | None]  # by scorer: what it declared of its scores, None if nothing
 
 OK, ERROR, MISSING = "ok", "error", "missing"
-FIXED = ("id", "category", "status", "error", "instruction", "seed", "image", "seconds", "sample", "repeat")
-TEXTS = ("id", "category", "error", "instruction", "image", "sample")
+FIXED = (
+    "id",
+    "category",
+    "status",
+    "error",
+    "instruction",
+    "rewritten",
+    "seed",
+    "image",
+    "seconds",
+    "sample",
+    "repeat",
+)
+TEXTS = ("id", "category", "error", "instruction", "rewritten", "image", "sample")
 
 
 def score_table(config: Config, state: State) -> pd.DataFrame:
     """Columns id, category, status, a column a score, error, instruction, seed, image (from the run folder) and
-    seconds (of the edit); where every sample has several seeds, also sample (the data's id) and repeat. What has no
-    score has NaN there, an empty cell in the CSV: never a number. With several scorers a column is called
-    `scorer.score`."""
+    seconds (of the edit); with a rewriter also rewritten, which the editor was given; where every sample has several
+    seeds, also sample (the data's id) and repeat. What has no score has NaN there, an empty cell in the CSV: never a
+    number. With several scorers a column is called `scorer.score`."""
     import pandas as pd
 
     scores, statuses, failures = [], [], []
@@ -53,7 +65,7 @@ def score_table(config: Config, state: State) -> pd.DataFrame:
     ]
     columns = list(dict.fromkeys(by_scorer))
     edits = [state.edits[sample.id].ok or {} for sample in state.samples]
-    columns_of_text = {
+    columns_of_text: dict[str, list[str]] = {
         "id": [sample.id for sample in state.samples],
         "category": [sample.category for sample in state.samples],
         "status": statuses,
@@ -61,19 +73,26 @@ def score_table(config: Config, state: State) -> pd.DataFrame:
         "instruction": [sample.instruction for sample in state.samples],
         "image": [edit.get("image", "") for edit in edits],
     }
+    if config.rewriter is not None:
+        columns_of_text["rewritten"] = [rewritten_of(state.edits[sample.id]) for sample in state.samples]
     # As Python's texts: pandas' own, with pyarrow, take no half of a character (a file name in an error, say).
     texts = {name: pd.Series(values, dtype=object) for name, values in columns_of_text.items()}
-    return pd.DataFrame(
-        {
-            **{name: texts[name] for name in ("id", "category", "status")},
-            **{column: [row.get(column, math.nan) for row in scores] for column in columns},
-            **{name: texts[name] for name in ("error", "instruction")},
-            "seed": [sample.seed for sample in state.samples],
-            "image": texts["image"],
-            "seconds": [edit.get("seconds", math.nan) for edit in edits],
-            **_repeats(state),
-        }
-    )
+    cells: dict[str, Any] = {
+        **{name: texts[name] for name in ("id", "category", "status")},
+        **{column: [row.get(column, math.nan) for row in scores] for column in columns},
+        **{name: texts[name] for name in ("error", "instruction", "rewritten") if name in texts},
+        "seed": [sample.seed for sample in state.samples],
+        "image": texts["image"],
+        "seconds": [edit.get("seconds", math.nan) for edit in edits],
+        **_repeats(state),
+    }
+    return pd.DataFrame(cells)
+
+
+def rewritten_of(edit: Outcome) -> str:
+    """What this sample's instruction was rewritten to; "" where it wasn't, or nothing came of it."""
+    record: Mapping[str, Any] = edit.ok or (edit.errors[-1] if edit.errors else {})
+    return str((record.get("rewrite") or {}).get("text", ""))
 
 
 def _repeats(state: State) -> dict[str, Any]:

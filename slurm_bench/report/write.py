@@ -12,6 +12,7 @@ from slurm_bench.data.text import printable
 from slurm_bench.report.markdown import counted, interval, notes, number, render
 from slurm_bench.report.page.assemble import write_page, write_single_file
 from slurm_bench.report.page.run_page import Report, run_page
+from slurm_bench.report.rewrites import rewrite_lines
 from slurm_bench.report.summary import summarize
 from slurm_bench.report.table import as_cells, score_table
 from slurm_bench.run.attempts import read_attempts
@@ -43,7 +44,7 @@ def write_report(run: Run, state: State, causes: Sequence[str] = (), single_file
     if find_spec("pyarrow"):
         write_atomic(folder / "scores.parquet", _parquet(cells))
     write_atomic(folder / "summary.json", (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
-    text = render(run.root.name, run.config, summary, provenance, causes)
+    text = render(run.root.name, run.config, summary, provenance, causes, rewrite_lines(table.to_dict("records")))
     write_atomic(folder / "report.md", text.encode("utf-8", "replace"))
     page = run_page(Report(run, state, table, summary, provenance, hours, causes))
     write_page(page)

@@ -7,12 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from slurm_bench.config import Config, PluginConfig
-
-
-def plugins_of(config: Config) -> dict[str, PluginConfig]:
-    """The configured plug-ins by their keys: `editor`, `scorers.<name>`."""
-    return {"editor": config.editor} | {f"scorers.{name}": scorer for name, scorer in config.scorers.items()}
+from slurm_bench.config import PluginConfig
 
 
 def mark(plugin: PluginConfig, says: Mapping[str, Any]) -> str:
@@ -30,3 +25,8 @@ def contradictions(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
         for key, value in now.items()
         if value is not None and before.get(key) is not None and before[key] != value
     ]
+
+
+def joint_mark(editor: str, rewriter: str) -> str:
+    """Who makes an edit whose instruction was rewritten: both."""
+    return hashlib.sha256(f"{editor} {rewriter}".encode()).hexdigest()[:12]

@@ -86,6 +86,10 @@ class RunDir:
         another name: it overwrites nobody's image."""
         return f"edit/images/{fan(sample_id)}/{safe_name(sample_id)}{f'-{by}' if by else ''}.png"
 
+    def rewrite(self, sample_id: str, mark: str) -> str:
+        """The text that its instruction was rewritten to, by the rewriter and from the sources that `mark` tells."""
+        return f"edit/rewrites/{fan(sample_id)}/{safe_name(sample_id)}-{mark}.json"
+
     @property
     def logs(self) -> Path:
         return self.root / "logs"

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from slurm_bench.config import Config, config_hash
+from slurm_bench.config import Config, config_hash, plugins_of
 from slurm_bench.machine import package_versions, visible_gpus
-from slurm_bench.run.by import contradictions, mark, plugins_of
+from slurm_bench.run.by import contradictions, joint_mark, mark
 from slurm_bench.run.durable import create_once, write_atomic
 from slurm_bench.run.layout import VERSION, RunDir
 
@@ -96,6 +96,8 @@ def update_provenance(
         and key in facts.get("by", {})
         and not contradictions(facts.get("models", {}).get(key, {}), models.get(key, {}))
     }
+    if "rewriter" in (old.keys() | plugins_of(config).keys()) - kept.keys():
+        kept.pop("editor", None)
     new = facts | _made_by(config, models, kept)
     new["makers"] = facts.get("makers", {}) | new["makers"]
     if write and new != facts:
@@ -122,10 +124,14 @@ def _made_by(config: Config, models: Models, kept: Mapping[str, str]) -> dict[st
     )
     models = {key: {n: fact for n, fact in says.items() if n not in _FOR_REPORT} for key, says in models.items()}
     by = {key: kept.get(key) or mark(plugin, models.get(key, {})) for key, plugin in plugins_of(config).items()}
-    makers = {
+    if "rewriter" in by and "editor" not in kept:
+        by["editor"] = joint_mark(by["editor"], by["rewriter"])
+    makers: dict[str, dict[str, Any]] = {
         by[key]: {"class_path": plugin.class_path, "params": plugin.params, "says": dict(models.get(key, {}))}
         for key, plugin in plugins_of(config).items()
     }
+    if "rewriter" in by:
+        makers[by["editor"]]["says"]["rewriter"] = by["rewriter"]
     made = {"config_hash": config_hash(config), "models": models, "by": by, "makers": makers, "scores": scores}
     return made | {"protocols": protocols}
 

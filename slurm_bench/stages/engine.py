@@ -138,6 +138,7 @@ class Engine:
             job.tries += 1
         self.hold(list(self._ahead.begun))
         try:
+            self._raise_if_none_is_to_blame([job for job in batch if job.error is not None])  # of what reads for it
             self._call([job for job in batch if job.error is None])
         except (GpuLost, UserError, _Away):
             for job in batch:  # what came right before it is kept

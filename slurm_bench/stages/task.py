@@ -12,7 +12,7 @@ from slurm_bench import marks
 from slurm_bench.editors.base import EditRequest
 from slurm_bench.errors import LostGpu, UserError
 from slurm_bench.logs import log, log_to_file
-from slurm_bench.plugins import make_editor, make_scorer
+from slurm_bench.plugins import make_editor, make_rewriter, make_scorer
 from slurm_bench.run.attempts import Attempt, read_attempt
 from slurm_bench.run.durable import LineWriter
 from slurm_bench.run.journal import DONE, FAILED, LOST, REFUSED, STOPPED, Journal, node_name, read_journals
@@ -31,6 +31,7 @@ from slurm_bench.run.records import (
 from slurm_bench.run.suspects import ProcessDied, Suspect, find_suspects
 from slurm_bench.stages.engine import Engine, GpuLost, Tally, Work
 from slurm_bench.stages.loading import keep_bytecode, load_slot
+from slurm_bench.stages.rewriting import Rewriting
 from slurm_bench.stages.stop import Stopped, StopSignals
 from slurm_bench.stages.work import EditWork, ScoreWork
 
@@ -100,9 +101,14 @@ class _Task:
     def _edit(self) -> None:
         done = {r["id"] for r in self._own_records() if r["status"] == "ok" or r.get("final")}
         todo = [s for s in self.slice if s.id not in done]
-        editor = make_editor(self.config)
-        work = EditWork(self.folder, editor, self._mark("editor"))
-        self._work("editor", editor, todo, work, self.config.batch_size)
+        editor, rewriter = make_editor(self.config), make_rewriter(self.config)
+        rewriting = None if rewriter is None else Rewriting(self.folder, rewriter, self._mark("rewriter"))
+        work = EditWork(self.folder, editor, self._mark("editor"), rewriting)
+        try:
+            self._work("editor", editor, todo, work, self.config.batch_size)
+        finally:
+            if rewriting is not None:
+                rewriting.close()
 
     def _score(self) -> None:
         """Scorer after scorer, so that one model at a time is in memory."""

@@ -22,6 +22,7 @@ from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Record
 from slurm_bench.scorers.base import Score, Scored, ScoreRequest, declared_score, declared_scores
+from slurm_bench.stages.rewriting import Rewriting
 
 # zlib's level 1: half the time of the default for a photograph, a tenth more bytes.
 PNG_LEVEL = 1
@@ -71,13 +72,17 @@ class EditWork:
     run: RunDir
     editor: Any
     by: str
+    rewriting: Rewriting | None = None
 
     def about(self, sample: Sample) -> dict[str, Any]:
-        return {"seed": sample.seed, "by": self.by}
+        rewrite = self.rewriting.known.get(sample.id) if self.rewriting else None
+        return {"seed": sample.seed, "by": self.by} | ({"rewrite": rewrite} if rewrite else {})
 
     def read(self, sample: Sample) -> EditInput:
         sources = read_sources(self.run, sample)
         request = EditRequest(sample.id, sample.instruction, sources.images, sample.seed)
+        if self.rewriting is not None:
+            request = self.rewriting.rewritten(request, sources.for_record)
         return EditInput(request, sources.for_record, pixels_digest(request.image))
 
     def weight(self, given: EditInput) -> int:

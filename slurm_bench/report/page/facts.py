@@ -20,6 +20,8 @@ def what_was_run(
     noted of its edits, and of how many: {fact: {value: count}}."""
     said = {fact: ", ".join(f"{value} ({n})" for value, n in by.items()) for fact, by in edits_say.items()}
     groups = {"Editor": _plugin("editor", config.editor, provenance) | said}
+    if config.rewriter is not None:
+        groups["Rewriter"] = _plugin("rewriter", config.rewriter, provenance)
     for name, scorer in config.scorers.items():
         groups[f"Scorer {name}"] = _plugin(f"scorers.{name}", scorer, provenance)
     plan, git = provenance.get("plan", {}), provenance.get("git") or {}
@@ -56,6 +58,8 @@ def for_a_paper(summary: Mapping[str, Any], provenance: Mapping[str, Any], group
         what = f"{repeats['samples_planned']} samples under {repeats['seeds_planned']} seeds each"
     data = f"{what} ({_listed(groups['Data'], skip=('samples',))})"
     said = [f"We edited {data} with {_listed(groups['Editor'])}."]
+    if "Rewriter" in groups:
+        said.append(f"Before, each instruction was rewritten by {_listed(groups['Rewriter'])}.")
     for heading, facts in groups.items():
         if heading.startswith("Scorer "):
             said.append(f"{heading.replace('Scorer', 'Scores named', 1)} come from {_listed(facts)}.")

@@ -47,6 +47,7 @@ def gallery_sample(
         "status": row["status"],
         "error": row["error"],
         "instruction": sample.instruction,
+        **({"rewritten": row["rewritten"]} if row.get("rewritten") else {}),
         "seed": sample.seed,
         "scores": {name: row[name] for name in row["scores"] if not math.isnan(row[name])},
         "flags": flags_of(edit, scores),

@@ -24,7 +24,7 @@ const Gallery = (() => {
     told: {},
     ...sample,
     index,
-    text: [sample.id, sample.instruction, sample.error, ...(sample.said ?? []).map((said) => said.raw)].join("\n").toLowerCase(),
+    text: [sample.id, sample.instruction, sample.rewritten, sample.error, ...(sample.said ?? []).map((said) => said.raw)].join("\n").toLowerCase(),
   }));
   const form = document.getElementById("filters");
   const list = document.getElementById("gallery");
@@ -108,6 +108,7 @@ const Gallery = (() => {
       make("div", { className: "words" },
         make("h3", {}, button),
         make("p", { className: "instruction" }, sample.instruction),
+        sample.rewritten ? make("p", { className: "instruction" }, `rewritten: ${sample.rewritten}`) : null,
         make("p", { className: "chips" }, make("span", { className: "chip" }, sample.category), ...badges(sample)),
         sample.error ? make("p", { className: "why" }, sample.error) : null));
   }

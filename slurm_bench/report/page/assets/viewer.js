@@ -104,6 +104,7 @@
       make("th", { scope: "row" }, name), make("td", { className: "n" }, shownNumber(sample.scores[name]))));
     element("about").replaceChildren(
       make("p", { className: "instruction" }, sample.instruction),
+      ...(sample.rewritten ? [make("h3", {}, "Rewritten to"), make("p", { className: "instruction" }, sample.rewritten)] : []),
       make("p", { className: "chips" }, ...Gallery.badges({ ...sample, scores: {} })),
       ...(sample.error ? [make("p", { className: "why" }, sample.error)] : []),
       make("table", {}, make("caption", { className: "hidden" }, "scores"), make("tbody", {}, ...rows)),
