@@ -171,6 +171,9 @@ VERBS = {
     "plan": Verb(
         "what would be submitted, and what it would take; submits and writes nothing", verbs.plan, _plan_options
     ),
+    "rewrite": Verb(
+        "rewrite the instructions here and now; plans the run and submits nothing", verbs.rewrite, _run_options
+    ),
     "status": Verb("how far it is, by stage and task, and what it waits for", verbs.status, _status_options),
     "explain": Verb("why did what fail or wait, and what to type next", verbs.explain, _json_options),
     "resubmit": Verb("submit again what is missing, on any number of GPUs", verbs.resubmit, _resubmit_options),

@@ -8,12 +8,15 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from slurm_bench.asked import asked, checked, overrides
+from slurm_bench.asked import Asked, asked, checked, overrides
 from slurm_bench.command import command
 from slurm_bench.errors import COMPLETE, INCOMPLETE, UserError
 from slurm_bench.terminal import one_line
+
+if TYPE_CHECKING:
+    from slurm_bench.run.opened import Run
 
 # GPUs that `bench` tells the time of a benchmark for, unless others are asked for.
 FORECAST_GPUS = 6
@@ -22,26 +25,52 @@ FORECAST_GPUS = 6
 def run(options: argparse.Namespace) -> int:
     from slurm_bench.cluster.chain import refuse_at_work
     from slurm_bench.cluster.launch import launch
-    from slurm_bench.run.create import create_run, new_run_dir
     from slurm_bench.run.opened import open_run
     from slurm_bench.run.reuse import reuse
 
     what = asked(options)
     if what.goes_on:
         refuse_at_work(open_run(options.run_dir), options.force)
+    planned = _planned(options, what)
+    what.say(planned.samples)
+    if options.reuse:
+        print(f"reused    {reuse(planned, open_run(options.reuse))} images of {options.reuse}")
+    return launch(planned, what.executor, force=options.force, wait=options.wait)
+
+
+def rewrite(options: argparse.Namespace) -> int:
+    from slurm_bench.cluster.chain import refuse_at_work
+    from slurm_bench.run.opened import open_run
+    from slurm_bench.stages.beforehand import rewrite_all
+
+    what = asked(options)
+    if what.config.rewriter is None:
+        raise UserError("'rewriter' is not set, so there is nothing to rewrite by")
+    if what.goes_on:
+        refuse_at_work(open_run(options.run_dir), options.force)
+    planned = _planned(options, what)
+    what.say(planned.samples)
+    problems = rewrite_all(planned)
+    for sample_id, problem in problems.items():
+        print(one_line(f"left out  {sample_id!r}: {problem}"))
+    print(f"rewritten {len(planned.samples) - len(problems)} of {len(planned.samples)} instructions")
+    print(f"to edit by them, type: {command('run', '--run-dir', planned.root)}")
+    return INCOMPLETE if problems else COMPLETE
+
+
+def _planned(options: argparse.Namespace, what: Asked) -> Run:
+    """The run that was asked for, its plan on disk. Raises UserError; then nothing is left of a new one."""
+    from slurm_bench.run.create import create_run, new_run_dir
+
     root = options.run_dir or new_run_dir(what.name)
     try:
-        planned = create_run(root, what.config, what.items, what.plugins.said, options.force)
+        return create_run(root, what.config, what.items, what.plugins.said, options.force)
     except BaseException:
         if not options.run_dir:  # ours, and still empty
             for folder in (root, root.parent):
                 with suppress(OSError):
                     folder.rmdir()
         raise
-    what.say(planned.samples)
-    if options.reuse:
-        print(f"reused    {reuse(planned, open_run(options.reuse))} images of {options.reuse}")
-    return launch(planned, what.executor, force=options.force, wait=options.wait)
 
 
 def plan(options: argparse.Namespace) -> int:

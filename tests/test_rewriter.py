@@ -259,19 +259,31 @@ def test_half_a_text_is_none(key: None, reply: Reply, said: str) -> None:
     assert said in str(error)
 
 
-def test_a_run_by_a_server_keeps_the_key_to_itself(key: None, tmp_path: Path) -> None:
+def test_who_rewrites_ahead_needs_no_server_where_it_is_edited_and_the_key_stays_out_of_the_run(
+    key: None, tmp_path: Path
+) -> None:
+    root, where = tmp_path / "run", ("--config", tmp_path / "c.yaml", "--run-dir", tmp_path / "run")
     with serve(Reply(says("Brighter"))) as server:
-        rewriter = {
-            "class_path": "slurm_bench.rewriters.openai_api.OpenAIRewriter",
-            "params": {"base_url": server.url, "model": "m"},
-        }
-        config = make_config(tmp_path / "c.yaml", make_benchmark(tmp_path / "bench", 4), rewriter=rewriter)
-        done = launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "local")
-        assert done.returncode == 0, done.stderr
-        assert len(server.asked) == 4
+        params = {"base_url": server.url, "model": "m"}
+        rewriter = {"class_path": "slurm_bench.rewriters.openai_api.OpenAIRewriter", "params": params}
+        make_config(tmp_path / "c.yaml", make_benchmark(tmp_path / "bench", 4), rewriter=rewriter)
+        server.script = lambda body: Reply(b"no", 400) if "edit 2" in str(body) else Reply(says("Brighter"))
+        first = launch("rewrite", *where)
+        assert first.returncode == 3, first.stderr
+        assert "left out  's-2': the rewriter failed: ApiError: HTTP 400: no" in first.stdout
+        assert "rewritten 3 of 4 instructions" in first.stdout
+        server.script = None
+        asked_so_far = len(server.asked)
+        second = launch("rewrite", *where)
+        assert second.returncode == 0, second.stderr
+        assert len(server.asked) == asked_so_far + 1
+        assert f"python launch.py run --run-dir {root}" in second.stdout
         assert all(headers["authorization"] == f"Bearer {KEY}" for headers in map(_lower, server.headers))
-    assert {row["rewritten"] for row in rows(tmp_path / "run")} == {"Brighter"}
-    assert not [f for f in (tmp_path / "run").rglob("*") if f.is_file() and KEY.encode() in f.read_bytes()]
+    assert not list(root.glob("attempts/*"))
+    done = launch("run", "--run-dir", root, "--executor", "local")
+    assert done.returncode == 0, done.stderr
+    assert {row["rewritten"] for row in rows(root)} == {"Brighter"}
+    assert not [f for f in root.rglob("*") if f.is_file() and KEY.encode() in f.read_bytes()]
 
 
 def _lower(headers: dict[str, str]) -> dict[str, str]:
