@@ -39,6 +39,7 @@ PACKAGES = (
     "pandas",
     "numpy",
     "httpx",
+    "torchmetrics",
 )
 
 

@@ -174,7 +174,7 @@ def make_kris(folder: Path) -> Path:
 def make_magicbrush(folder: Path) -> Path:
     """Two turns of one image; the second starts from the first one's target."""
     first, second, third = ({"bytes": picture(color), "path": None} for color in ("red", "green", "blue"))
-    turn = {"img_id": "242679", "mask_img": first}
+    turn = {"img_id": "242679", "mask_img": {"bytes": picture("white"), "path": None}}
     rows = [
         {**turn, "turn_index": 1, "source_img": first, "instruction": "make it green", "target_img": second},
         {**turn, "turn_index": 2, "source_img": second, "instruction": "make it blue", "target_img": third},

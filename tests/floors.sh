@@ -9,7 +9,7 @@ which="${1:-floors}"
 shift || true
 if [ $# -eq 0 ]; then
   set -- tests/test_qwen_editor*.py tests/test_diffusers_editor.py tests/test_judge_*.py tests/test_kernels.py \
-    tests/test_bench.py tests/test_data_*.py tests/test_metrics.py tests/test_report.py tests/test_statistics.py tests/test_compare.py tests/test_config.py \
+    tests/test_bench.py tests/test_data_*.py tests/test_metrics.py tests/test_image_metrics.py tests/test_report.py tests/test_statistics.py tests/test_compare.py tests/test_config.py \
     tests/test_openai_scorer.py tests/test_local.py
 fi
 
@@ -27,7 +27,7 @@ import configparser
 config = configparser.ConfigParser()
 config.read("setup.cfg")
 extras = config["options.extras_require"]
-lines = "\n".join([config["options"]["install_requires"], *(extras[name] for name in ("fast", "data"))])
+lines = "\n".join([config["options"]["install_requires"], *(extras[name] for name in ("fast", "data", "metrics"))])
 print(*(line.replace(">=", "==") for line in lines.splitlines() if ">=" in line), sep="\n")
 PYTHON
   ;;

@@ -259,6 +259,7 @@ def test_magicbrush_takes_each_turn_from_its_own_source(tmp_path: Path) -> None:
     first, second = read("magicbrush", make_magicbrush(tmp_path)).values()
     assert (first.id, second.id) == ("242679-1", "242679-2")
     assert first.reference == second.source == picture("green")
+    assert first.mask == picture("white")
     assert second.facts == {"img_id": "242679", "turn": 2}
 
 

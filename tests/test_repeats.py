@@ -148,6 +148,7 @@ def test_a_run_of_several_seeds_says_what_the_seeds_do(runs: Path) -> None:
         text = (runs / "three" / "report" / file).read_text()
         assert "Each of 5 samples has 3 seeds" in text
         assert found["repeats"]["advice"] in text
+    assert "Intervals count samples, not edits." in (runs / "three" / "report" / "report.md").read_text()
 
 
 def test_samples_are_compared_by_their_mean_over_the_seeds(runs: Path) -> None:

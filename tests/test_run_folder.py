@@ -308,3 +308,6 @@ def test_a_plan_line_has_the_contracts_fields() -> None:
     row = json.loads(json.dumps(samples("a")[0].to_json()))
     assert {"index", "id", "category", "instruction", "source", "seed"} <= row.keys()
     assert Sample.from_json(row) == samples("a")[0]
+    assert not {"mask", "sample", "repeat"} & row.keys(), "a plan has them only where the data and `repeats` ask for it"
+    masked = replace(samples("a")[0], mask="m.png", sample="a", repeat=1)
+    assert Sample.from_json(json.loads(json.dumps(masked.to_json()))) == masked

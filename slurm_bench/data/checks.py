@@ -15,6 +15,7 @@ from slurm_bench.errors import UserError
 
 _NAMES = tuple(field.name for field in dataclasses.fields(Item))
 _TEXTS = ("category", "instruction", "description", "rationale")
+_OTHERS = ("reference", "mask")  # images that a sample may have beside its sources
 
 
 def identifier(value: Any, where: str, found: Iterable[str]) -> str:
@@ -47,7 +48,7 @@ def checked(item: Item, where: str) -> Item:
     """The item with clean text and, where it can't be edited, the first reason in `problem`: what lies in the text
     before what lies on storage."""
     sources = [_as_source(source) for source in _several(item.source)]
-    reference = None if item.reference in (None, "") else _as_source(item.reference)
+    others = {name: _as_source(getattr(item, name)) for name in _OTHERS if getattr(item, name) not in (None, "")}
     texts, problem = {}, item.problem
     for name in _TEXTS:
         try:
@@ -61,14 +62,15 @@ def checked(item: Item, where: str) -> Item:
         facts = {}
         problem = problem or f"the facts {error}"
     identity = identifier(item.id, where, _NAMES)
-    problem = problem or _text_problem({"id": identity, **texts}) or _image_problem(sources, reference, bytes)
+    problem = problem or _text_problem({"id": identity, **texts}) or _image_problem(sources, others, bytes)
     on_storage = item.on_storage if item.problem else not problem
-    problem = problem or _image_problem(sources, reference, Path)
+    problem = problem or _image_problem(sources, others, Path)
     images = [image for image in sources if isinstance(image, (Path, bytes))]
     return Item(
         id=identity,
         source=tuple(images) if len(images) > 1 else images[0] if images else None,
-        reference=reference if isinstance(reference, (Path, bytes)) else None,
+        reference=_image(others.get("reference")),
+        mask=_image(others.get("mask")),
         problem=" ".join(as_text(problem).split()),
         on_storage=bool(problem) and on_storage,
         facts=facts,
@@ -88,6 +90,10 @@ def _as_source(source: Any) -> Any:
     return Path(as_text(source)) if isinstance(source, str) else source
 
 
+def _image(image: Any) -> Path | bytes | None:
+    return image if isinstance(image, (Path, bytes)) else None
+
+
 def _text_problem(texts: Mapping[str, str]) -> str:
     for name, text in texts.items():
         if BROKEN in text:
@@ -95,15 +101,13 @@ def _text_problem(texts: Mapping[str, str]) -> str:
     return "" if texts["instruction"].strip() else "the instruction is empty"
 
 
-def _image_problem(sources: list[Any], reference: Any, kind: type) -> str:
+def _image_problem(sources: list[Any], others: Mapping[str, Any], kind: type) -> str:
     """What is wrong with the images of `kind`: bytes are part of the data, a Path is a file beside it."""
     from slurm_bench.data.images import check_image
 
     if not sources:
         return "there is no source image"
-    for name, image in [*(("source", source) for source in sources), ("reference", reference)]:
-        if image is None and name == "reference":
-            continue
+    for name, image in [*(("source", source) for source in sources), *others.items()]:
         if not isinstance(image, (Path, bytes)):
             return f"the {name} image is a {type(image).__name__}, not a file's path or bytes"
         if isinstance(image, kind) and (problem := check_image(image)):

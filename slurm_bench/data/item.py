@@ -15,7 +15,8 @@ class Item:
     `problem` says why this item can't be edited (base64 that doesn't decode, say). It stays in the plan and
     becomes an error record: counted, named, and no hindrance to the others. With `on_storage` it lies in a file beside
     the data (absent, truncated) instead: it is named at launch and not planned, for the file may be there, or whole,
-    by the time it is read. `facts` are further values by name, to cut a report by (`data/facts.py`). A reader is a
+    by the time it is read. `mask`, an image file too, is transparent, or white, where the edit is wanted. `facts` are
+    further values by name, to cut a report by (`data/facts.py`). A reader is a
     function that takes the `data` part of the configuration and yields Items in a fixed order.
     """
 
@@ -29,3 +30,4 @@ class Item:
     problem: str = ""
     on_storage: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
+    mask: Path | bytes | None = None

@@ -176,11 +176,13 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
     lines = []
     if any(row["too_few"] and row["ci_low"] is not None for row in rows):
         lines.append("† Of fewer than 10 samples (or source images): too few to trust the interval of a skewed score.")
-    clusters = [row["clusters"] for row in rows if row["clusters"]]
-    if clusters and max(clusters) != (summary["repeats"] or {}).get("samples"):
-        lines.append(
-            f"Some samples share a source image ({max(clusters)} sources): intervals count sources, not samples."
-        )
+    if clusters := max((row["clusters"] or 0 for row in rows), default=0):
+        if clusters == (summary["repeats"] or {}).get("samples"):
+            lines.append("Intervals count samples, not edits.")
+        else:
+            lines.append(
+                f"Some samples share a source image ({clusters} sources): intervals count sources, not samples."
+            )
     return lines + in_words(summary["repeats"])
 
 

@@ -22,7 +22,7 @@ def picture_cost(first: RunDir, other: RunDir, edits: Sequence[tuple[Record | No
     white."""
     from slurm_bench.data.images import open_image
     from slurm_bench.run.images import read_recorded
-    from slurm_bench.scorers.metrics import on_white
+    from slurm_bench.scorers.metrics.reference import on_white
 
     identical = other_size = lost = 0
     psnrs: dict[str, float] = {}
@@ -58,14 +58,14 @@ def picture_cost(first: RunDir, other: RunDir, edits: Sequence[tuple[Record | No
 
 def _psnr(a: Any, b: Any) -> float | None:
     """None for equal images."""
-    from slurm_bench.scorers.metrics import psnr
+    from slurm_bench.scorers.metrics.reference import psnr
 
     error = float(((_pixels(a) - _pixels(b)) ** 2).mean())
     return psnr(error) if error else None
 
 
 def _ssim(a: Any, b: Any) -> float:
-    from slurm_bench.scorers.metrics import ssim
+    from slurm_bench.scorers.metrics.reference import ssim
 
     return ssim(_pixels(a.convert("L")), _pixels(b.convert("L")))
 

@@ -99,8 +99,7 @@ def in_words(found: Mapping[str, Any] | None) -> list[str]:
     if found is None:
         return []
     lines = [
-        f"Each of {found['samples_planned']} samples has {found['seeds_planned']} seeds: means are over the edits, and "
-        "intervals count samples."
+        f"Each of {found['samples_planned']} samples has {found['seeds_planned']} seeds: means are over the edits."
     ]
     if found["advice"] is None:
         return [*lines, "Too few samples have a score under two seeds to tell what the seeds do."]

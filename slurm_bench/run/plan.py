@@ -33,6 +33,7 @@ class Sample:
     reference: str | None = None
     problem: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    mask: str | None = None
     sample: str = ""
     repeat: int = 1
 
@@ -43,6 +44,8 @@ class Sample:
 
     def to_json(self) -> dict[str, Any]:
         row = asdict(self)
+        if not self.mask:
+            del row["mask"]
         if not self.sample:
             del row["sample"], row["repeat"]
         sources = row.pop("sources")
@@ -94,6 +97,7 @@ class Plan:
             self._placed(item.id, f"-{n}" if n else "", part) for n, part in enumerate(parts) if part is not None
         )
         reference = None if item.reference is None else self._placed(item.id, "-reference", item.reference)
+        mask = None if item.mask is None else self._placed(item.id, "-mask", item.mask)
         return Sample(
             index=index,
             id=item.id,
@@ -106,6 +110,7 @@ class Plan:
             reference=reference,
             problem="" if item.on_storage else item.problem,
             facts=item.facts,
+            mask=mask,
         )
 
     def _placed(self, sample_id: str, part: str, image: Path | bytes) -> str:

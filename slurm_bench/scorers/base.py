@@ -28,7 +28,8 @@ from slurm_bench.errors import UserError
 @dataclass(frozen=True)
 class ScoreRequest:
     """A sample, its edited image, and all that the judge may be told. Images are upright RGB or RGBA. `facts` are for
-    the scorer: a benchmark's flags say what a judge is asked."""
+    the scorer: a benchmark's flags say what a judge is asked. A `mask` is transparent, or white, where the edit is
+    wanted."""
 
     id: str
     category: str
@@ -40,6 +41,7 @@ class ScoreRequest:
     rationale: str
     seed: int
     facts: Mapping[str, Any] = field(default_factory=dict)
+    mask: Image.Image | None = None
 
     @property
     def source(self) -> Image.Image:

@@ -159,10 +159,11 @@ class ScoreWork:
             rationale=sample.rationale,
             seed=sample.seed,
             facts=sample.facts,
+            mask=open_image(self.run.root / sample.mask) if sample.mask else None,
         )
 
     def weight(self, given: ScoreRequest) -> int:
-        return _bytes_of([*given.sources, given.edited, *([given.reference] if given.reference else [])])
+        return _bytes_of([*given.sources, given.edited, *(image for image in (given.reference, given.mask) if image)])
 
     def expect(self, coming: Callable[[], Sequence[ScoreRequest]]) -> None:
         if hasattr(self.scorer, "prefetch"):

@@ -1,6 +1,6 @@
 """MagicBrush: a HuggingFace dataset of the columns `img_id, turn_index, source_img, mask_img, instruction, target_img`.
 Each turn is a sample of its own, from its own `source_img` to its `target_img`: the single-turn setting. The id is the
-image's and the turn (`242679-1`). Masks aren't read."""
+image's and the turn (`242679-1`)."""
 
 from __future__ import annotations
 
@@ -36,12 +36,16 @@ def read_magicbrush(data: DataConfig) -> Iterator[Item]:
         turn = identifier(values["turn"], row.place, row.cells)
         source, problem = image_of(values["image"], folder)
         reference, reference_problem = image_of(values["reference"], folder)
+        mask, mask_problem = image_of(values["mask"], folder)
         yield Item(
             id=f"{image}-{turn}",
             category="all",
             instruction=values["instruction"],
             source=source,
             reference=reference,
-            problem=problem or (reference_problem and f"reference: {reference_problem}"),
+            mask=mask,
+            problem=problem
+            or (reference_problem and f"reference: {reference_problem}")
+            or (mask_problem and f"mask: {mask_problem}"),
             facts={**other_facts(row.cells, names), "img_id": image, "turn": values["turn"]},
         )

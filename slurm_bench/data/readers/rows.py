@@ -1,9 +1,9 @@
 """What the readers of tables share: a row of named cells → an item.
 
-Fields: `id`, `instruction`, `image` and, where there are any, `category`, `reference`, `description`, `rationale`.
-Other names are mapped with `data.fields` (ours: theirs, `meta.text` for a nested one). An image is a path, relative to
-`data.image_root` or to the file's own folder, or lies within the data; several stand in a list. Fields of other names
-are kept as facts.
+Fields: `id`, `instruction`, `image` and, where there are any, `category`, `reference`, `description`, `rationale`. A
+`mask` is read where `data.fields` names it, as many mean other things by that name. Other names are mapped with
+`data.fields` (ours: theirs, `meta.text` for a nested one). An image is a path, relative to `data.image_root` or to the
+file's own folder, or lies within the data; several stand in a list. Fields of other names are kept as facts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from slurm_bench.data.readers.fields import data_path, image_folder, mapped_name
 from slurm_bench.errors import UserError
 
 _REQUIRED = ("id", "instruction", "image")
-FIELDS = (*_REQUIRED, "category", "reference", "description", "rationale")
+FIELDS = (*_REQUIRED, "category", "reference", "description", "rationale", "mask")
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,12 @@ class Table(NamedTuple):
 
 def wanted_fields(data: DataConfig) -> dict[str, str]:
     """Our name → the file's, of the fields that must be there. Raises UserError."""
-    names = mapped_names({name: (name,) for name in FIELDS}, data.fields)
+    names = _names(data)
     return {name: names[name][0] for name in FIELDS if name in _REQUIRED or name in data.fields}
+
+
+def _names(data: DataConfig) -> dict[str, tuple[str, ...]]:
+    return mapped_names({name: (name,) if name != "mask" else () for name in FIELDS}, data.fields)
 
 
 def items_of(data: DataConfig, rows: Iterable[Row], found: Collection[str]) -> Iterator[Item]:
@@ -51,13 +55,14 @@ def items_of(data: DataConfig, rows: Iterable[Row], found: Collection[str]) -> I
     if not found:
         raise UserError(f"{file}: there are no samples in it; fields there: none")
     refuse_absent(wanted_fields(data), found, file)
-    names = mapped_names({name: (name,) for name in FIELDS}, data.fields)
+    names = _names(data)
     categorised = names["category"][0] in found
     used = {name for theirs in names.values() for name in theirs}
     for row in rows:
         values = {name: value_of(row.cells, theirs) for name, theirs in names.items()}
         source, problem = image_of(values["image"], folder)
-        reference, reference_problem = image_of(values["reference"], folder)
+        others = {name: image_of(values[name], folder) for name in ("reference", "mask")}
+        problems = [f"{name}: {problem}" for name, (_, problem) in others.items() if problem]
         yield Item(
             id=identifier(values["id"], row.place, row.cells),
             category=values["category"] or "" if categorised else "all",
@@ -65,7 +70,8 @@ def items_of(data: DataConfig, rows: Iterable[Row], found: Collection[str]) -> I
             source=source,
             description=values["description"],
             rationale=values["rationale"],
-            reference=reference,
-            problem=row.problem or problem or (reference_problem and f"reference: {reference_problem}"),
+            reference=others["reference"][0],
+            mask=others["mask"][0],
+            problem=row.problem or problem or next(iter(problems), ""),
             facts={name: value for name, value in row.cells.items() if name not in used},
         )

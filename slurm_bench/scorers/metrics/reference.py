@@ -1,4 +1,4 @@
-"""Image metrics: how near the edited image is to a reference, and how much of the source it changed."""
+"""Without any model: how near the edited image is to a reference, and how much of the source it changed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ReferenceMetrics:
         reference = on_white(request.reference)
         if min(reference.size) <= 2 * _RADIUS:
             return SampleError(f"the reference is {reference.width}×{reference.height}; SSIM needs at least 11×11")
-        edited = _fitted(edited, reference.size)
+        edited = fitted(edited, reference.size)
         error = _pixels(edited) - _pixels(reference)
         return {
             "similarity": max(0.0, ssim(_pixels(edited.convert("L")), _pixels(reference.convert("L")))),
@@ -72,7 +72,7 @@ def on_white(image: Image.Image) -> Image.Image:
 
 
 def changed(source: Image.Image, edited: Image.Image, threshold: int) -> float:
-    difference = abs(_pixels(_fitted(edited, source.size)) - _pixels(source)).max(axis=2)
+    difference = abs(_pixels(fitted(edited, source.size)) - _pixels(source)).max(axis=2)
     return float((difference > threshold).mean())
 
 
@@ -103,7 +103,7 @@ def _blur(plane: np.ndarray) -> np.ndarray:
     return plane
 
 
-def _fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
 
 
