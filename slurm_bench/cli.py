@@ -106,7 +106,12 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _plan_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--like", type=Path, metavar="RUN", help="an earlier run, to tell the time by")
+    parser.add_argument(
+        "--like",
+        type=Path,
+        metavar="RUN",
+        help="to tell the time by: an earlier run, or a file of `bench --json`; default: what is found that was alike",
+    )
     _run_options(parser)
 
 

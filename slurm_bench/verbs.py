@@ -75,20 +75,20 @@ def _planned(options: argparse.Namespace, what: Asked) -> Run:
 
 def plan(options: argparse.Namespace) -> int:
     from slurm_bench.cluster.chain import refuse_at_work
+    from slurm_bench.cluster.forecast import told_by
     from slurm_bench.cluster.plan import plan_lines
     from slurm_bench.run.create import next_run_dir, preview_run
     from slurm_bench.run.opened import open_run
 
     what = asked(options)
     root = options.run_dir or next_run_dir(what.name)
-    like = open_run(options.like or options.run_dir) if options.like or what.goes_on else None
+    like = told_by(options.like) if options.like else None
+    old = open_run(options.reuse) if options.reuse else None
     if what.goes_on:
         refuse_at_work(open_run(options.run_dir), options.force)
     planned = preview_run(root, what.config, what.items, what.plugins.said, options.force)
     what.say(planned.samples)
-    if options.reuse:
-        print(f"reuse     what {open_run(options.reuse).root} has of these samples is taken over, and not made again")
-    for line in plan_lines(planned, what.executor, like):
+    for line in plan_lines(planned, what.executor, like, old):
         print(line, flush=True)
     return COMPLETE
 

@@ -80,13 +80,13 @@ def test_each_second_of_a_task_is_told_once(root: Path) -> None:
     records(root, 0, 0, (0, 1131, 8, {"text": 2.0, "denoise": 6.0}), (2, 1136, 4, PARTS), (4, 1141, 4, PARTS))
     journal(root, 1, 0, at("spawn", 1150), at("start", 1151, began=1150.5), at("works", 1160), at("end", 1163))
     first, second = hours(root)
-    assert (first.queue, first.held, first.tail, first.node, first.gpu) == (100, 44, 19, "n1", True)
+    assert (first.queue, first.held, first.tail, first.node, first.gpu) == (100, 44, 19, "n1", "H100")
     assert first.by_kind == pytest.approx(
         {"imports": 11, "load wait": 3, "load": 6, "warm-up": 6, "denoise": 9, "text": 3, "idle": 6}
     )
     assert list(first.by_kind) == ["imports", "load wait", "load", "warm-up", "denoise", "text", "idle"]
     assert first.behind == 1.0
-    assert (second.queue, second.held, second.tail, second.gpu) == (150.5, 12.5, 0, False)
+    assert (second.queue, second.held, second.tail, second.gpu) == (150.5, 12.5, 0, "")
     whole = by_stage([first, second], open_run(root).state())["edit"]
     assert (whole.tasks, whole.samples, whole.held, whole.tail) == (2, 3, 56.5, 19)
     assert whole.a_sample == pytest.approx(56.5 / 3)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cluster import SlurmCluster
 from helpers import REPO, launch, make_benchmark, make_config
+
+from slurm_bench.cluster.forecast import known_to_us, paces, told_by
+from slurm_bench.config import load_config
+from slurm_bench.errors import UserError
 
 
 def tree(*folders: Path) -> dict[str, tuple[int, int]]:
@@ -24,7 +32,7 @@ def test_slices_categories_disk_and_forecast_and_nothing_is_written(tmp_path: Pa
     for expected in ("edit-001  12 of 12", "idx % 3", "task 2: 4 samples, indices 2, 5, 8, 11", "physical: 3"):
         assert expected in done.stdout
     assert "GPU-hours" in done.stdout
-    assert "GiB of images (as in that run)" in done.stdout
+    assert f"GiB of images (as in {finished_run}" in done.stdout
     again = launch("plan", "--run-dir", finished_run, "--executor", "local")
     assert "nothing is missing" in again.stdout, again.stderr
     assert tree(tmp_path, Path(finished_run), REPO / "runs") == before
@@ -79,3 +87,105 @@ def test_both_scripts_as_they_would_be_and_slurms_word_on_them(slurm: SlurmClust
     known = [line for line in finish.strip().splitlines() if "--dependency" not in line]
     assert any(all(line in text for line in known) for text in real)
     assert subprocess.run(["bash", "-n"], input=array, text=True).returncode == 0
+
+
+def test_an_earlier_run_with_the_same_plugins_tells_the_time(tmp_path: Path, finished_run: str) -> None:
+    """Found by itself beside the new run; of a stage that nobody has done, it says how to know."""
+    runs, config = tmp_path / "runs", make_config(tmp_path / "c.yaml", make_benchmark(tmp_path / "bench", 12), gpus=3)
+    words = ("plan", "--config", config, "--run-dir", runs / "new", "--executor", "local")
+    alone = launch(*words)
+    assert "forecast  edit and score: not known; no run in" in alone.stdout, alone.stderr
+    assert "data.limit=12" in alone.stdout
+    (runs / "stray").mkdir(parents=True)
+    (runs / "stray" / "config.yaml").write_text("{")
+    shutil.copytree(finished_run, runs / "old")
+    found = launch(*words)
+    assert re.search(
+        r"forecast  edit: 12 samples at .* before the first one on each of 3: .*; as in .*/old", found.stdout
+    )
+    assert "forecast  in all" in found.stdout
+    other = launch(*words, "editor.params.strength=2")
+    assert "forecast  edit: not known" in other.stdout
+    assert "forecast  score: 12 samples" in other.stdout
+
+
+def test_images_to_be_taken_over_are_no_work(tmp_path: Path, undisturbed: Path, bench: Path) -> None:
+    grown = make_benchmark(tmp_path / "bench", 30)
+    words = ("--run-dir", tmp_path / "run", "--executor", "debug", "--reuse", undisturbed)
+    config = make_config(tmp_path / "c.yaml", grown, gpus=2)
+    planned = launch("plan", "--config", config, *words)
+    assert "reuse     24 images of" in planned.stdout, planned.stderr
+    assert "edit-001  6 of 30 samples" in planned.stdout
+    assert "indices 24, 26, 28" in planned.stdout
+    same = launch("plan", "--config", make_config(tmp_path / "same.yaml", bench, gpus=2), *words)
+    assert "score-001  24 of 24 samples" in same.stdout, same.stderr
+    assert "GiB of images" not in same.stdout
+    assert not (tmp_path / "run").exists()
+    done = launch("--config", config, *words)
+    assert "reused    24 images" in done.stdout, done.stderr
+
+
+QWEN = {
+    "editor": {"class_path": "slurm_bench.editors.qwen.QwenImageEditor", "params": {"model_name": "somewhere"}},
+    "scorers": {
+        "judge": {
+            "class_path": "slurm_bench.scorers.qwen3vl.Qwen3VLScorer",
+            "params": {"model_name": "elsewhere", "aspects": ["overall", "quality"]},
+        }
+    },
+}
+FIGURES = {
+    "machine": {"device": "H100"},
+    "editing": [
+        {"profile": "fp8", "steps": 10, "guidance": True, "seconds": 5.0},
+        {"profile": "fp8", "steps": 50, "guidance": True, "seconds": 21.0},
+        {"profile": "fp8", "steps": 4, "guidance": False, "seconds": 1.0},
+        {"profile": "fast", "steps": 50, "guidance": True, "seconds": 9.0},
+    ],
+    "scoring": [{"mode": "expected", "ms_from_files": 80.0}],
+}
+
+
+@pytest.mark.parametrize(
+    ("params", "seconds"),
+    [
+        ({"profile": "fp8", "num_inference_steps": 50}, 21.0),
+        ({"profile": "fp8", "num_inference_steps": 30}, 13.0),
+        ({"profile": "fp8", "num_inference_steps": 4, "true_cfg_scale": 1.0}, 1.0),
+        ({"profile": "fp8", "num_inference_steps": 8, "true_cfg_scale": 1.0}, None),
+        ({"profile": "fast", "num_inference_steps": 28}, None),
+        ({"profile": "stock"}, None),
+        ({"profile": "fp8", "num_inference_steps": 50, "max_pixels": 512 * 512}, None),
+        ({"profile": "stock", "device": "cpu"}, None),
+    ],
+)
+def test_the_benchs_figures_tell_the_time_of_what_was_measured(
+    tmp_path: Path, params: dict[str, Any], seconds: float | None
+) -> None:
+    figures, config = tmp_path / "figures.json", tmp_path / "c.yaml"
+    figures.write_text(json.dumps(FIGURES))
+    config.write_text(json.dumps({**QWEN, "editor": {**QWEN["editor"], "params": {"model_name": "x", **params}}}))
+    told, loaded = told_by(figures), load_config(config)
+    edit, score = told.pace(loaded, "edit"), told.pace(loaded, "score")
+    assert (edit and edit.seconds) == (pytest.approx(seconds) if seconds else None)
+    assert score is not None
+    assert score.seconds == pytest.approx(0.16), "two aspects"
+    assert "H100" in score.source
+
+
+def test_the_kept_figures_tell_the_time_on_a_cluster_alone(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    params = {"model_name": "x", "profile": "fp8", "num_inference_steps": 50}
+    config.write_text(json.dumps({**QWEN, "editor": {**QWEN["editor"], "params": params}}))
+    loaded = load_config(config)
+    known = paces(loaded, known_to_us(loaded, tmp_path, on_cluster=True), ("edit", "score"))
+    assert "NVIDIA H100" in known["edit"].source
+    assert paces(loaded, known_to_us(loaded, tmp_path, on_cluster=False), ("edit", "score")) == {}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"machine": {}, "editing": [5], "scoring": []}', "\xff"])
+def test_what_is_no_figures_is_told(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "figures.json"
+    file.write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match="bench --json"):
+        told_by(file)

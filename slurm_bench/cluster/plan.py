@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 
 from slurm_bench.cluster.chain import Executor, Step, first_step, propose
+from slurm_bench.cluster.forecast import Pace, Told, known_to_us, paces
 from slurm_bench.cluster.queue import expected_start
 from slurm_bench.cluster.slurm import Slurm, scores_itself
+from slurm_bench.command import command
 from slurm_bench.data.text import printable
 from slurm_bench.machine import GIB
 from slurm_bench.run.attempts import Attempt, read_attempts
-from slurm_bench.run.journal import read_journals
 from slurm_bench.run.opened import Run
+from slurm_bench.run.records import State
+from slurm_bench.run.reuse import reusable
 from slurm_bench.run.slices import describe_slices
 from slurm_bench.watch.evidence import STAGES
 from slurm_bench.watch.wording import columns, duration, fit
@@ -26,29 +27,40 @@ from slurm_bench.watch.wording import columns, duration, fit
 IMAGE_BYTES = 2 << 20
 
 
-@dataclass(frozen=True)
-class Pace:
-    """What an earlier run tells of a stage: seconds a sample (by all scorers) and a load, and bytes an image."""
-
-    seconds: float
-    load: float
-    image_bytes: float
-
-
-def plan_lines(run: Run, executor: Executor, like: Run | None) -> Iterator[str]:
-    """Line after line, as they become known. Raises UserError where Slurm would refuse the array."""
-    state = run.state()
-    step = first_step(state)
+def plan_lines(run: Run, executor: Executor, like: Told | None, old: Run | None) -> Iterator[str]:
+    """Line after line, as they become known. `like` is what a person named to tell the time by, `old` the run whose
+    images are to be taken over. Raises UserError where Slurm would refuse the array."""
+    state, width = run.state(), columns()
+    taken = reusable(run, old, state) if old else {}
+    step = _step(state, taken)
+    if old:
+        yield fit(
+            f"reuse     {len(taken)} images of {printable(str(old.root))} are taken over, if their sources and they "
+            "themselves are still the same; they take no work, and no disk where links are possible",
+            width,
+        )
     if step is None:
         yield f"nothing is missing in {printable(str(run.root))}: nothing would be submitted"
         return
     attempt = propose(run, step, read_attempts(run.folder), executor)
-    width = columns()
-    for lines in (_what(run, attempt), _disk(run, step, like), _forecast(run, step, executor, like)):
+    counts = {"edit": len(step.samples) if step.stage == "edit" else 0, "score": len(run.samples) - len(state.scored())}
+    stages = [stage for stage in STAGES if counts[stage]]
+    likes = iter([(STAGES, like)]) if like else known_to_us(run.config, run.root.parent, isinstance(executor, Slurm))
+    known = paces(run.config, likes, stages)
+    for lines in (_what(run, attempt), _disk(run, counts, known), _forecast(run, executor, counts, known, like)):
         yield from (fit(line, width) for line in lines)
     if isinstance(executor, Slurm):
         yield from _scripts(run, attempt, executor)
     yield "nothing was submitted, nothing was written"
+
+
+def _step(state: State, taken: Collection[str]) -> Step | None:
+    """The first one, with the images of `taken` already there."""
+    step = first_step(state)
+    if step is None or step.stage != "edit":
+        return step
+    missing = [sample_id for sample_id in step.samples if sample_id not in taken]
+    return Step("edit", missing, 0) if missing else Step("score", [*step.samples, *state.to_score()], 0)
 
 
 def _what(run: Run, attempt: Attempt) -> Iterator[str]:
@@ -64,55 +76,45 @@ def _what(run: Run, attempt: Attempt) -> Iterator[str]:
         yield f"  {line}"
 
 
-def _disk(run: Run, step: Step, like: Run | None) -> Iterator[str]:
-    if step.stage != "edit":
+def _disk(run: Run, counts: Mapping[str, int], known: Mapping[str, Pace]) -> Iterator[str]:
+    if not counts["edit"]:
         return
-    known = _pace(like, "edit") if like else None
-    needed = len(step.samples) * (known.image_bytes if known and known.image_bytes else IMAGE_BYTES)
+    size = known["edit"].image_bytes if "edit" in known else None
+    needed = counts["edit"] * (size or IMAGE_BYTES)
     free = shutil.disk_usage(_existing(run.root)).free
-    source = "as in that run" if known else "at 2 MiB an image, as one of a megapixel may take"
+    source = f"as in {known['edit'].source}" if size else "at 2 MiB an image, as one of a megapixel may take"
     less = "" if needed < free else "; THIS IS NOT ENOUGH"
     yield f"disk      about {needed / GIB:.2f} GiB of images ({source}), {free / GIB:.1f} GiB are free{less}"
 
 
-def _forecast(run: Run, step: Step, executor: Executor, like: Run | None) -> Iterator[str]:
+def _forecast(
+    run: Run, executor: Executor, counts: Mapping[str, int], known: Mapping[str, Pace], like: Told | None
+) -> Iterator[str]:
     """Work, and the wall time of as many tasks side by side as were asked for."""
-    if like is None:
-        yield "forecast  none: name a run that was alike with --like RUN, or see what `bench` measures"
-        return
-    counts = {"edit": len(step.samples) if step.stage == "edit" else 0, "score": len(step.samples)}
     work = wall = 0.0
-    for stage in STAGES:
-        pace, slices = _pace(like, stage), min(executor.slices(stage, run.config), max(1, counts[stage]))
-        if not counts[stage]:
-            continue
-        if pace is None:
-            yield f"forecast  {stage}: that run has no records to tell by"
-            continue
-        seconds = counts[stage] * pace.seconds + slices * pace.load
-        took = math.ceil(counts[stage] / slices) * pace.seconds + pace.load
+    unknown = [stage for stage in STAGES if counts[stage] and stage not in known]
+    for stage, pace in sorted(known.items()):
+        slices = min(executor.slices(stage, run.config), counts[stage])
+        at_once = min(slices, int(run.config.slurm.get("array_parallelism") or slices))
+        seconds = counts[stage] * pace.seconds + slices * pace.start
+        took = math.ceil(slices / at_once) * (math.ceil(counts[stage] / slices) * pace.seconds + pace.start)
         work, wall = work + seconds, wall + took
-        yield (
-            f"forecast  {stage}: {counts[stage]} samples at {pace.seconds:.3g} s, a load of {pace.load:.3g} s on each "
-            f"of {slices}: {seconds / 3600:.2f} GPU-hours, {duration(took)}"
-        )
-    yield f"forecast  in all {work / 3600:.2f} GPU-hours, and {duration(wall)} once all tasks have started"
+        start = f", and {pace.start:.3g} s before the first one on each of {slices}" if pace.start else ""
+        what = f"{counts[stage]} samples at {pace.seconds:.3g} s{start}"
+        yield f"forecast  {stage}: {what}: {seconds / 3600:.3g} GPU-hours, {duration(took)}; as in {pace.source}"
+    if known and not unknown:
+        yield f"forecast  in all {work / 3600:.3g} GPU-hours, and {duration(wall)} once all tasks have started"
+    if unknown:
+        yield f"forecast  {' and '.join(unknown)}: not known; {_how_to_know(run, like)}"
 
 
-def _pace(run: Run, stage: str) -> Pace | None:
-    state = run.state()
-    if stage == "edit":
-        records = [[outcome.ok] for outcome in state.edits.values() if outcome.ok]
-    else:
-        by_scorer = [[outcome.ok for outcome in by.values()] for by in state.scores.values()]
-        records = [[ok for ok in oks if ok] for oks in by_scorer if oks and all(oks)]
-    if not records:
-        return None
-    loads = [p.load_seconds for p in read_journals(run.folder, stage) if p.load_seconds is not None]
-    return Pace(
-        seconds=fmean(sum(float(record.get("seconds", 0)) for record in oks) for oks in records),
-        load=fmean(loads) if loads else 0.0,
-        image_bytes=fmean(float(record.get("bytes", 0)) for oks in records for record in oks),
+def _how_to_know(run: Run, like: Told | None) -> str:
+    if like:
+        return f"{printable(like.source)} has nothing of that to tell by"
+    return (
+        f"no run in {printable(str(run.root.parent))} had these plug-ins. A few samples tell: run them with "
+        f"data.limit=12, then plan again. Or name another run, or a file of what `{command('bench', '--json')}` prints "
+        "on such a GPU, with --like"
     )
 
 

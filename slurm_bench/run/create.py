@@ -21,6 +21,7 @@ from slurm_bench.run.provenance import (
     Models,
     create_provenance,
     data_stamp,
+    marks_of,
     model_changes,
     read_provenance,
     update_provenance,
@@ -64,7 +65,7 @@ def preview_run(root: Path, config: Config, items: Callable[[], Iterable[Item]],
     plan = Plan(folder, unpack=False)
     plan.add(items(), config.seed, config.repeats)
     _tell_unknown_facts(config, plan.samples)
-    return Run(folder, config, plan.samples)
+    return Run(folder, config, plan.samples, marks_of(config, models))
 
 
 def create_run(root: Path, config: Config, items: Callable[[], Iterable[Item]], models: Models, force: bool) -> Run:

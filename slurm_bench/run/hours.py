@@ -37,7 +37,7 @@ class TaskHours:
     by_kind: Mapping[str, float]
     behind: float
     records: int
-    gpu: bool
+    gpu: str
     phases: Sequence[Part]
     tail: float = 0.0
 
@@ -59,7 +59,7 @@ class StageHours:
     by_kind: Mapping[str, float]
     behind: float
     tail: float
-    gpu: bool
+    gpu: str
 
     @property
     def held(self) -> float:
@@ -102,7 +102,7 @@ def by_stage(rows: Sequence[TaskHours], state: State) -> dict[str, StageHours]:
             by_kind=in_order(_sum(row.by_kind for row in own)),
             behind=sum(row.behind for row in own),
             tail=sum(row.tail for row in own),
-            gpu=any(row.gpu for row in own),
+            gpu=", ".join(sorted({row.gpu for row in own if row.gpu})),
         )
         for stage, samples in done.items()
         if (own := [row for row in rows if row.stage == stage])
@@ -153,7 +153,7 @@ def _task(attempt: Attempt, processes: Sequence[Process], records: Sequence[Reco
         by_kind=in_order(_sum(kinds)),
         behind=sum(_told(record).get(BEHIND, 0.0) for record in records),
         records=len(records),
-        gpu=any(process.gpu for process in processes),
+        gpu=processes[-1].gpu,
         phases=[phase for phase in phases if phase.seconds > 0],
     )
 
@@ -223,7 +223,7 @@ def _lies_in(part: Part, whole: Part) -> bool:
 def _as_json(row: TaskHours | StageHours) -> dict[str, Any]:
     """In seconds."""
     return {
-        "gpu": row.gpu,
+        "gpu": row.gpu or None,
         "queue": round(row.queue, 3),
         "held": round(row.held, 3),
         "by_kind": {kind: round(seconds, 3) for kind, seconds in row.by_kind.items()},

@@ -59,6 +59,11 @@ def create_provenance(run: RunDir, config: Config, models: Models) -> dict[str, 
     return dict(read_provenance(run).get("by", {}))
 
 
+def marks_of(config: Config, models: Models) -> dict[str, str]:
+    """The plug-ins' marks in a run that isn't there yet."""
+    return dict(_made_by(config, models, {})["by"])
+
+
 def read_provenance(run: RunDir) -> dict[str, Any]:
     """Empty where there is none, or a damaged one."""
     try:

@@ -16,17 +16,14 @@ from slurm_bench.run.images import READERS, read_recorded
 from slurm_bench.run.layout import VERSION
 from slurm_bench.run.opened import Run
 from slurm_bench.run.plan import Sample
-from slurm_bench.run.records import Record, read_records, reserve_manifest
+from slurm_bench.run.records import Record, State, read_records, reserve_manifest
 
 
 def reuse(run: Run, old: Run) -> int:
     """Take over every image of `old` whose sample (id, instruction, seed, sources' sha256) and editor (`by`) are the
     same, as links where the file system allows; gives how many. Raises OSError."""
-    by = run.by["editor"]
-    made = {r["id"]: r for r in read_records(old.folder, "edit") if r["status"] == "ok" and r.get("by") == by}
-    known = {sample.id: sample for sample in old.samples}
-    done = {sample_id for sample_id, outcome in run.state().edits.items() if outcome.ok is not None}
-    same = [s for s in run.samples if s.id in made and s.id not in done and _alike(s, known.get(s.id))]
+    made = reusable(run, old, run.state())
+    same = [sample for sample in run.samples if sample.id in made]
     if not same:
         return 0
     restart = reserve_manifest(run.folder, "edit", 0, 0)
@@ -39,6 +36,14 @@ def reuse(run: Run, old: Run) -> int:
                 taken += 1
     manifest.close()
     return taken
+
+
+def reusable(run: Run, old: Run, state: State) -> dict[str, Record]:
+    """What `old` has of the samples that have no image yet, by id, as far as plans and records tell: whether sources
+    and images are still the same is known when they are read."""
+    by, known, missing = run.by["editor"], {s.id: s for s in old.samples}, set(state.to_edit())
+    made = {r["id"]: r for r in read_records(old.folder, "edit") if r["status"] == "ok" and r.get("by") == by}
+    return {s.id: made[s.id] for s in run.samples if s.id in made and s.id in missing and _alike(s, known.get(s.id))}
 
 
 def _alike(sample: Sample, before: Sample | None) -> bool:

@@ -36,7 +36,8 @@ class Part:
 class Process:
     """`name` is its journal's: stage, attempt, task and how often Slurm had started it; `end` is None where it was
     killed or still works. `held` is since when its supervisor's job had its place on a node, where it was that job's
-    first process, else None; `phases` follow each other from `begin` to the newest line."""
+    first process, else None; `phases` follow each other from `begin` to the newest line. `gpu` names what it could
+    use."""
 
     name: str
     node: str
@@ -49,7 +50,7 @@ class Process:
     held: float | None = None
     phases: Sequence[Part] = ()
     died: bool = False
-    gpu: bool = False
+    gpu: str = ""
 
 
 def read_timeline(run: RunDir) -> list[Process]:
@@ -83,7 +84,7 @@ def _process(name: re.Match[str], lines: Sequence[Mapping[str, Any]]) -> Process
         held=spawn.get("held") if spawn else None,
         phases=list(_phases(begin, rows)),
         died="end" not in events and "exit" in events,
-        gpu=bool(start.get("gpus")),
+        gpu=", ".join(gpu.get("name", "") for gpu in start.get("gpus", [])),
     )
 
 

@@ -1,0 +1,174 @@
+"""What samples will take: told by an earlier run's journals and records, or by what the bench measured."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from slurm_bench.config import Config, load_config
+from slurm_bench.data.text import printable
+from slurm_bench.editors.qwen import QwenImageEditor
+from slurm_bench.editors.qwen.images import MEGAPIXEL
+from slurm_bench.editors.qwen.profiles import profile_named
+from slurm_bench.errors import UserError
+from slurm_bench.machine import visible_gpu
+from slurm_bench.plugins import make_editor, make_scorer
+from slurm_bench.run.attempts import read_attempts
+from slurm_bench.run.hours import BEFORE, by_stage, hours_of
+from slurm_bench.run.layout import RunDir
+from slurm_bench.run.opened import Run, open_run
+from slurm_bench.run.timeline import read_timeline
+from slurm_bench.scorers.qwen3vl import Qwen3VLScorer
+
+# What the bench measured and the project keeps; an installed package has none of it.
+MEASURED = Path(__file__).parents[2] / "docs" / "benchmarks"
+# So many of the folder's newest runs are looked at for one that is alike.
+NEWEST = 30
+
+Figures = Mapping[str, Any]  # of `bench --json`
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Of one stage: a task's seconds a sample, and before its first one; bytes an image where they are known; and where
+    all that is from."""
+
+    seconds: float
+    start: float
+    image_bytes: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Told:
+    """A run, or figures of the bench, to tell the time by."""
+
+    source: str
+    run: Run | None = None
+    figures: Figures | None = None
+
+    def pace(self, config: Config, stage: str) -> Pace | None:
+        if self.run is not None:
+            return _of_run(self.run, stage)
+        found = (_edit_seconds if stage == "edit" else _score_seconds)(self.figures or {}, config)
+        return None if found is None else Pace(found, 0.0, None, f"{self.source}, loading not counted")
+
+
+def told_by(like: Path) -> Told:
+    """What a person named. Raises UserError."""
+    if like.is_dir():
+        return Told(str(like), run=open_run(like))
+    try:
+        figures = json.loads(like.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"--like {like}: neither a run folder nor what `bench --json` printed ({error})") from None
+    if not _is_bench(figures):
+        raise UserError(f"--like {like}: not what `bench --json` printed (seconds by profile, steps and mode)")
+    return _bench(figures, str(like))
+
+
+def known_to_us(config: Config, runs: Path, on_cluster: bool) -> Iterator[tuple[tuple[str, ...], Told]]:
+    """What was measured before, the best first, each with the stages that it can tell of: runs of the folder with the
+    same plug-ins, the newest first; then the bench's figures of this machine's GPU, or on a cluster of any."""
+    for root in _newest(runs):
+        with suppress(UserError):
+            other = load_config(RunDir(root).config)
+            same = {"edit": other.editor == config.editor, "score": other.scorers == config.scorers}
+            if stages := tuple(stage for stage, is_same in same.items() if is_same):
+                yield stages, Told(str(root), run=open_run(root))
+    gpu = visible_gpu()
+    for file in sorted(MEASURED.glob("*.json"), key=lambda file: file.stem, reverse=True):
+        figures = json.loads(file.read_bytes())
+        if _is_bench(figures) and (figures["machine"].get("device") == gpu.name if gpu else on_cluster):
+            yield ("edit", "score"), _bench(figures, file.name)
+
+
+def paces(config: Config, likes: Iterator[tuple[tuple[str, ...], Told]], stages: Sequence[str]) -> dict[str, Pace]:
+    """Of each stage that one of `likes` knows, the first one's."""
+    found: dict[str, Pace] = {}
+    for known, told in likes:
+        for stage in known:
+            if stage in stages and stage not in found and (pace := told.pace(config, stage)):
+                found[stage] = pace
+        if len(found) == len(stages):
+            break
+    return found
+
+
+def _newest(folder: Path) -> list[Path]:
+    """The run folders in it."""
+    dated = []
+    for root in folder.iterdir() if folder.is_dir() else ():
+        with suppress(OSError):
+            dated.append((RunDir(root).config.stat().st_mtime, root))
+    return [root for _, root in sorted(dated, reverse=True)[:NEWEST]]
+
+
+def _of_run(run: Run, stage: str) -> Pace | None:
+    """None where it has brought nothing forward in that stage. Where its logs are gone, its records tell of the work
+    alone."""
+    state = run.state()
+    rows = [row for row in hours_of(read_attempts(run.folder), read_timeline(run.folder), state) if row.stage == stage]
+    whole = by_stage(rows, state).get(stage)
+    made = [ok for outcome in state.edits.values() if (ok := outcome.ok)]
+    size = fmean(float(record.get("bytes", 0)) for record in made) if made else 0.0
+    source = printable(str(run.root)) + (f" on {whole.gpu}" if whole and whole.gpu else "")
+    if whole and whole.samples:
+        before = sum(whole.by_kind.get(kind, 0.0) for kind in BEFORE)
+        return Pace((whole.held - before) / whole.samples, before / whole.tasks, size or None, source)
+    sums = [record["seconds"] for record in made]
+    if stage == "score":
+        oks = [[outcome.ok for outcome in by.values()] for by in state.scores.values()]
+        sums = [sum(ok["seconds"] for ok in of_one if ok) for of_one in oks if of_one and all(of_one)]
+    return Pace(fmean(sums), 0.0, size or None, f"{source}, loading not counted") if sums else None
+
+
+def _is_bench(figures: Any) -> bool:
+    if not isinstance(figures, Mapping) or not isinstance(figures.get("machine"), Mapping):
+        return False
+    needed = {"editing": {"profile", "steps", "guidance", "seconds"}, "scoring": {"mode", "ms_from_files"}}
+    return all(
+        isinstance(rows := figures.get(name), list) and all(isinstance(r, Mapping) and keys <= r.keys() for r in rows)
+        for name, keys in needed.items()
+    )
+
+
+def _bench(figures: Figures, name: str) -> Told:
+    return Told(f"the bench on {figures['machine'].get('device')} ({name})", figures=figures)
+
+
+def _edit_seconds(figures: Figures, config: Config) -> float | None:
+    """Of rows of the same profile, with or without guidance as asked for, on the line through their steps."""
+    editor = make_editor(config)
+    if not isinstance(editor, QwenImageEditor):
+        return None
+    if editor.settings.device == "cpu" or editor.settings.max_pixels != MEGAPIXEL:
+        return None
+    profile, sampling = profile_named(editor.settings.profile, cuda=True).name, editor.settings.sampling
+    seconds = {
+        row["steps"]: float(row["seconds"])
+        for row in figures["editing"]
+        if row["profile"] == profile and row["guidance"] == sampling.guidance
+    }
+    if sampling.steps in seconds or len(seconds) < 2:
+        return seconds.get(sampling.steps)
+    (low, first), (high, second) = sorted(seconds.items(), key=lambda row: abs(row[0] - sampling.steps))[:2]
+    return max(0.0, first + (sampling.steps - low) * (second - first) / (high - low))
+
+
+def _score_seconds(figures: Figures, config: Config) -> float | None:
+    """A sample by all scorers; the bench's judge was asked for one aspect."""
+    found = []
+    for name in config.scorers:
+        scorer = make_scorer(config, name)
+        row = next((row for row in figures["scoring"] if row["mode"] == getattr(scorer, "mode", None)), None)
+        if not isinstance(scorer, Qwen3VLScorer) or row is None:
+            return None
+        found.append(len(scorer.aspects) * row["ms_from_files"] / 1000)
+    return math.fsum(found)
