@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--healthy-after", type=float, default=0.0, help="seconds before it says that it is up")
     parser.add_argument("--dies-at", type=int, default=0, help="the request that it ends at, in so many starts:")
     parser.add_argument("--deaths", type=int, default=1)
+    parser.add_argument("--poison", default="", help="a word in a request that it ends at, always")
     parser.add_argument("--folder", type=Path, required=True, help="where it notes its starts")
     options = parser.parse_args()
     start = len(list(options.folder.glob("start-*")))
@@ -34,10 +35,11 @@ def main() -> None:
             self.answer(200 if up else 503, b"")
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
+            body = self.rfile.read(int(self.headers["content-length"])).decode()
             number = next(asked)
             (options.folder / f"asked-{start}-{number}").touch()
-            if number == options.dies_at and start < options.deaths:
+            deadly = bool(options.poison) and options.poison in body
+            if deadly or (number == options.dies_at and start < options.deaths):
                 print("the engine is out of luck", flush=True)
                 os._exit(3)
             self.answer(200, REPLY)

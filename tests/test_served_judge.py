@@ -20,6 +20,7 @@ from helpers import REPO, attempts, launch, make_benchmark, make_config, rows, r
 from slurm_bench.errors import ServiceDown, UserError
 from slurm_bench.run.records import read_records
 from slurm_bench.scorers.server import serve
+from slurm_bench.scorers.server.faults import ApiError
 from slurm_bench.scorers.server.scorer import OpenAIScorer
 
 REQUESTS = [request(number) for number in range(6)]
@@ -90,8 +91,25 @@ def test_one_that_dies_again_is_no_sample_s_fault_and_what_was_judged_is_kept(tm
     results = judged(served(tmp_path, "--dies-at 3 --deaths 2", concurrency=1))
     assert [result.scores for result in results[:4]] == [{"overall": 7.0}] * 4
     assert all(isinstance(result, ServiceDown) for result in results[4:])
-    assert "died a second time" in str(results[4])
+    assert "died again" in str(results[4])
     assert "the engine is out of luck | slurm_bench: the server left with exit code 3" in str(results[4])
+
+
+def test_a_sample_that_it_dies_of_costs_itself_alone(tmp_path: Path) -> None:
+    requests = [request(number, instruction="poison" if number == 2 else "edit") for number in range(9)]
+    scorer = served(tmp_path, "--poison poison", concurrency=4)
+    scorer.load()
+    try:
+        results = scorer.score(requests)
+        again = scorer.score([requests[2], requests[0]])  # as the engine tries once more what failed
+    finally:
+        scorer.close()
+    assert isinstance(results[2], ApiError)
+    assert "with it alone" in str(results[2])
+    assert [result.scores for n, result in enumerate(results) if n != 2] == [{"overall": 7.0}] * 8
+    assert isinstance(again[0], ApiError)
+    assert again[1].scores == {"overall": 7.0}
+    assert len(starts(tmp_path)) == 3
 
 
 def test_one_that_is_never_healthy_is_told_with_the_limit_and_its_last_words(tmp_path: Path) -> None:

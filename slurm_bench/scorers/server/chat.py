@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import threading
@@ -13,12 +14,13 @@ from typing import Any
 from slurm_bench.errors import ServiceDown
 from slurm_bench.scorers.server.answer import Answer, read_answer
 from slurm_bench.scorers.server.faults import ApiError, ApiRefused, Fault, Kind, fault_of, fault_within
-from slurm_bench.scorers.server.pace import Pace, retry_after
+from slurm_bench.scorers.server.pace import Pace, Turns, retry_after
 from slurm_bench.scorers.server.serve import OwnServer
 
 _LONGEST_BACKOFF = 30.0
 _LONGEST_RETRY_AFTER = 120.0
 _CONNECT_TIMEOUT = 10.0
+_DEADLY = "the judge's server died twice with this sample in hand, the second time with it alone"
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class ChatApi:
 
         self._access = access
         self._server = server
+        self._turns = Turns()
+        self._deadly = set[str]()  # requests that our own server has died of
         self._patience = patience
         self._pace = pace
         self._closed = threading.Event()
@@ -96,20 +100,30 @@ class ChatApi:
 
     def ask(self, payload: Mapping[str, Any]) -> Answer:
         """Raises ApiError for this request, ApiRefused and ServiceDown for all of them. After these, every other
-        request ends likewise without being sent: after ApiRefused for ever, after ServiceDown until `try_again`."""
-        tries, begin, answered = 0, 0.0, 0
+        request ends likewise without being sent: after ApiRefused for ever, after ServiceDown until `try_again`.
+
+        What our own server had in hand when it died is asked again, each request alone. One that it dies of then is
+        that sample's error (as law 13 has it for processes), and isn't sent again."""
+        tries, begin, answered, suspect = 0, 0.0, 0, False
+        if self._deadly and _digest(payload) in self._deadly:
+            raise ApiError(_DEADLY)
         while True:
             self._sleep(self._pace.reserve())
             if self._ended is not None:
                 raise type(self._ended)(str(self._ended))
             if not tries:
                 begin, answered = time.monotonic(), self._answered
-            starts = self._server.starts if self._server else 0
             try:
-                return self._once(payload)
+                with self._turns.taken(alone=suspect):
+                    self._sleep(0)
+                    starts = self._server.starts if self._server else 0
+                    return self._once(payload)
             except _Failed as failed:
-                if self._revived(starts):
-                    tries = 0
+                if self._revived(starts, suspect):
+                    if suspect:
+                        self._deadly.add(_digest(payload))
+                        raise ApiError(_DEADLY) from None
+                    tries, suspect = 0, True
                     continue
                 tries += 1
                 away, others_answered = failed.fault.kind is Kind.AWAY, self._answered > answered
@@ -145,13 +159,13 @@ class ChatApi:
         self._ended = ServiceDown(f"the judge's server {where} doesn't work: {said}")
         return self._ended
 
-    def _revived(self, starts: int) -> bool:
+    def _revived(self, starts: int, alone: bool) -> bool:
         """Has our own server been started again since the request was sent, at its `starts`-th start? Raises
         ServiceDown."""
         if self._server is None:
             return False
         try:
-            self._server.revive()
+            self._server.revive(blamed=alone)
         except ServiceDown as down:
             self._ended = down
             raise
@@ -215,6 +229,10 @@ class ChatApi:
     def _sleep(self, seconds: float) -> None:
         if self._closed.wait(seconds) if seconds > 0 else self._closed.is_set():
             raise ApiError("closed while waiting for the server")
+
+
+def _digest(payload: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
 
 
 class _Failed(Exception):

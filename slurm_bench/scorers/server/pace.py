@@ -1,4 +1,4 @@
-"""How fast a server may be asked, and how long it wants to be left alone."""
+"""How fast a server may be asked, by how many at once, and how long it wants to be left alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class Pace:
@@ -31,6 +32,30 @@ class Pace:
             start = now if busy < 0 else max(now, self._starts[busy] + 60)
             self._starts.append(start)
             return start - now
+
+
+class Turns:
+    """Many at once, or one alone: who wants to be alone waits until all others are done, and keeps new ones waiting."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._at_work, self._alone, self._wish_to_be = 0, False, 0
+
+    @contextmanager
+    def taken(self, alone: bool) -> Iterator[None]:
+        with self._changed:
+            self._wish_to_be += alone
+            self._changed.wait_for(lambda: not (self._at_work if alone else self._alone or self._wish_to_be))
+            self._wish_to_be -= alone
+            self._at_work += 1
+            self._alone = alone
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._at_work -= 1
+                self._alone = False
+                self._changed.notify_all()
 
 
 def retry_after(value: str | None) -> float:

@@ -81,6 +81,7 @@ class OwnServer:
         self._closed = threading.Event()
         self._log, self._begin = Path(), 0
         self._gone = ""  # why there is none any more
+        self._deaths = set[bool]()  # of each kind one is forgiven
         self.starts = 0
         self._port = 0
         self.address = ""
@@ -106,16 +107,18 @@ class OwnServer:
             log.warning("the port %d was taken meanwhile; trying another one", port)
         raise EndedEarly(f"the judge's server never came up: {PORTS} free ports were taken one after the other")
 
-    def revive(self) -> None:
+    def revive(self, blamed: bool = False) -> None:
         """After a request that failed: where the server has died, start it once more; of several threads one does, the
-        others wait for it. Raises ServiceDown where it has died again, or doesn't come up."""
+        others wait for it. `blamed` says that it died of the one request that it had: that much is forgiven once
+        beside. Raises ServiceDown where it has died again, or doesn't come up."""
         with self._looking_after:
             code = self._exit_code()
             if self._closed.is_set() or code == keeper.TOLD:  # the whole job is being ended, and this process with it
                 return
-            if code is not None and self.starts > 1:
-                self._gone = f"the judge's server died a second time{self._last_lines()}"
+            if code is not None and blamed in self._deaths:
+                self._gone = f"the judge's server died again{self._last_lines()}"
             elif code is not None:
+                self._deaths.add(blamed)
                 log.warning("the judge's server died, and is started once more%s", self._last_lines())
                 try:
                     self.start()
