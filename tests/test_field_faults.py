@@ -36,9 +36,10 @@ from slurm_bench.report import statistics, summary, write
 from slurm_bench.report.statistics import Mean, mean_of
 from slurm_bench.run import plan, slices
 from slurm_bench.run.layout import RunDir
+from slurm_bench.run.ledger import read_state
 from slurm_bench.run.opened import Run, open_run
 from slurm_bench.run.plan import Plan
-from slurm_bench.run.records import Outcome, State, read_records, read_state
+from slurm_bench.run.records import Outcome, State, read_records
 from slurm_bench.scorers.base import Score
 from slurm_bench.scorers.judge import parse, prompt
 from slurm_bench.stages import work as stage_work

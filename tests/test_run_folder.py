@@ -24,8 +24,9 @@ from slurm_bench.run.attempts import claim, close, next_number, process_start, r
 from slurm_bench.run.create import create_run
 from slurm_bench.run.durable import LineWriter, create_once, read_lines, write_atomic
 from slurm_bench.run.layout import RunDir, fan, safe_name
+from slurm_bench.run.ledger import read_state
 from slurm_bench.run.plan import Plan, Sample, read_plan
-from slurm_bench.run.records import read_records, read_state, reserve_manifest
+from slurm_bench.run.records import read_records, reserve_manifest
 from slurm_bench.run.slices import seed_of, slice_of
 
 HOSTILE = ["a/b", "../../etc/passwd", "/abs", "nul\0byte", "x" * 300, ".", "..", "", "日本", "\udc80", "a\nb", "CON"]
@@ -174,7 +175,7 @@ def test_records_of_no_sample_and_of_no_use_are_passed_over(tmp_path: Path) -> N
     write_manifest(run, "score", 1, {"id": "stranger", "status": "ok", "scores": {}, "scorer": "s"})
     state = read_state(run, samples("a"), ["s"], {})
     assert state.to_edit() == ["a"]
-    assert state.edits["a"].errors == []
+    assert not state.edits["a"].errors
 
 
 def test_each_process_writes_a_manifest_of_its_own(tmp_path: Path) -> None:

@@ -27,9 +27,10 @@ from slurm_bench.errors import LostGpu, SampleError, ServiceDown, UserError
 from slurm_bench.run.attempts import claim
 from slurm_bench.run.create import create_run
 from slurm_bench.run.journal import read_journals
+from slurm_bench.run.ledger import read_state
 from slurm_bench.run.opened import open_run
 from slurm_bench.run.plan import read_plan
-from slurm_bench.run.records import read_records, read_state
+from slurm_bench.run.records import read_records
 from slurm_bench.scorers.base import Score, ScoreRequest
 from slurm_bench.stages.behind import StorageFailed, WriteBehind
 from slurm_bench.stages.engine import GpuLost, SystematicFailure, Tally

@@ -10,9 +10,10 @@ from pathlib import Path
 from slurm_bench.config import Config, load_config
 from slurm_bench.errors import UserError
 from slurm_bench.run.layout import RunDir
+from slurm_bench.run.ledger import Ledger
 from slurm_bench.run.plan import Sample, read_plan
 from slurm_bench.run.provenance import read_provenance
-from slurm_bench.run.records import State, read_state
+from slurm_bench.run.records import State
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,11 @@ class Run:
         return self.folder.root
 
     def state(self) -> State:
-        return read_state(self.folder, self.samples, self.config.scorers, self.by)
+        return self.ledger().look()
+
+    def ledger(self) -> Ledger:
+        """For who looks again and again."""
+        return Ledger(self.folder, self.samples, self.config.scorers, self.by)
 
 
 def open_run(root: Path) -> Run:
@@ -45,6 +50,14 @@ def checked_plan(folder: RunDir) -> list[Sample]:
     """The plan, if it is what was frozen. Raises UserError: a run whose plan was cut would pass for complete."""
     samples = read_plan(folder)
     frozen = read_provenance(folder).get("plan", {}).get("sha256")
-    if frozen is not None and hashlib.sha256(folder.plan.read_bytes()).hexdigest() != frozen:
+    if frozen is not None and _sha256(folder.plan) != frozen:
         raise UserError(f"{folder.plan}: not the plan that was frozen (another sha256); restore it from a copy")
     return samples
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with open(file, "rb") as data:
+        while block := data.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

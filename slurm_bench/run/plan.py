@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import structs
 
 from slurm_bench.data.formats.kinds import sniff_extension
 from slurm_bench.data.item import Item
@@ -16,9 +18,14 @@ from slurm_bench.run.durable import create_once, json_line, parse_line, write_at
 from slurm_bench.run.layout import VERSION, RunDir, check_version
 from slurm_bench.run.slices import seed_of
 
+# A line says one source alone, several, or null; a sample has them as a tuple.
+if TYPE_CHECKING:
+    Sources = tuple[str, ...]
+else:
+    Sources = str | tuple[str, ...] | None
 
-@dataclass(frozen=True)
-class Sample:
+
+class Sample(msgspec.Struct, frozen=True, gc=False):
     """One line of the plan. Image paths are absolute, or relative to the run folder where unpacked. Where every sample
     has several seeds, `sample` is the data's id, and `repeat` counts its lines from 1."""
 
@@ -26,13 +33,13 @@ class Sample:
     id: str
     category: str
     instruction: str
-    sources: tuple[str, ...]
+    sources: Sources = msgspec.field(name="source")
     seed: int
     description: str = ""
     rationale: str = ""
     reference: str | None = None
     problem: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = msgspec.field(default_factory=dict)
     mask: str | None = None
     sample: str = ""
     repeat: int = 1
@@ -43,7 +50,7 @@ class Sample:
         return self.sample or self.id
 
     def to_json(self) -> dict[str, Any]:
-        row = asdict(self)
+        row = structs.asdict(self)
         if not self.mask:
             del row["mask"]
         if not self.sample:
@@ -54,10 +61,15 @@ class Sample:
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Sample:
-        row = {key: row[key] for key in row if key != "v"}
-        source = row.pop("source")
-        row["sources"] = tuple(source) if isinstance(source, list) else (source,) if source else ()
-        return cls(**row)
+        """Raises MsgspecError."""
+        return msgspec.convert(row, cls)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.sources, tuple):
+            structs.force_setattr(self, "sources", (self.sources,) if self.sources else ())
+
+
+_DECODER = msgspec.json.Decoder(Sample)
 
 
 class Plan:
@@ -130,7 +142,7 @@ def repeated(samples: Sequence[Sample], base_seed: int, repeats: int) -> list[Sa
     """Every sample under so many seeds: first all as they are, then all again as `id@2`, and so on, so that what has
     been made at any time covers the samples alike. Raises UserError where the data have such an id themselves."""
     taken = {sample.id for sample in samples}
-    rows = [replace(sample, sample=sample.id) for sample in samples]
+    rows = [structs.replace(sample, sample=sample.id) for sample in samples]
     for repeat in range(2, repeats + 1):
         for sample in samples:
             name = f"{sample.id}@{repeat}"
@@ -140,7 +152,7 @@ def repeated(samples: Sequence[Sample], base_seed: int, repeats: int) -> list[Sa
                     "give it another id, or plan with repeats=1"
                 )
             seed = seed_of(name, base_seed)
-            rows.append(replace(sample, index=len(rows), id=name, seed=seed, sample=sample.id, repeat=repeat))
+            rows.append(structs.replace(sample, index=len(rows), id=name, seed=seed, sample=sample.id, repeat=repeat))
     return rows
 
 
@@ -148,10 +160,18 @@ def repeated(samples: Sequence[Sample], base_seed: int, repeats: int) -> list[Sa
 def read_plan(run: RunDir) -> list[Sample]:
     """Raises UserError where there is no plan, or one that was damaged: it is written whole, or not at all."""
     try:
-        rows = [parse_line(line) for line in run.plan.read_bytes().splitlines()]
-        check_version(rows[0] if rows else None, run.plan)
-        return [Sample.from_json(row) for row in rows]
+        with open(run.plan, "rb") as file:
+            check_version(parse_line(file.readline()), run.plan)
+            file.seek(0)
+            return [_sample(line) for line in file]
     except FileNotFoundError:
         raise UserError(f"{run.root}: not a run folder (it has no {run.plan.name})") from None
-    except (ValueError, TypeError, KeyError) as error:
+    except msgspec.MsgspecError as error:
         raise UserError(f"{run.plan}: damaged: {error}") from None
+
+
+def _sample(line: bytes) -> Sample:
+    try:
+        return _DECODER.decode(line)
+    except msgspec.MsgspecError:  # half of a character, in a path
+        return Sample.from_json(parse_line(line))

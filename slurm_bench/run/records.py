@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from slurm_bench.machine import without_collection
+import msgspec
+
 from slurm_bench.run.durable import LineWriter, read_lines
 from slurm_bench.run.layout import RunDir
+from slurm_bench.run.manifest import Record, failure_kind, manifest_key, read_manifest
 from slurm_bench.run.plan import Sample
 
-Record = dict[str, Any]
 
-_MANIFEST = re.compile(r"(\d+)-(\d+)(?:-r(\d+))?\.jsonl")
-
-
-@dataclass
-class Outcome:
+class Outcome(msgspec.Struct, gc=False):
     """All that is known of one sample in one stage (in score: by one scorer), as far as the configured plug-in made
     it. `lost` says that an image was recorded and is no more."""
 
     ok: Record | None = None
-    errors: list[Record] = field(default_factory=list)
+    errors: Sequence[Record] = ()
     lost: bool = False
 
     @property
@@ -55,9 +52,25 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Scores(Mapping[str, Mapping[str, Outcome]]):
+    """Those of a sample, by scorer. They are kept by scorer, then by sample: a million small dicts take a GB."""
+
+    by_scorer: Mapping[str, dict[str, Outcome]]
+
+    def __getitem__(self, sample_id: str) -> Mapping[str, Outcome]:
+        return {name: outcomes[sample_id] for name, outcomes in self.by_scorer.items()}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(next(iter(self.by_scorer.values()), ()))
+
+    def __len__(self) -> int:
+        return len(next(iter(self.by_scorer.values()), ()))
+
+
+@dataclass(frozen=True)
 class State:
-    """What the records say of the whole plan. `scores` is keyed by sample id, then by scorer; `others` counts what
-    another than the configured plug-in made, by stage, name and `by`."""
+    """What the records said of the whole plan at one time. `scores` is keyed by sample id, then by scorer; `others`
+    counts what another than the configured plug-in made, by stage, name and `by`."""
 
     samples: Sequence[Sample]
     edits: Mapping[str, Outcome]
@@ -65,18 +78,56 @@ class State:
     others: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
 
     def to_edit(self) -> list[str]:
-        return [s.id for s in self.samples if self.edits[s.id].ok is None]
+        return list(self._standing.to_edit)
 
     def to_score(self) -> list[str]:
         """Edited, and not yet scored by every scorer."""
-        return [
-            s.id
-            for s in self.samples
-            if self.edits[s.id].ok is not None and any(o.ok is None for o in self.scores[s.id].values())
-        ]
+        return list(self._standing.to_score)
 
     def scored(self) -> list[str]:
-        return [s.id for s in self.samples if all(o.ok is not None for o in self.scores[s.id].values())]
+        return list(self._standing.scored)
+
+    def failed(self, stage: str) -> int:
+        """How many samples failed in a stage and haven't come right since; in score: by any scorer."""
+        return self._standing.failed[stage]
+
+    def errors(self) -> list[Record]:
+        """All of them, also of what came right later."""
+        return list(self._standing.errors)
+
+    def by_scorer(self) -> Mapping[str, Mapping[str, Outcome]]:
+        """The scores the other way round: by scorer, then by sample id."""
+        if isinstance(self.scores, Scores):
+            return self.scores.by_scorer
+        names = dict.fromkeys(name for outcomes in self.scores.values() for name in outcomes)
+        return {name: {i: outcomes[name] for i, outcomes in self.scores.items()} for name in names}
+
+    @cached_property
+    def _standing(self) -> _Standing:
+        """In one pass: a run may have a million samples, and who looks at it asks for all of these."""
+        found = _Standing([], [], [], {"edit": 0, "score": 0}, [])
+        by_scorer = list(self.by_scorer().values())
+        for sample in self.samples:
+            sample_id = sample.id
+            edit, missing, failed = self.edits[sample_id], False, False
+            for outcomes in by_scorer:
+                score = outcomes[sample_id]
+                if score.ok is None:
+                    missing = True
+                if score.errors:
+                    found.errors.extend(score.errors)
+                    failed = failed or score.ok is None
+            if edit.errors:
+                found.errors.extend(edit.errors)
+                found.failed["edit"] += edit.ok is None
+            found.failed["score"] += failed
+            if edit.ok is None:
+                found.to_edit.append(sample_id)
+            elif missing:
+                found.to_score.append(sample_id)
+            if not missing:
+                found.scored.append(sample_id)
+        return found
 
     def worth_editing(self) -> list[str]:
         return [i for i in self.to_edit() if not self.edits[i].settled]
@@ -95,60 +146,17 @@ class State:
         return "; ".join(failed) or None
 
 
-@without_collection()
-def read_state(
-    run: RunDir, samples: Sequence[Sample], scorers: Iterable[str], by: Mapping[str, str] | None = None
-) -> State:
-    """`by` has the configured plug-ins' marks, keyed `editor` and `scorers.<name>` (law 14); what has none, in the
-    records or there, passes for the configured one's: runs of earlier versions have none."""
-    others = Counter[tuple[str, str, str]]()
-
-    def is_own(record: Record, stage: str, name: str) -> bool:
-        mark, own = record.get("by"), (by or {}).get(name)
-        if not mark or not own or mark == own:
-            return True
-        if record["status"] == "ok":
-            others[stage, name, mark] += 1
-        return False
-
-    lost = read_lost(run)
-    edits = {s.id: Outcome() for s in samples}
-    for record in read_records(run, "edit"):
-        if record["id"] not in edits or not is_own(record, "edit", "editor"):
-            continue
-        if lost and (record["id"], record.get("time")) in lost:
-            edits[record["id"]].lost = True
-        else:
-            _add(edits[record["id"]], record)
-    scores = {s.id: {name: Outcome() for name in scorers} for s in samples}
-    for record in read_records(run, "score"):
-        outcome = scores.get(record["id"], {}).get(record["scorer"])
-        if outcome is not None and is_own(record, "score", f"scorers.{record['scorer']}"):
-            edited = edits[record["id"]].ok
-            if edited is not None and _is_of(record, edited):
-                _add(outcome, record)
-    return State(samples, edits, scores, others)
-
-
-def _is_of(score: Record, edited: Record) -> bool:
-    """A score, or a failure to score, holds for this very image and these very sources."""
-    sources = score.get("source_sha256"), edited.get("source_sha256")
-    return score.get("edit_sha256") == edited["sha256"] and (None in sources or sources[0] == sources[1])
+class _Standing(NamedTuple):
+    to_edit: list[str]
+    to_score: list[str]
+    scored: list[str]
+    failed: dict[str, int]
+    errors: list[Record]
 
 
 def read_records(run: RunDir, stage: str) -> list[Record]:
     """Every whole record of a stage, oldest attempt first, repeats included."""
     return [record for file in manifests(run, stage) for record in read_manifest(file)]
-
-
-def read_manifest(file: Path) -> list[Record]:
-    """The whole records of one process. Where it failed on several samples, and on all in the same way, each says
-    `systematic`: these failures are no property of the samples."""
-    records = [r for r in read_lines(file) if isinstance(r.get("id"), str) and _is_whole(r)]
-    if any(r["status"] == "ok" for r in records) or len({r["id"] for r in records}) < 2:
-        return records
-    kinds = {failure_kind(r["error"]) for r in records}
-    return [{**r, "systematic": True} for r in records] if len(kinds) == 1 else records
 
 
 def read_lost(run: RunDir) -> set[tuple[str, float]]:
@@ -173,15 +181,9 @@ def note_lost(run: RunDir, records: Sequence[Record], why: Mapping[str, str]) ->
 
 def manifests(run: RunDir, stage: str, attempt: int | None = None, task: int | None = None) -> list[Path]:
     """The manifests of a stage (of an attempt, of a task), oldest first."""
-    found = []
     folder = run.records(stage)
-    for file in folder.iterdir() if folder.is_dir() else ():
-        match = _MANIFEST.fullmatch(file.name)
-        if not match:
-            continue
-        key = tuple(int(number or 0) for number in match.groups())
-        if attempt in (None, key[0]) and task in (None, key[1]):
-            found.append((key, file))
+    listed = [(manifest_key(file.name), file) for file in folder.iterdir()] if folder.is_dir() else []
+    found = [(key, file) for key, file in listed if key and attempt in (None, key[0]) and task in (None, key[1])]
     return [file for _, file in sorted(found)]
 
 
@@ -194,24 +196,6 @@ def reserve_manifest(run: RunDir, stage: str, attempt: int, task: int) -> int:
             return restart
         except FileExistsError:
             restart += 1
-
-
-def _add(outcome: Outcome, record: Record) -> None:
-    if record["status"] == "ok":
-        outcome.ok = record
-    else:
-        outcome.errors.append(record)
-
-
-def _is_whole(record: Record) -> bool:
-    if record.get("status") == "ok":
-        return isinstance(record.get("sha256"), str) or isinstance(record.get("scores"), dict)
-    return record.get("status") == "error" and isinstance(record.get("error"), dict)
-
-
-def failure_kind(error: Mapping[str, str]) -> tuple[str, str]:
-    """How it failed, less the numbers that differ from one time to the next (bytes free, addresses)."""
-    return str(error.get("type")), re.sub(r"\d+", "#", str(error.get("message")))
 
 
 def _say(error: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 from slurm_bench.data.images import file_bytes
 from slurm_bench.errors import SampleError
@@ -50,7 +51,7 @@ def _alike(sample: Sample, before: Sample | None) -> bool:
     return before is not None and (sample.instruction, sample.seed) == (before.instruction, before.seed)
 
 
-def _take(run: Run, old: Run, sample: Sample, record: Record) -> Record | None:
+def _take(run: Run, old: Run, sample: Sample, record: Record) -> dict[str, Any] | None:
     """The record of the image in its new place (law 2), or None where its source or the image itself is another."""
     try:
         sources = [hashlib.sha256(file_bytes(run.root / source)).hexdigest() for source in sample.sources]

@@ -17,6 +17,7 @@ from slurm_bench.run.attempts import Attempt, read_attempt
 from slurm_bench.run.durable import LineWriter
 from slurm_bench.run.journal import DONE, FAILED, LOST, REFUSED, STOPPED, Journal, node_name, read_journals
 from slurm_bench.run.layout import VERSION
+from slurm_bench.run.ledger import read_state
 from slurm_bench.run.opened import Run
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import (
@@ -25,7 +26,6 @@ from slurm_bench.run.records import (
     note_lost,
     read_manifest,
     read_records,
-    read_state,
     reserve_manifest,
 )
 from slurm_bench.run.suspects import ProcessDied, Suspect, find_suspects

@@ -12,9 +12,10 @@ import re
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -23,8 +24,10 @@ from slurm_bench.run.attempts import CLAIM_GRACE, Attempt, is_concluded
 from slurm_bench.run.images import find_gone
 from slurm_bench.run.journal import DONE, TaskProcess, read_journals
 from slurm_bench.run.layout import RunDir
+from slurm_bench.run.manifest import OkRecord
 from slurm_bench.run.opened import Run
-from slurm_bench.run.records import Outcome, Record, State
+from slurm_bench.run.records import Record, State
+from slurm_bench.watch.by_task import Part, by_task
 
 STAGES = ("edit", "score")
 
@@ -119,27 +122,38 @@ class Task:
     def last(self) -> TaskProcess | None:
         return self.processes[-1] if self.processes else None
 
-    @property
+    @cached_property
     def heard(self) -> float:
         """The time of the last sign of life."""
-        times = [process.heard for process in self.processes] + [r.get("time", 0.0) for r in self.records]
-        return max(times, default=self.attempt.time)
+        return max([*(process.heard for process in self.processes), *self._times], default=self.attempt.time)
 
     @property
     def working(self) -> bool:
         """Its last process is at work, as far as can be told."""
         return self.last is not None and self.last.end is None and self.last.exit is None and self.alive is not False
 
-    @property
+    @cached_property
     def pace(self) -> float | None:
         """Seconds of wall time a sample, where enough was recorded to tell; of its last process, as the task may have
         waited in the queue before that."""
         begun = self.last.started if self.last else 0.0
-        times = sorted(record["time"] for record in self.records if record.get("time", 0.0) > begun)
-        if len(times) > 2 and times[-1] > times[0]:
-            return float(times[-1] - times[0]) / (len(times) - 1)
-        seconds = [float(record["seconds"]) for record in self.records if "seconds" in record]
-        return sum(seconds) / len(seconds) if seconds else None
+        times = [time for time in self._times if time > begun]
+        if len(times) > 2 and (span := max(times) - min(times)):
+            return span / (len(times) - 1)
+        return sum(self._seconds) / len(self._seconds) if self._seconds else None
+
+    @cached_property
+    def slowest(self) -> float | None:
+        """Seconds of its slowest sample."""
+        return max(self._seconds, default=None)
+
+    @cached_property
+    def _times(self) -> Sequence[float]:
+        return [(r.time if type(r) is OkRecord else r.get("time")) or 0.0 for r in self.records]
+
+    @cached_property
+    def _seconds(self) -> Sequence[float]:
+        return [(r.seconds if type(r) is OkRecord else r.get("seconds")) or 0.0 for r in self.records]
 
 
 @dataclass(frozen=True)
@@ -179,7 +193,7 @@ def gather(run: Run, hear: Hear, state: State | None = None, over: bool = False,
     processes = [p for stage in STAGES for p in read_journals(run.folder, stage)]
     alive = {a.name: False if over else _alive(a, jobs, heard.silent) for a in attempts}
     known = heard.ended() if state.to_edit() or state.to_score() else ()
-    by_task = _by_task(state)
+    parts = by_task(state)
     own_processes = defaultdict(list)
     for process in processes:
         own_processes[process.stage, process.attempt, process.task].append(process)
@@ -188,7 +202,7 @@ def gather(run: Run, hear: Hear, state: State | None = None, over: bool = False,
     for attempt in attempts:
         for number in range(attempt.slices):
             key = (attempt.stage, attempt.number, number)
-            task = _task(attempt, number, own_processes[key], by_task.get(key, {}), jobs, alive[attempt.name])
+            task = _task(attempt, number, own_processes[key], parts.get(key, Part()), jobs, alive[attempt.name])
             job_id = task.job_id
             if task.last is None or task.last.end != DONE:
                 ended = ", ".join(dict.fromkeys(words for name, words in known if name == job_id))
@@ -237,7 +251,7 @@ def _task(
     attempt: Attempt,
     number: int,
     processes: Sequence[TaskProcess],
-    records: Mapping[str, tuple[bool, Sequence[Record]]],
+    part: Part,
     jobs: Sequence[Job],
     alive: bool | None,
 ) -> Task:
@@ -251,9 +265,9 @@ def _task(
         processes=processes,
         job=job,
         alive=alive,
-        ok=sum(ok for ok, _ in records.values()),
-        failed=sum(not ok for ok, _ in records.values()),
-        records=[record for _, found in records.values() for record in found],
+        ok=part.ok,
+        failed=part.failed,
+        records=part.records,
     )
 
 
@@ -274,26 +288,6 @@ def _said(logs: Mapping[str, Path], job_id: str) -> Said | None:
     lines = tail(logs[job_id])
     slurm = [line.strip() for line in lines if _SLURM.search(line) and not OWN_LINE.match(line)]
     return Said(str(logs[job_id]), tuple(slurm[-6:]), tuple(lines[-6:]))
-
-
-def _by_task(state: State) -> dict[tuple[str, int, int], dict[str, tuple[bool, list[Record]]]]:
-    """By stage, attempt and task: the samples that are done with (all scorers have had them), whether each came right,
-    and their records by that task."""
-    found: dict[tuple[str, int, int], dict[str, tuple[bool, list[Record]]]] = defaultdict(dict)
-    for sample in state.samples:
-        by_scorer = state.scores[sample.id].values()
-        for stage, outcomes in (("edit", [state.edits[sample.id]]), ("score", list(by_scorer))):
-            if not all(outcome.ok or outcome.errors for outcome in outcomes):
-                continue
-            ok = all(outcome.ok for outcome in outcomes)
-            for record in _newest(outcomes):
-                key = (stage, record.get("attempt", 0), record.get("task", 0))
-                found[key].setdefault(sample.id, (ok, []))[1].append(record)
-    return found
-
-
-def _newest(outcomes: Iterable[Outcome]) -> list[Record]:
-    return [outcome.ok or outcome.errors[-1] for outcome in outcomes]
 
 
 def _job_logs(folder: Path) -> dict[str, Path]:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, TextIO
 
+from slurm_bench.run.ledger import Ledger
 from slurm_bench.run.opened import Run
 
 # Where nobody looks at a terminal a line is written for each tenth of a stage, and at least so often, in seconds.
@@ -28,6 +29,7 @@ class Bars:
 
     def __init__(self, run: Run, every: float = 0.5) -> None:
         self._run, self._every, self._last = run, every, 0.0
+        self._ledger: Ledger | None = None
         self._display: Display = _Rich() if sys.stderr.isatty() else _Plain()
 
     def __enter__(self) -> Bars:
@@ -47,19 +49,9 @@ class Bars:
         self._last = time.monotonic()
 
     def _show(self) -> None:
-        state = self._run.state()
-        edits = list(state.edits.values())
-        scores = [outcome for by_scorer in state.scores.values() for outcome in by_scorer.values()]
-        self._display.show(
-            {
-                stage: (
-                    sum(outcome.ok is not None for outcome in outcomes),
-                    len(outcomes),
-                    sum(outcome.error is not None for outcome in outcomes),
-                )
-                for stage, outcomes in (("edit", edits), ("score", scores))
-            }
-        )
+        self._ledger = self._ledger or self._run.ledger()
+        self._ledger.look()
+        self._display.show(self._ledger.counts())
 
 
 class Lines:

@@ -82,12 +82,7 @@ def _is_over(seen: Evidence) -> bool:
 
 def _stage(seen: Evidence, stage: str) -> dict[str, Any]:
     state = seen.state
-    if stage == "edit":
-        done = sum(outcome.ok is not None for outcome in state.edits.values())
-        failed = sum(outcome.error is not None for outcome in state.edits.values())
-    else:
-        done = len(state.scored())
-        failed = sum(any(o.error for o in by_scorer.values()) for by_scorer in state.scores.values())
+    done = len(state.samples) - len(state.to_edit()) if stage == "edit" else len(state.scored())
     attempt = seen.latest(stage)
     tasks = [task for task in seen.tasks if task.attempt == attempt]
     paces = [task.pace for task in tasks if task.pace is not None]
@@ -97,7 +92,7 @@ def _stage(seen: Evidence, stage: str) -> dict[str, Any]:
     return {
         "total": len(state.samples),
         "done": done,
-        "failed": failed,
+        "failed": state.failed(stage),
         "seconds_a_sample": _rounded(pace, 3),
         "eta": _rounded(max(*left, sum(left) / at_once), 1) if left else None,
     }
@@ -175,9 +170,7 @@ def _phase(task: Task) -> str:
 
 
 def _last_error(state: State) -> str | None:
-    errors = [record for outcome in state.edits.values() for record in outcome.errors]
-    errors += [record for by in state.scores.values() for outcome in by.values() for record in outcome.errors]
-    if not errors:
+    if not (errors := state.errors()):
         return None
     newest = max(errors, key=lambda record: record.get("time", 0.0))
     return f"{newest['id']!r}: {newest['error'].get('type')}: {newest['error'].get('message')}"

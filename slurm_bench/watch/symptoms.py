@@ -168,7 +168,7 @@ def _process(
 def _stuck(seen: Evidence, task: Task, left: tuple[str, ...]) -> Iterator[Symptom]:
     assert task.last is not None
     peers = [t for t in seen.tasks if t.attempt.stage == task.attempt.stage]
-    took = [float(record.get("seconds", 0)) for t in peers for record in t.records]
+    took = [t.slowest for t in peers if t.slowest is not None]
     quiet = seen.now - task.heard
     if quiet > (max(STUCK_TIMES * max(took), STUCK_AT_LEAST) if took else QUIET):
         like = f"; the slowest sample of the stage took {max(took):.1f} s" if took else ""

@@ -1,0 +1,169 @@
+"""Manifests: the files of records, one a process. They only ever grow: what was read of one needn't be read again."""
+
+from __future__ import annotations
+
+import re
+from abc import ABCMeta
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from slurm_bench.run.durable import parse_line
+
+Record = Mapping[str, Any]
+
+# Bytes that are read at a time.
+BLOCK = 1 << 18
+
+_NAME = re.compile(r"(\d+)-(\d+)(?:-r(\d+))?\.jsonl")
+
+
+class _Meta(type(msgspec.Struct), ABCMeta):  # type: ignore[misc] # mypy: a metaclass by its instance
+    """A struct that is a Mapping too."""
+
+
+class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=False):
+    """The record of a sample that came right. What is decided by or asked of every sample is kept in memory, a tenth of
+    what the whole line would take there; the rest is read from its file when it is asked for."""
+
+    id: str
+    status: str
+    seconds: float | UnsetType = UNSET
+    time: float | UnsetType = UNSET
+    attempt: int | UnsetType = UNSET
+    task: int | UnsetType = UNSET
+    by: str | UnsetType = UNSET
+    scorer: str | UnsetType = UNSET
+    sha256: str | UnsetType = UNSET
+    source_sha256: str | list[str] | UnsetType = UNSET
+    edit_sha256: str | UnsetType = UNSET
+    image: str | UnsetType = UNSET
+    bytes: int | UnsetType = UNSET
+    scores: dict[str, float] | UnsetType = UNSET
+    unchanged: bool | UnsetType = UNSET
+    # Where its line stands; whatever a line says under these names is overwritten.
+    manifest: Any = msgspec.field(name="@manifest", default=None)
+    at: int = msgspec.field(name="@at", default=0)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in _KEPT:
+            return self._whole()[name]
+        value = getattr(self, name)
+        if value is UNSET:
+            raise KeyError(name)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._whole())
+
+    def __len__(self) -> int:
+        return len(self._whole())
+
+    def __bool__(self) -> bool:
+        return True
+
+    def _whole(self) -> dict[str, Any]:
+        row: dict[str, Any] = parse_line(self.manifest.line(self.at))
+        return row
+
+
+_KEPT = frozenset(OkRecord.__struct_fields__) - {"manifest", "at"}
+_DECODER = msgspec.json.Decoder(OkRecord)
+
+
+class Manifest:
+    """One file, read as it grows. `key` orders them: attempt, task, and the process's number among the task's."""
+
+    def __init__(self, path: Path, key: tuple[int, ...]) -> None:
+        self.path, self.key, self.read = path, key, 0
+        self._errors: list[dict[str, Any]] | None = []  # None once something came right
+
+    def news(self) -> tuple[list[OkRecord], list[dict[str, Any]]]:
+        """The whole records that were added since, those that came right and those that failed. A last line that is
+        torn is looked at again. Where the process failed on several samples, and on all in the same way, each of its
+        failures says `systematic`: they are no property of the samples. Raises OSError."""
+        done: list[OkRecord] = []
+        errors: list[dict[str, Any]] = []
+        with open(self.path, "rb", buffering=BLOCK) as file:
+            file.seek(self.read)
+            for line in file:
+                record = _parse(line)
+                if type(record) is OkRecord:
+                    record.manifest, record.at = self, self.read
+                    done.append(record)
+                elif type(record) is dict:
+                    errors.append(record)
+                elif not line.endswith(b"\n"):
+                    break
+                self.read += len(line)
+        if done or self._errors is None:
+            _mark_systematic(self._errors or [], True)
+            self._errors = None
+        else:
+            self._errors += errors
+            _mark_systematic(self._errors, False)
+        return done, errors
+
+    def line(self, at: int) -> bytes:
+        """Raises OSError."""
+        with open(self.path, "rb") as file:
+            file.seek(at)
+            return file.readline()
+
+
+def read_manifest(file: Path) -> list[Record]:
+    """The whole records of one process, in full; a failure says `systematic` as above."""
+    rows = [row for line in file.read_bytes().split(b"\n") if line and (row := _whole(parse_line(line))) is not None]
+    _mark_systematic([row for row in rows if row["status"] == "error"], any(row["status"] == "ok" for row in rows))
+    return list(rows)
+
+
+def manifest_key(name: str) -> tuple[int, ...] | None:
+    """Attempt, task and restart, of a manifest's name; None where it isn't any (`._001-0003.jsonl`)."""
+    match = _NAME.fullmatch(name)
+    return tuple(int(number or 0) for number in match.groups()) if match else None
+
+
+def failure_kind(error: Mapping[str, str]) -> tuple[str, str]:
+    """How it failed, less the numbers that differ from one time to the next (bytes free, addresses)."""
+    return str(error.get("type")), re.sub(r"\d+", "#", str(error.get("message")))
+
+
+def _parse(line: bytes) -> OkRecord | dict[str, Any] | None:
+    """None where it is no whole record."""
+    try:
+        record = _DECODER.decode(line)
+    except (msgspec.MsgspecError, RecursionError):  # torn, or what only the other parser takes
+        row = _whole(parse_line(line))
+        if row is None or row["status"] == "error":
+            return row
+        try:
+            return msgspec.convert(row, OkRecord)
+        except msgspec.MsgspecError:
+            return None
+    if record.status != "ok":
+        return _whole(parse_line(line))
+    return record if record.sha256 is not UNSET or record.scores is not UNSET else None
+
+
+def _whole(row: Any) -> dict[str, Any] | None:
+    if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+        return None
+    if row.get("status") == "ok":
+        whole = isinstance(row.get("sha256"), str) or isinstance(row.get("scores"), dict)
+    else:
+        whole = row.get("status") == "error" and isinstance(row.get("error"), dict)
+    return row if whole else None
+
+
+def _mark_systematic(errors: list[dict[str, Any]], any_ok: bool) -> None:
+    alike = not any_ok and len({failure_kind(row["error"]) for row in errors}) == 1
+    systematic = alike and len({row["id"] for row in errors}) > 1
+    for row in errors:
+        if systematic:
+            row["systematic"] = True
+        else:
+            row.pop("systematic", None)
