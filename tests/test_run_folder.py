@@ -15,6 +15,7 @@ import pytest
 from helpers import REPO
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from slurm_bench.bundled import bundled
 from slurm_bench.config import Config, ReportConfig, load_config
@@ -310,5 +311,5 @@ def test_a_plan_line_has_the_contracts_fields() -> None:
     assert {"index", "id", "category", "instruction", "source", "seed"} <= row.keys()
     assert Sample.from_json(row) == samples("a")[0]
     assert not {"mask", "sample", "repeat"} & row.keys(), "a plan has them only where the data and `repeats` ask for it"
-    masked = replace(samples("a")[0], mask="m.png", sample="a", repeat=1)
+    masked = structs.replace(samples("a")[0], mask="m.png", sample="a", repeat=1)
     assert Sample.from_json(json.loads(json.dumps(masked.to_json()))) == masked
