@@ -132,6 +132,10 @@ def _compare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", type=Path, metavar="DIR", help="a page there too: all pictures, in step")
     parser.add_argument("--single-file", action="store_true", help="with --html: the page as one file too, to be sent")
     parser.add_argument("--force", action="store_true", help="also where judge, rubrics or scale differ")
+    parser.add_argument(
+        "--judge", type=Path, metavar="FILE", help="by pairs of images instead of scores: who is asked, and how"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="of --judge: where its judgements are kept")
     parser.add_argument("--json", action="store_true", help="for programs")
 
 

@@ -189,6 +189,8 @@ def report(options: argparse.Namespace) -> int:
 def compare(options: argparse.Namespace) -> int:
     from slurm_bench.report.compare import compare_runs, refusals
 
+    if options.judge or options.out:
+        return _compare_by_judge(options)
     if options.single_file and not options.html:
         raise UserError("--single-file: say where the page goes, with --html DIR")
     compared = compare_runs(options.runs, options.score, options.margin, options.images)
@@ -206,6 +208,27 @@ def compare(options: argparse.Namespace) -> int:
     for what, file in pages.items():
         print(f"{what:7} {file}")
     return COMPLETE
+
+
+def _compare_by_judge(options: argparse.Namespace) -> int:
+    """Exit code 3 where some pairs have no judgement yet."""
+    from slurm_bench.report.pairwise import judge_pairs
+
+    if not (options.judge and options.out):
+        raise UserError("--judge FILE and --out DIR go together: who judges, and where the judgements are kept")
+    if options.score or options.margin or options.images or options.html:
+        raise UserError("--judge compares images by pairs, so --score, --margin, --images and --html have no meaning")
+    found = judge_pairs(options.runs, options.judge, options.out)
+    if options.json:
+        print(json.dumps(found))
+    else:
+        from rich.console import Console
+
+        from slurm_bench.report.pairwise_table import render
+
+        render(found, Console(width=None if sys.stdout.isatty() else 140))
+        print(f"kept    {options.out}")
+    return INCOMPLETE if any(row["missing"] for row in found["dimensions"].values()) else COMPLETE
 
 
 def _compare_page(compared: Mapping[str, Any], options: argparse.Namespace) -> dict[str, Path]:

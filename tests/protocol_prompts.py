@@ -74,3 +74,22 @@ def write_kris(folder: Path) -> Path:
     texts["prompt_quality"] = "prompt_quality | as {{ JSON }}"
     python_file(folder / "Kris_Bench" / "utils" / "prompts.py", texts)
     return folder / "Kris_Bench"
+
+
+def write_gedit2(folder: Path) -> Path:
+    """Two dimensions are told the instruction and shown the source, the third neither."""
+    edited = [{"text": "Image A:\n"}, {"image": {"source": "edited_images", "index": 0}}]
+    edited += [{"text": "Image B:\n"}, {"image": {"source": "edited_images", "index": 1}}]
+    for name in ("instruction_following", "visual_consistency", "visual_quality"):
+        told = "" if name == "visual_quality" else " It was: {{ instruction }}\n"
+        shown = [] if name == "visual_quality" else [{"image": {"source": "input_image"}}]
+        asked = {
+            "system_prompt": f"You look at {name}.",
+            "user_prompt": [{"text": f"Which one?{told}"}, *shown, *edited],
+        }
+        file = (
+            folder / "GEditBench_v2" / "src" / "prompts" / "assets" / "vlm" / "assessment" / name / "pairwise/v1.yaml"
+        )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(asked))
+    return folder / "GEditBench_v2"

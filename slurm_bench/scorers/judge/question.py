@@ -34,11 +34,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Question:
-    """`parts` are the user's turn, in order; there is no system's. At temperature 0 the judge doesn't sample."""
+    """`parts` are the user's turn, in order. At temperature 0 the judge doesn't sample."""
 
     parts: tuple[str | Picture, ...]
     seed: int
     temperature: float = 0.0
+    system: str = ""
 
 
 class Asks(Protocol):

@@ -174,7 +174,7 @@ class Qwen3VLScorer:
         greedy = []
         for place, question in enumerate(questions):
             parts = tuple(part.image() if isinstance(part, Picture) else part for part in question.parts)
-            asked = prompt.Prompt("", parts)
+            asked = prompt.Prompt(question.system, parts)
             if narrow := _too_narrow(asked):
                 found[place] = narrow
             elif question.temperature:

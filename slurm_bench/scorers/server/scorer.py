@@ -156,7 +156,7 @@ class OpenAIScorer:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _reply(self, question: Question, max_tokens: int) -> parse.Reply:
-        messages = self._messages("", question.parts)
+        messages = self._messages(question.system, question.parts)
         answer = self._ask(messages, question.seed, question.temperature, {"max_tokens": max_tokens})
         refused = answer.refused or answer.cut_by == "filter"
         return parse.Reply(answer.text, self._cut_short(answer, max_tokens), refused, answer.info)

@@ -1,0 +1,131 @@
+"""Several runs over one set, judged pair by pair in both orders; only what no earlier call has judged is asked."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from slurm_bench.errors import SampleError, ServiceDown, UserError
+from slurm_bench.logs import log
+from slurm_bench.report.comparable import differ
+from slurm_bench.report.judgements import Asked, Judgement, JudgementWriter, Match, about, read_judgements, writing
+from slurm_bench.report.pairwise_results import results
+from slurm_bench.report.side import Side, open_sides
+from slurm_bench.run.durable import write_atomic
+from slurm_bench.run.images import read_recorded
+from slurm_bench.scorers.protocols.judge import Exchange, ask, call
+from slurm_bench.scorers.protocols.pairwise import FIRST, SECOND, Asker, load_askers
+
+AT_ONCE = 32  # questions; what was judged is on disk when the next are asked
+
+
+def judge_pairs(roots: Sequence[Path], file: Path, folder: Path) -> dict[str, Any]:
+    """Judge what is missing, and everything that `compare --judge` says, as JSON; it is in the folder too. What came
+    before an error is kept. Raises UserError."""
+    sides, askers = open_sides(roots), load_askers(file)
+    matches, left_out = _matches(sides)
+    if not matches:
+        why = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+        raise UserError(f"no two of the runs have edited the same sample ({why})")
+    known = read_judgements(folder)
+    apart = [match for match in matches if match.images[0] != match.images[1]]
+    missing = {
+        name: [(match, one) for match in apart for one in match.asked(name, asker.by) if one not in known]
+        for name, asker in askers.items()
+    }
+    new = 0
+    if any(missing.values()):
+        for asker in askers.values():
+            call(asker.judge, "check", f"{file}: judge")
+        with writing(folder) as writer:
+            for name, asker in askers.items():
+                found = _judge(sides, asker, missing[name], writer)
+                known |= found
+                new += len(found)
+    said = results(sides, askers, matches, known) | {"left_out": dict(left_out), "asked_now": new}
+    write_atomic(folder / "elo.json", (json.dumps(said, indent=1) + "\n").encode())
+    return said
+
+
+def _matches(sides: Sequence[Side]) -> tuple[list[Match], Counter[str]]:
+    """Of each two runs; and why a sample isn't one, with how often. Of a sample's seeds the first is compared."""
+    found: list[Match] = []
+    left_out: Counter[str] = Counter()
+    for (n, a), (m, b) in combinations(enumerate(sides), 2):
+        left_out[f"in one plan only, of {a.name} and {b.name}"] += len(a.samples.keys() ^ b.samples.keys())
+        for i in (i for i in a.samples if i in b.samples):
+            one, two = (side.state.edits[side.samples[i].id].ok for side in (a, b))
+            if one is None or two is None:
+                without = [side.name for side, edit in ((a, one), (b, two)) if edit is None]
+                left_out[f"not edited in {' and '.join(without)}"] += 1
+            elif why := differ(a, b, i):
+                left_out[f"{why}, in {a.name} and {b.name}"] += 1
+            else:
+                key = about(a.samples[i].instruction, one.get("source_sha256"))
+                found.append(Match(n, m, i, key, (one["sha256"], two["sha256"])))
+    return found, +left_out
+
+
+def _judge(
+    sides: Sequence[Side], asker: Asker, missing: Sequence[tuple[Match, Asked]], writer: JudgementWriter
+) -> dict[Asked, Judgement]:
+    """What could be judged. A reply that can't be read is a judgement without a winner; an image that can't be read, or
+    a server that fails at one, is none and will be asked again."""
+    found: dict[Asked, Judgement] = {}
+    if not missing:
+        return found
+    with _loaded(asker):
+        for start in range(0, len(missing), AT_ONCE):
+            part = missing[start : start + AT_ONCE]
+            exchanges = {asked: ex for m, asked in part if (ex := _exchange(sides, asker, m, asked)) is not None}
+            ask(asker.judge, list(exchanges.values()), asker.max_tokens)
+            for asked, exchange in exchanges.items():
+                if isinstance(exchange.problem, str):
+                    found[asked] = Judgement(exchange.found, exchange.problem)
+                    writer.write(asked, found[asked], exchange.raw)
+            _raise_if_none_is_to_blame(exchanges.values())
+            log.info("%s: %d of %d judged", part[0][1].dimension, min(start + AT_ONCE, len(missing)), len(missing))
+    return found
+
+
+def _exchange(sides: Sequence[Side], asker: Asker, match: Match, asked: Asked) -> Exchange[str] | None:
+    from slurm_bench.data.images import open_image
+    from slurm_bench.stages.work import read_sources
+
+    first, second = sides[match.first], sides[match.second]
+    sample = first.samples[match.sample]
+    order = (first, second) if asked.first == match.images[0] else (second, first)
+    try:
+        images = {"source": read_sources(first.run.folder, sample).images[0]}
+        for name, side in zip((FIRST, SECOND), order, strict=True):
+            record = side.state.edits[side.samples[match.sample].id].ok
+            data, problem = read_recorded(side.run.folder, record or {})
+            if problem:
+                raise SampleError(f"{side.name}: {problem}")
+            images[name] = open_image(data)
+    except SampleError as error:
+        log.warning("%r isn't judged: %s", match.sample, error)
+        return None
+    return asker.exchange(sample.instruction, sample.seed, images)
+
+
+def _raise_if_none_is_to_blame(exchanges: Iterable[Exchange[str]]) -> None:
+    for exchange in exchanges:
+        if isinstance(exchange.problem, UserError):
+            raise exchange.problem
+        if isinstance(exchange.problem, ServiceDown):
+            raise UserError(f"{exchange.problem}; what was judged is kept: type the same again to go on")
+
+
+@contextmanager
+def _loaded(asker: Asker) -> Iterator[None]:
+    try:
+        call(asker.judge, "load")
+        yield
+    finally:
+        call(asker.judge, "close")
