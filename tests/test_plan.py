@@ -189,3 +189,17 @@ def test_what_is_no_figures_is_told(tmp_path: Path, text: str) -> None:
     file.write_text(text, encoding="latin-1")
     with pytest.raises(UserError, match="bench --json"):
         told_by(file)
+
+
+def test_a_task_that_needs_more_than_its_time_is_told(slurm: SlurmCluster, tmp_path: Path, finished_run: str) -> None:
+    """By a run whose logs are gone, and whose records say a minute a sample."""
+    old, config = tmp_path / "old", make_config(tmp_path / "c.yaml", make_benchmark(tmp_path / "bench", 12))
+    shutil.copytree(finished_run, old)
+    shutil.rmtree(old / "logs")
+    for file in (old / "edit" / "records").glob("*.jsonl"):
+        file.write_text(re.sub(r'"seconds": ?[0-9.]+', '"seconds": 60', file.read_text()))
+    words = ["plan", "--config", config, "--run-dir", tmp_path / "run", "--gpus", 3, "--like", old]
+    told = launch(*words, "slurm.array_parallelism=2", "--time", "00:03:59", env=slurm.env).stdout
+    assert "forecast  edit: 12 samples at 60 s: 0.20 GPU-hours, 8 min; as in" in told, "two rounds of four samples"
+    assert "time      a task of edit takes about 4 min, its limit is 4 min" in told
+    assert "time  " not in launch(*words, "--time", "0-1", env=slurm.env).stdout

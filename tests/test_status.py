@@ -150,3 +150,13 @@ def test_the_time_that_a_task_waited_to_be_run_again_is_no_pace(tmp_path: Path) 
     lines = [{"id": f"s-{n}", "time": 5000.0 + n, **facts} for n in (2, 3, 4)]
     run_dir(root).manifest("edit", 1, 0, 1).write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert said(root)["stages"]["edit"]["seconds_a_sample"] == 1.0
+
+
+def test_a_node_whose_tasks_are_at_work_still_is_not_called_bad(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    assert claim(run_dir(root), "edit", [f"s-{n}" for n in range(6)], 2, "local", 0, 1)
+    note(root, 0, {"event": "works"})
+    note(root, 1, {"event": "works"}, {"event": "end", "how": "done", "ok": 3})
+    journal = run_dir(root).journal("edit", 1, 1, 0)
+    journal.write_text(journal.read_text().replace('"n1"', '"n2"'))
+    assert [line for line in said(root)["causes"] if "node" in line] == []

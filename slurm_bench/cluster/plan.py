@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -47,10 +48,16 @@ def plan_lines(run: Run, executor: Executor, like: Told | None, old: Run | None)
     stages = [stage for stage in STAGES if counts[stage]]
     likes = iter([(STAGES, like)]) if like else known_to_us(run.config, run.root.parent, isinstance(executor, Slurm))
     known = paces(run.config, likes, stages)
-    for lines in (_what(run, attempt), _disk(run, counts, known), _forecast(run, executor, counts, known, like)):
+    scripts = executor.scripts(run, attempt) if isinstance(executor, Slurm) else {}
+    limits = {stage: _limit(scripts[job]) for stage, job in (("edit", "array"), ("score", "finish")) if job in scripts}
+    for lines in (
+        _what(run, attempt),
+        _disk(run, counts, known),
+        _forecast(run, executor, counts, known, limits, like),
+    ):
         yield from (fit(line, width) for line in lines)
-    if isinstance(executor, Slurm):
-        yield from _scripts(run, attempt, executor)
+    if scripts:
+        yield from _scripts(attempt, scripts)
     yield "nothing was submitted, nothing was written"
 
 
@@ -88,7 +95,12 @@ def _disk(run: Run, counts: Mapping[str, int], known: Mapping[str, Pace]) -> Ite
 
 
 def _forecast(
-    run: Run, executor: Executor, counts: Mapping[str, int], known: Mapping[str, Pace], like: Told | None
+    run: Run,
+    executor: Executor,
+    counts: Mapping[str, int],
+    known: Mapping[str, Pace],
+    limits: Mapping[str, float],
+    like: Told | None,
 ) -> Iterator[str]:
     """Work, and the wall time of as many tasks side by side as were asked for."""
     work = wall = 0.0
@@ -97,15 +109,25 @@ def _forecast(
         slices = min(executor.slices(stage, run.config), counts[stage])
         at_once = min(slices, int(run.config.slurm.get("array_parallelism") or slices))
         seconds = counts[stage] * pace.seconds + slices * pace.start
-        took = math.ceil(slices / at_once) * (math.ceil(counts[stage] / slices) * pace.seconds + pace.start)
+        longest = math.ceil(counts[stage] / slices) * pace.seconds + pace.start
+        took = math.ceil(slices / at_once) * longest
         work, wall = work + seconds, wall + took
         start = f", and {pace.start:.3g} s before the first one on each of {slices}" if pace.start else ""
         what = f"{counts[stage]} samples at {pace.seconds:.3g} s{start}"
-        yield f"forecast  {stage}: {what}: {seconds / 3600:.3g} GPU-hours, {duration(took)}; as in {pace.source}"
+        yield f"forecast  {stage}: {what}: {_gpu_hours(seconds)}, {duration(took)}; as in {pace.source}"
+        if longest > limits.get(stage, math.inf):
+            yield (
+                f"time      a task of {stage} takes about {duration(longest)}, its limit is {duration(limits[stage])}: "
+                "it will be run again, and load again, as often as that takes; ask for more with --time"
+            )
     if known and not unknown:
-        yield f"forecast  in all {work / 3600:.3g} GPU-hours, and {duration(wall)} once all tasks have started"
+        yield f"forecast  in all {_gpu_hours(work)}, and {duration(wall)} once all tasks have started"
     if unknown:
         yield f"forecast  {' and '.join(unknown)}: not known; {_how_to_know(run, like)}"
+
+
+def _gpu_hours(seconds: float) -> str:
+    return f"{seconds / 3600:.{1 if seconds > 36000 else 2 if seconds > 360 else 4}f} GPU-hours"
 
 
 def _how_to_know(run: Run, like: Told | None) -> str:
@@ -118,10 +140,22 @@ def _how_to_know(run: Run, like: Told | None) -> str:
     )
 
 
-def _scripts(run: Run, attempt: Attempt, executor: Slurm) -> Iterator[str]:
-    scripts = executor.scripts(run, attempt)
+def _limit(script: str) -> float:
+    """The time limit that a batch script asks for, in seconds; `minutes[:seconds]`, `hours:minutes:seconds`, or
+    `days-hours[:minutes[:seconds]]`. Infinite where it is none of these."""
+    found = re.search(r"^#SBATCH --time=(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?$", script, re.MULTILINE)
+    if not found:
+        return math.inf
+    days, *numbers = (int(number) if number else None for number in found.groups())
+    given = [number for number in numbers if number is not None]
+    hours_first = days is not None or len(given) == 3
+    units = (3600, 60, 1) if hours_first else (60, 1)
+    return 86400 * (days or 0) + sum(unit * number for unit, number in zip(units, given, strict=False)) or math.inf
+
+
+def _scripts(attempt: Attempt, scripts: Mapping[str, str]) -> Iterator[str]:
     first = scripts["finish" if scores_itself(attempt) else "array"]
-    yield f"start     {printable(expected_start(_tested(first)))}"
+    yield fit(f"start     {printable(expected_start(_tested(first)))}", columns())
     for name, script in scripts.items():
         yield from ("", f"---- {name} ----", *(printable(line) for line in script.splitlines()))
     names = attempt.job_names

@@ -242,11 +242,20 @@ def _finish(seen: Evidence, orphans: tuple[str, ...]) -> Iterator[Symptom]:
 
 
 def _nodes(seen: Evidence) -> Iterator[Symptom]:
+    """What is at work says nothing yet."""
     lacking = set(seen.state.to_edit()) | set(seen.state.to_score())
-    for node in bad_nodes(seen.processes, sorted({process.node for process in seen.processes if process.node})):
+    at_work = {(task.attempt.stage, task.attempt.number, task.number) for task in seen.tasks if task.working}
+    told = [process for process in seen.processes if (process.stage, process.attempt, process.task) not in at_work]
+    for node in bad_nodes(told, sorted({process.node for process in told if process.node})):
         for task in seen.tasks:
             last = task.last
-            if last is None or last.node != node or last.end == STOPPED or (last.end == DONE and last.ok):
+            if (
+                last is None
+                or task.working
+                or last.node != node
+                or last.end == STOPPED
+                or (last.end == DONE and last.ok)
+            ):
                 continue
             left = tuple(i for i in task.ids if i in lacking)
             errors = [record["error"] for record in task.records if "error" in record]
