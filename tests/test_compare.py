@@ -18,9 +18,11 @@ from slurm_bench.cli import main
 from slurm_bench.config import Config, DataConfig, PluginConfig, dump
 from slurm_bench.errors import UserError
 from slurm_bench.report.compare import compare_runs, refusals
+from slurm_bench.report.cost import cost_in_words
 from slurm_bench.report.paired import Paired, compare_pairs, holm, verdict
 from slurm_bench.run.durable import json_line, write_atomic
 from slurm_bench.run.plan import Sample
+from slurm_bench.scorers.metrics import lpips
 from slurm_bench.stages.work import encode_png
 
 SCALE = {"judge": {"overall": [0, 10, True]}}
@@ -206,6 +208,38 @@ def test_the_cost_of_another_profile_is_told_in_pixels(tmp_path: Path) -> None:
     assert (cost["edited_by_both"], cost["identical"], cost["psnr"]["n"]) == (4, 1, 3)
     assert cost["psnr"]["mean"] == pytest.approx(20 * np.log10(255 / 5)), "equal images are in no mean"
     assert 0.9 < cost["ssim"]["mean"] < 1
+
+
+def test_lpips_of_the_images_is_told_where_its_weights_are_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torchvision = pytest.importorskip("torchvision")
+    pytest.importorskip("torchmetrics")
+    import torch
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    rng = np.random.default_rng(0)
+    pixels = {i: rng.integers(0, 200, (64, 80, 3), dtype=np.uint8) for i in ("a0", "a1")}
+    scores = dict.fromkeys(pixels, 1.0)
+    roots = [
+        a_run(tmp_path / name, scores, images={i: Image.fromarray(array + by) for i, array in pixels.items()})
+        for name, by in (("A", 0), ("B", np.uint8(40)))
+    ]
+    lacking = compare_runs(roots, pictures=True)["comparisons"][0]["images"]
+    assert (lacking["lpips"]["n"], "its weights aren't in" in lacking["no_lpips"]) == (0, True)
+    with torch.device("meta"):
+        shapes = torchvision.models.alexnet(weights=None).state_dict()
+    torch.manual_seed(0)
+    weights = {key: torch.randn(value.shape) for key, value in shapes.items() if key.startswith("features.")}
+    file = tmp_path / "hub" / "checkpoints" / "alexnet.pth"
+    file.parent.mkdir(parents=True)
+    torch.save(weights, file)
+    file = file.rename(file.with_name(f"alexnet-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.pth"))
+    monkeypatch.setitem(lpips.BACKBONES, "alex", ("alexnet", file.name))
+    found = compare_runs(roots, pictures=True)["comparisons"][0]
+    assert (found["images"]["lpips"]["n"], found["images"]["no_lpips"]) == (2, "")
+    assert found["images"]["lpips"]["mean"] > 0
+    assert "LPIPS 0." in cost_in_words(found)[0]
 
 
 def test_verdicts_in_words(tmp_path: Path) -> None:

@@ -259,6 +259,19 @@ def test_pickled_weights_are_refused(models: dict[str, str], tmp_path: Path) -> 
         ImageMetrics("dino", dino=str(folder)).check()
 
 
+def test_what_a_job_downloads_is_checked_like_what_was_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save_dino(tmp_path / "dino")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "own.Model"}}))
+    monkeypatch.setattr("slurm_bench.scorers.metrics.embedding.locate", lambda *_, **__: None)
+    monkeypatch.setattr("slurm_bench.scorers.metrics.embedding.download_model", lambda *_: folder)
+    scorer = ImageMetrics("dino", dino="owner/dino", device="cpu")
+    scorer.check()
+    assert scorer.provenance() == {"dino_commit": None}
+    with pytest.raises(UserError, match="model's own code"):
+        scorer.load()
+
+
 def test_without_torchmetrics_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slurm_bench.scorers.metrics.image.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"psnr needs torchmetrics: pip install 'slurm_bench\[metrics\]'"):

@@ -95,6 +95,8 @@ def _tests(row: Mapping[str, Any]) -> Iterable[str]:
         found = ", ".join(f"{one['id']} {_signed(one['difference'])}" for one in row["largest"])
         yield f"largest differences: {found}"
     yield from cost_in_words(row)
+    if why := row.get("images", {}).get("no_lpips"):
+        yield f"no LPIPS: {why}"
 
 
 def _against_first(compared: Mapping[str, Any]) -> Table:

@@ -11,6 +11,8 @@ from slurm_bench.report.markdown import number
 def cost_in_words(row: Mapping[str, Any]) -> list[str]:
     """Of one comparison; [] where neither images were looked at nor any run has several seeds."""
     lines = list(_images("images", row["images"])) if "images" in row else []
+    if lines and row["images"]["furthest"]:
+        lines.append(f"images furthest apart: {', '.join(row['images']['furthest'])}")
     for seeds in row["seeds"]:
         lines.append(
             f"two seeds of {seeds['run']} differ by {number(seeds['difference'])} on average over these samples, by at "
@@ -26,7 +28,8 @@ def _images(what: str, images: Mapping[str, Any]) -> Iterator[str]:
     line = f"{what}: {images['identical']} of {images['edited_by_both']} identical"
     if images["psnr"]["n"]:
         psnr, ssim = (number(images[name]["mean"]) for name in ("psnr", "ssim"))
-        line += f"; of the others PSNR {psnr} dB, SSIM {ssim} on average"
+        lpips = f", LPIPS {number(images['lpips']['mean'])}" if images["lpips"]["n"] else ""
+        line += f"; of the others PSNR {psnr} dB, SSIM {ssim}{lpips} on average"
     yield line
     beside = [
         f"{images[key]} {why}" for key, why in (("other_size", "of another size"), ("lost", "lost")) if images[key]

@@ -14,19 +14,24 @@ if TYPE_CHECKING:
 
 SMALLEST = 11  # pixels a side, of SSIM's window
 FURTHEST = 5
+NET = "alex"  # as the authors of LPIPS compare images by
 
 
 def picture_cost(first: RunDir, other: RunDir, edits: Sequence[tuple[Record | None, Record | None]]) -> dict[str, Any]:
     """`edits` has both records of each sample, None where it has no image. PSNR in dB of the RGB values and SSIM of the
-    luma, over the images that differ: equal ones have no PSNR, and are counted apart. Transparent images are laid on
-    white."""
+    luma, and LPIPS (AlexNet) where its weights are here, over the images that differ: equal ones have no PSNR, and are
+    counted apart. Transparent images are laid on white. `no_lpips` says why there is none."""
     from slurm_bench.data.images import open_image
     from slurm_bench.run.images import read_recorded
+    from slurm_bench.scorers.metrics import lpips
     from slurm_bench.scorers.metrics.reference import on_white
 
+    no_lpips = lpips.missing(NET)
+    distance = None if no_lpips else lpips.between(NET)
     identical = other_size = lost = 0
     psnrs: dict[str, float] = {}
     ssims: list[float] = []
+    distances: list[float] = []
     both = [(a, b) for a, b in edits if a is not None and b is not None]
     for one, two in both:
         if one["sha256"] == two["sha256"]:
@@ -45,6 +50,8 @@ def picture_cost(first: RunDir, other: RunDir, edits: Sequence[tuple[Record | No
             psnrs[one["id"]] = found
             if min(a.size) >= SMALLEST:
                 ssims.append(_ssim(a, b))
+            if distance and min(a.size) >= lpips.SMALLEST:
+                distances.append(distance(a, b))
     return {
         "edited_by_both": len(both),
         "identical": identical,
@@ -52,6 +59,8 @@ def picture_cost(first: RunDir, other: RunDir, edits: Sequence[tuple[Record | No
         "lost": lost,
         "psnr": asdict(mean_of(list(psnrs.values()), 0)),
         "ssim": asdict(mean_of(ssims, -1, 1)),
+        "lpips": asdict(mean_of(distances, 0)),
+        "no_lpips": no_lpips,
         "furthest": sorted(psnrs, key=psnrs.__getitem__)[:FURTHEST],
     }
 

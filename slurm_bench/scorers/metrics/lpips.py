@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slurm_bench.errors import UserError
+from slurm_bench.scorers.metrics.regions import tensor_of
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # The backbones' files as torchvision names them: the end of each name is the beginning of its sha256.
 BACKBONES = {
@@ -54,6 +59,20 @@ def load_lpips(net: str, device: str) -> Any:
     weights = torch.load(backbone_file(net), map_location="cpu", weights_only=True)
     module.net.load_state_dict({key: weights[torchvision_key(key)] for key in module.net.state_dict()})
     return module.to(device)
+
+
+def between(net: str) -> Callable[[Image.Image, Image.Image], float]:
+    """LPIPS of two RGB images of one size, on a GPU where there is one."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    module = load_lpips(net, device)
+
+    def distance(a: Image.Image, b: Image.Image) -> float:
+        with torch.inference_mode():
+            return float(module(tensor_of([a], device), tensor_of([b], device), normalize=True))
+
+    return distance
 
 
 def torchvision_key(key: str) -> str:

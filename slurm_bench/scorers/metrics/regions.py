@@ -50,7 +50,7 @@ def measured(pairs: Sequence[Pair], metrics: Sequence[str], lpips: Any, device: 
     import torch
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    edited, target = (_tensor([getattr(pair, side) for pair in pairs], device) for side in ("edited", "target"))
+    edited, target = (tensor_of([getattr(pair, side) for pair in pairs], device) for side in ("edited", "target"))
     found: list[dict[str, float]] = [{} for _ in pairs]
     with torch.inference_mode():
         maps = None
@@ -98,7 +98,7 @@ def _regions(pair: Pair, device: str) -> Iterator[tuple[str, torch.Tensor]]:
                 yield f"_{side}", region
 
 
-def _tensor(images: Sequence[Image.Image], device: str) -> torch.Tensor:
+def tensor_of(images: Sequence[Image.Image], device: str) -> torch.Tensor:
     """(images, 3, height, width), 0 to 1."""
     import numpy as np
     import torch
