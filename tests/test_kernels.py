@@ -75,10 +75,11 @@ for gelu in (False, True):
     same_in_8_bits(*triton_fp8.quantize(*there(x, gelu)), fp8.quantize(x, gelu))
 channels, is_outlier = torch.tensor([2, 3, 17]), torch.zeros(24, dtype=torch.int8)
 is_outlier[channels] = 1
-*found, outliers = triton_fp8.quantize_without_outliers(*there(x, channels, is_outlier))
-expected, wanted = fp8.quantize_without_outliers(x, channels, is_outlier)
-same_in_8_bits(*found, expected)
-same(outliers, wanted)
+for gelu in (False, True):
+    *found, outliers = triton_fp8.quantize_without_outliers(*there(x, channels, is_outlier), gelu)
+    expected, wanted = fp8.quantize_without_outliers(x, channels, is_outlier, gelu)
+    same_in_8_bits(*found, expected)
+    same(outliers, wanted)
 print("all compared")
 """
 
@@ -117,17 +118,30 @@ def test_a_feed_forward_is_the_same_in_8_bits_but_for_rounding() -> None:
             assert (found - exact).norm() / exact.norm() < 0.1
 
 
-def test_an_outlier_does_not_drown_what_stands_beside_it() -> None:
+def test_a_gated_feed_forward_is_the_same_in_8_bits_but_for_rounding() -> None:
+    torch.manual_seed(0)
+    gate, up = (torch.nn.Linear(64, 256, bias=False) for _ in range(2))
+    last, x = torch.nn.Linear(256, 64, bias=False), torch.randn(20, 64)
+    with torch.no_grad():
+        exact = last(functional.silu(gate(x)) * up(x))
+        assert torch.allclose(ops.swiglu(gate, up, last, x), exact, atol=1e-6)
+        for narrow in (Fp8Linear.of(last), OutlierLinear(last, 8, gelu=False)):
+            found = ops.swiglu(Fp8Linear.of(gate), Fp8Linear.of(up), narrow, quantize(x))
+            assert (found - exact).norm() / exact.norm() < 0.1
+
+
+@pytest.mark.parametrize(("gelu", "large"), [(True, 5000), (False, 5000), (False, -5000)])
+def test_an_outlier_does_not_drown_what_stands_beside_it(gelu: bool, large: int) -> None:
     """A channel thousands of times as large as the others, as Qwen-Image's MLPs have them. What it adds is known;
     how much of the rest is left?"""
     torch.manual_seed(0)
     last, x = torch.nn.Linear(256, 64, bias=False), torch.randn(20, 256)
-    x[::2, 77] = 5000 + 100 * torch.randn(10)
+    x[::2, 77] = large + 100 * torch.randn(10)
     with torch.no_grad():
-        hidden = functional.gelu(x, approximate="tanh")
+        hidden = functional.gelu(x, approximate="tanh") if gelu else x
         of_outlier = hidden[:, 77:78] * last.weight[:, 77]
         rest = last(hidden) - of_outlier
-        narrow, apart = Fp8Linear.of(last)(quantize(x, gelu=True)), OutlierLinear(last, 8)(x)
+        narrow, apart = Fp8Linear.of(last)(quantize(x, gelu)), OutlierLinear(last, 8, gelu)(x)
     assert (narrow - of_outlier - rest).norm() > rest.norm()
     assert (apart - of_outlier - rest).norm() < 0.1 * rest.norm()
 

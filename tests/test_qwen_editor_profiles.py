@@ -12,17 +12,17 @@ from test_qwen_editor import decoded, latents_of
 from tiny_models import SMALL, noise_image, request, shrink_megapixel, tiny_editor
 
 from slurm_bench.editors.qwen import QwenImageEditor
-from slurm_bench.editors.qwen.denoise import set_timesteps
+from slurm_bench.editors.qwen.family import QWEN_IMAGE_EDIT
 from slurm_bench.editors.qwen.profiles import (
     CACHE_DEFAULTS,
     FP8_CAPABILITY,
     PROFILES,
     check_capability,
     check_fp8,
-    in_fp8,
     profile_named,
 )
 from slurm_bench.editors.qwen.random_weights import random_pipeline
+from slurm_bench.editors.qwen.schedule import even_sigmas, set_timesteps
 from slurm_bench.editors.qwen.session import Session
 from slurm_bench.editors.qwen.transformer import ExactTransformer
 from slurm_bench.errors import UserError
@@ -39,6 +39,7 @@ def _small(monkeypatch):
 
 
 def test_fp8_keeps_what_steers_in_bf16():
+    in_fp8 = QWEN_IMAGE_EDIT.narrowable.has
     linears = {
         name for name, module in random_pipeline().transformer.named_modules() if isinstance(module, torch.nn.Linear)
     }
@@ -79,7 +80,7 @@ def test_every_profile_edits_near_to_the_pipelines_own(profile):
     made = QwenImageEditor("x", num_inference_steps=10, max_pixels=SMALL).settings
     latents = {}
     for each in (PROFILES["stock"], profile):
-        session = Session(random_pipeline(), False, each, made, "cpu", None)
+        session = Session(random_pipeline(), each, made, "cpu", None)
         with decoded(session.pipeline) as latents[each.name]:
             result = session.edit(request())
         assert result.image.size == (result.size.width, result.size.height)
@@ -133,7 +134,7 @@ def test_fp8_is_near_exact_on_the_gpu():
 def session_in_8_bits(**params):
     """The profile fp8, by the formulas in which a CPU can compute it."""
     made = QwenImageEditor("x", **{"num_inference_steps": 2, "max_pixels": SMALL, **params}).settings
-    return Session(random_pipeline(), False, PROFILES["fp8"], made, "cpu", None)
+    return Session(random_pipeline(), PROFILES["fp8"], made, "cpu", None)
 
 
 def in_8_bits(lora=None, **params):
@@ -175,7 +176,7 @@ def test_a_few_step_lora_is_computed_whole_in_fast(tmp_path):
     lora = str(tiny_lora(tmp_path / "four_steps.safetensors", scale=2.0))
     few_steps = {"true_cfg_scale": 1, "num_inference_steps": 4, "scheduler": "lightning", "lora": lora}
     made = QwenImageEditor("x", max_pixels=SMALL, **few_steps).settings
-    outcome = Session(random_pipeline(), False, PROFILES["fast"], made, "cpu", None).edit(request())
+    outcome = Session(random_pipeline(), PROFILES["fast"], made, "cpu", None).edit(request())
     assert outcome.cache_skips == {"prompt": 0, "negative": 0}
     assert np.array_equal(np.asarray(outcome.image, dtype=float), in_8_bits(**few_steps)[1])
 
@@ -222,7 +223,7 @@ def test_lightning_schedule():
     editor = tiny_editor(scheduler="lightning", num_inference_steps=4, true_cfg_scale=1)
     scheduler = editor._session.pipeline.scheduler
     for tokens in (1024, 4096):
-        sigmas = set_timesteps(scheduler, 4, tokens, torch.device("cpu")) / 1000
+        sigmas = set_timesteps(scheduler, even_sigmas(4), tokens, torch.device("cpu")) / 1000
         linear = [1.0, 0.75, 0.5, 0.25]
         assert sigmas.tolist() == pytest.approx([3 * s / (1 + 2 * s) for s in linear], abs=1e-6)
     assert scheduler.config.base_shift == math.log(3)
@@ -241,7 +242,7 @@ def test_wrong_scheduler_and_lora_fields():
 def test_which_steps_are_skipped_is_known_beforehand(steps, computed):
     pytest.importorskip("cache_dit", reason="the extra 'fast' is not installed")
     made = QwenImageEditor("x", num_inference_steps=steps, max_pixels=SMALL).settings
-    session = Session(random_pipeline(), False, PROFILES["fast"], made, "cpu", None)
+    session = Session(random_pipeline(), PROFILES["fast"], made, "cpu", None)
     skipped = steps - computed
     assert session.edit(request()).cache_skips == {"prompt": skipped, "negative": skipped}
 

@@ -79,7 +79,7 @@ def measure_editing(
 
 def _session(size: str, device: str, profile: str) -> Session:
     pipeline = random_pipeline(size, device, DTYPES[device])
-    return Session(pipeline, False, profile_named(profile, device == "cuda"), _settings(size, device), device, None)
+    return Session(pipeline, profile_named(profile, device == "cuda"), _settings(size, device), device, None)
 
 
 def _settings(size: str, device: str) -> Settings:

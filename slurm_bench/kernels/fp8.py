@@ -71,16 +71,17 @@ class Fp8Linear(nn.Module):
 
 
 class OutlierLinear(nn.Module):
-    """linear(gelu(x)) in 8 bits, except for the K input channels with the largest values, which are multiplied in
-    bf16: 8 bits are off by up to a sixteenth of a value, and a sixteenth of an outlier exceeds the sum of the others
-    (https://arxiv.org/abs/2208.07339 found such channels in language models).
+    """linear(x), or with `gelu` linear(gelu(x)), in 8 bits, except for the K input channels with the largest values,
+    which are multiplied in bf16: 8 bits are off by up to a sixteenth of a value, and a sixteenth of an outlier exceeds
+    the sum of the others (https://arxiv.org/abs/2208.07339 found such channels in language models).
 
     The first tokens after `reset` decide which channels these are.
     """
 
-    def __init__(self, linear: nn.Linear, outliers: int = OUTLIERS) -> None:
+    def __init__(self, linear: nn.Linear, outliers: int = OUTLIERS, gelu: bool = True) -> None:
         super().__init__()
         self.exact = linear
+        self.gelu = gelu
         self.fp8 = Fp8Linear.of(linear)
         self.outliers = min(outliers, linear.in_features // 4)
         self._channels: Tensor | None = None
@@ -89,15 +90,16 @@ class OutlierLinear(nn.Module):
         self._channels = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x` is [T, C], before GELU."""
+        """`x` is [T, C], with `gelu` before GELU."""
         if self._channels is None:
             # GELU grows with positive values, and stays within 0.17 of zero for negative ones.
-            order = x.amax(dim=0).sort(descending=True, stable=True).indices
+            largest = x.amax(dim=0) if self.gelu else x.abs().amax(dim=0)
+            order = largest.sort(descending=True, stable=True).indices
             self._channels = order[: self.outliers].sort().values
             self._is_outlier = torch.zeros(x.shape[1], dtype=torch.int8, device=x.device)
             self._is_outlier[self._channels] = 1
             self._weight = self.exact.weight.detach()[:, self._channels].t().contiguous()
-        rows, outliers = quantize_without_outliers(x, self._channels, self._is_outlier)
+        rows, outliers = quantize_without_outliers(x, self._channels, self._is_outlier, self.gelu)
         return self.fp8(rows).addmm_(outliers, self._weight)
 
 
@@ -122,17 +124,20 @@ def quantize(x: Tensor, gelu: bool = False) -> Fp8Rows:
     return _to_8_bits(functional.gelu(x.float(), approximate="tanh") if gelu else x.float())
 
 
-def quantize_without_outliers(x: Tensor, channels: Tensor, is_outlier: Tensor) -> tuple[Fp8Rows, Tensor]:
-    """gelu(x) in 8 bits with zeros in the outlier channels, and those channels [T, K] in x's own dtype.
+def quantize_without_outliers(
+    x: Tensor, channels: Tensor, is_outlier: Tensor, gelu: bool = True
+) -> tuple[Fp8Rows, Tensor]:
+    """x, or with `gelu` its GELU, in 8 bits with zeros in the outlier channels, and those channels [T, K] in x's own
+    dtype.
 
     `channels` [K] are their sorted indices; `is_outlier` [C] is 1 for them and 0 for the others.
     """
     if x.is_cuda:
         from slurm_bench.kernels import triton_fp8
 
-        values, scale, outliers = triton_fp8.quantize_without_outliers(x, channels, is_outlier)
+        values, scale, outliers = triton_fp8.quantize_without_outliers(x, channels, is_outlier, gelu)
         return Fp8Rows(values, scale), outliers
-    value = functional.gelu(x.float(), approximate="tanh")
+    value = functional.gelu(x.float(), approximate="tanh") if gelu else x.float()
     return _to_8_bits(value * (is_outlier == 0)), value[:, channels].to(x.dtype)
 
 
@@ -142,9 +147,10 @@ def _to_8_bits(values: Tensor) -> Fp8Rows:
 
 
 def stack_linears(*layers: Any) -> Any:
-    """One layer that computes the outputs of several side by side: all nn.Linear or all Fp8Linear, with biases. The
-    layers stay usable: their weights become views of its memory."""
-    weight, bias = (torch.cat([getattr(layer, name).detach() for layer in layers]) for name in ("weight", "bias"))
+    """One layer that computes the outputs of several side by side: all nn.Linear or all Fp8Linear, with biases or
+    without. The layers stay usable: their weights become views of its memory."""
+    weight = torch.cat([layer.weight.detach() for layer in layers])
+    bias = None if layers[0].bias is None else torch.cat([layer.bias.detach() for layer in layers])
     views = weight.split([len(layer.weight) for layer in layers])
     if isinstance(layers[0], Fp8Linear):
         for layer, view in zip(layers, views, strict=True):
@@ -152,6 +158,8 @@ def stack_linears(*layers: Any) -> Any:
         return Fp8Linear(weight, torch.cat([layer.scale for layer in layers], dim=1), bias)
     for layer, view in zip(layers, views, strict=True):
         layer.weight.data = view
-    stacked = nn.Linear(weight.shape[1], len(weight), device="meta")
-    stacked.weight, stacked.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
+    stacked = nn.Linear(weight.shape[1], len(weight), bias=bias is not None, device="meta")
+    stacked.weight = nn.Parameter(weight, False)
+    if bias is not None:
+        stacked.bias = nn.Parameter(bias, False)
     return stacked

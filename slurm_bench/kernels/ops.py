@@ -40,6 +40,12 @@ def feed_forward(first: Any, last: Any, x: Rows) -> Tensor:
     return linear(last, functional.gelu(hidden, approximate="tanh"))
 
 
+def swiglu(gate: Any, up: Any, last: Any, x: Rows) -> Tensor:
+    """`last(silu(gate(x)) · up(x))` (https://arxiv.org/abs/2002.05202)."""
+    hidden = silu_mul(linear(gate, x), linear(up, x))
+    return last(hidden) if isinstance(last, OutlierLinear) else linear(last, hidden)
+
+
 def norm_modulate(
     x: Tensor,
     table: Tensor,

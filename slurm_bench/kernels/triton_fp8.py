@@ -40,7 +40,9 @@ def _quantize(
         place = tl.arange(0, OUTLIERS_BLOCK)
         is_one = place < OUTLIERS
         at = tl.load(channels + place, mask=is_one, other=0)
-        outlier = _gelu(tl.load(x + token * WIDTH + at, mask=is_one, other=0.0).to(tl.float32))
+        outlier = tl.load(x + token * WIDTH + at, mask=is_one, other=0.0).to(tl.float32)
+        if GELU:
+            outlier = _gelu(outlier)
         tl.store(outliers + token * OUTLIERS + place, outlier.to(outliers.dtype.element_ty), mask=is_one)
     largest = tl.maximum(tl.max(tl.abs(value), axis=0), 1e-12)
     tl.store(scales + token, largest / 448.0)
@@ -52,8 +54,10 @@ def quantize(x: Tensor, gelu: bool) -> tuple[Tensor, Tensor]:
     return values, scales
 
 
-def quantize_without_outliers(x: Tensor, channels: Tensor, is_outlier: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return _launch_quantize(x, channels, is_outlier, gelu=True)
+def quantize_without_outliers(
+    x: Tensor, channels: Tensor, is_outlier: Tensor, gelu: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _launch_quantize(x, channels, is_outlier, gelu)
 
 
 def _launch_quantize(

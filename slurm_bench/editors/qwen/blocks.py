@@ -21,12 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slurm_bench.editors.qwen.stream import ATTENTION, ATTENTION_GATE, MLP, MLP_GATE, Stream
 from slurm_bench.kernels.attention import attention
 from slurm_bench.kernels.fp8 import Fp8Linear, stack_linears
-from slurm_bench.kernels.ops import Rows, add_gated, feed_forward, linear, norm_modulate, rotate_
-
-# The six vectors of a modulation, for attention and then for the MLP: a shift and a scale, and a gate.
-ATTENTION, ATTENTION_GATE, MLP, MLP_GATE = slice(0, 2), 2, slice(3, 5), 5
+from slurm_bench.kernels.ops import Rows, feed_forward, linear, rotate_
 
 
 @dataclass(frozen=True)
@@ -47,26 +45,6 @@ class PromptContext:
     cos: Tensor
     sin: Tensor
     noise_tokens: int
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Tokens between two blocks, whose value is x + gate · y, [T, D]. The sum is left to the next norm, which reads
-    both anyway. Tokens before `boundary` take the first of the gates [K, D], the others the last."""
-
-    x: Tensor
-    boundary: int = 0
-    y: Tensor | None = None
-    gates: Tensor | None = None
-
-    def sum(self) -> Tensor:
-        if self.y is None or self.gates is None:
-            return self.x
-        return add_gated(self.x, self.y, self.gates, self.boundary)
-
-    def norm(self, modulation: Tensor, part: slice, eps: float, fp8: bool) -> tuple[Tensor, Rows]:
-        """The sum, and its LayerNorm under a part of the `modulation` [K, 6, D]."""
-        return norm_modulate(self.x, modulation[:, part], self.boundary, eps, fp8, self.y, self.gates)
 
 
 class ExactBlock(nn.Module):

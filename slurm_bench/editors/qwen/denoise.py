@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from slurm_bench.editors.qwen.cache import StepCache
 from slurm_bench.editors.qwen.images import CONDITION_PIXELS, MEGAPIXEL, Size, target_size
+from slurm_bench.editors.qwen.narrow import forget_outliers
+from slurm_bench.editors.qwen.schedule import even_sigmas, set_timesteps
 from slurm_bench.editors.qwen.settings import Sampling
-from slurm_bench.editors.qwen.stock import EditResult, require_finite, synchronize
+from slurm_bench.editors.qwen.stock import EditResult, require_finite, synchronize, to_picture
 from slurm_bench.editors.qwen.transformer import ExactTransformer, Grid, PromptContext
 from slurm_bench.kernels.attention import select_kernel
 
@@ -117,11 +118,11 @@ class ExactRunner:
     ) -> tuple[Tensor, int]:
         """The denoised latents [1, T_noise, Z], and how many forwards that took."""
         scheduler, transformer, sampling = self.pipeline.scheduler, self.transformer, self.sampling
-        timesteps = set_timesteps(scheduler, sampling.steps, noise.shape[1], self.device)
+        timesteps = set_timesteps(scheduler, even_sigmas(sampling.steps), noise.shape[1], self.device)
         modulation = transformer.modulation(timesteps.to(noise.dtype) / 1000)
         positive = transformer.project_prompt(embeds.positive, grids)
         negative = None if embeds.negative is None else transformer.project_prompt(embeds.negative, grids)
-        transformer.reset_outliers()
+        forget_outliers(transformer.source)
         if self.cache:
             self.cache.reset()
         latents, forwards = noise, 0
@@ -147,8 +148,7 @@ class ExactRunner:
         )
         inverse = 1.0 / deviation.to(latents)  # divided twice, as the pipeline does it: it rounds otherwise
         decoded = vae.decode(latents / inverse + mean.to(latents), return_dict=False)[0][:, :, 0]
-        shades = self.pipeline.image_processor.postprocess(decoded, output_type="pt")[0].float()
-        return Image.fromarray((shades * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+        return to_picture(self.pipeline, decoded)
 
 
 @torch.no_grad()
@@ -169,24 +169,6 @@ def encode_prompts(
     )
     assert positive is not None
     return PromptEmbeds(positive, negative)
-
-
-def set_timesteps(scheduler: Any, steps: int, tokens: int, device: torch.device) -> Tensor:
-    """The timesteps of a schedule, shifted for `tokens` of noise as the pipeline does it. The scheduler stands at
-    step 0 afterwards."""
-    from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit import calculate_shift
-
-    config = scheduler.config
-    shift = calculate_shift(
-        tokens,
-        config.get("base_image_seq_len", 256),
-        config.get("max_image_seq_len", 4096),
-        config.get("base_shift", 0.5),
-        config.get("max_shift", 1.15),
-    )
-    scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), device=device, mu=shift)
-    scheduler.set_begin_index(0)
-    return scheduler.timesteps
 
 
 def guide(positive: Tensor, negative: Tensor, scale: float) -> Tensor:

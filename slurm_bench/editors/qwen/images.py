@@ -28,7 +28,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
-def target_size(pixels: int, image: Image.Image) -> Size:
+def target_size(pixels: float, image: Image.Image) -> Size:
     """About `pixels` in the image's aspect, sides in multiples of 32, rounded as the pipelines do it. Raises
     SampleError for an image too long and thin for the model."""
     ratio = image.width / image.height

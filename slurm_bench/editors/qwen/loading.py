@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,52 +14,52 @@ from slurm_bench.checkpoints.lora import Lora, fit_lora, peft_config, read_lora
 from slurm_bench.checkpoints.place import diffusers_model, transformers_model
 from slurm_bench.checkpoints.safetensors_header import TensorInfo
 from slurm_bench.checkpoints.stream import WeightStream
-from slurm_bench.editors.qwen.profiles import WITH_OUTLIERS, Profile, in_fp8
+from slurm_bench.editors.qwen.family import Family
+from slurm_bench.editors.qwen.profiles import Profile
 from slurm_bench.editors.qwen.warm_up import warm_up
 
 LORA_KEY = "editor.params.lora"
-COMPONENTS = ("text_encoder", "transformer", "vae")  # those with weights, in the order in which they are needed
+PLACE = {"transformers": transformers_model, "diffusers": diffusers_model}
 
 
 @dataclass(frozen=True)
 class Source:
     """Where the components come from, and where they go."""
 
+    family: Family
     folder: Path
     dtype: str
     device: str
 
 
 def load_components(source: Source, names: Sequence[str]) -> dict[str, Any]:
-    """Of COMPONENTS those with these `names`. Their weights are on the way while the code is imported."""
+    """Of the family's those with these `names`. Their weights are on the way while the code is imported."""
     import torch
 
     with WeightStream(source.device) as stream:
         for name in names:
             stream.begin(source.folder / name)
         with marks.part("import diffusers, transformers"):
-            from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
-            from transformers import Qwen2_5_VLForConditionalGeneration
-        builders: dict[str, tuple[Any, Any]] = {
-            "text_encoder": (transformers_model, Qwen2_5_VLForConditionalGeneration),
-            "transformer": (diffusers_model, QwenImageTransformer2DModel),
-            "vae": (diffusers_model, AutoencoderKLQwenImage),
-        }
+            classes = {
+                name: getattr(import_module(library), cls) for name, (library, cls) in source.family.classes.items()
+            }
         components = {}
         for name in names:
-            build, cls = builders[name]
+            library, _ = source.family.classes[name]
             folder = source.folder / name
             with marks.part(f"await {name}"):
                 tensors = stream.take(folder)
             with marks.part(f"build {name}"):
-                components[name] = build(cls, folder, tensors, getattr(torch, source.dtype), source.device)
+                place, dtype = PLACE[library], getattr(torch, source.dtype)
+                components[name] = place(classes[name], folder, tensors, dtype, source.device)
         return components
 
 
 def load_pipeline(source: Source, profile: Profile, text_first: bool) -> Any:
     """The pipeline on the device; with `text_first`, still without its transformer."""
-    with warm_up(source.device, profile):
-        components = load_components(source, [name for name in COMPONENTS if name != "transformer" or not text_first])
+    with warm_up(source.device, profile, source.family.run_once):
+        names = [name for name in source.family.classes if name != "transformer" or not text_first]
+        components = load_components(source, names)
         from diffusers import DiffusionPipeline
 
         pipeline = DiffusionPipeline.from_pretrained(source.folder, **{"transformer": None, **components})
@@ -87,14 +88,3 @@ def apply_loras(pipeline: Any, adapters: Sequence[Lora], fuse: bool) -> None:
     if fuse:
         transformer.fuse_lora(adapter_names=names)
         transformer.unload_lora()
-
-
-def to_fp8(transformer: Any, keep_bf16: Sequence[str]) -> None:
-    """Linear layers to 8 bits, in place, one by one: the peak of memory stays what it was."""
-    from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear
-
-    for name in [name for name, _ in transformer.named_modules() if in_fp8(name, keep_bf16)]:
-        parent, _, child = name.rpartition(".")
-        linear = transformer.get_submodule(name)
-        narrow = OutlierLinear(linear) if name.endswith(WITH_OUTLIERS) else Fp8Linear.of(linear)
-        setattr(transformer.get_submodule(parent), child, narrow)

@@ -1,11 +1,9 @@
 """Profiles: how far from the diffusers pipeline's own call an edit may go, for speed. A new one is an entry in
-PROFILES; bench and tests walk over that table."""
+PROFILES; bench and tests walk over that table. Qwen-Image-2.1 has those that skip no steps."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -41,12 +39,7 @@ PROFILES = {
     )
 }
 
-# The four- and eight-step Lightning checkpoints were distilled with one fixed shift of 3.
-LIGHTNING_SCHEDULER: dict[str, Any] = {
-    "base_shift": math.log(3),
-    "max_shift": math.log(3),
-    "shift_terminal": None,
-}
+WITHOUT_SKIPS = {name: profile for name, profile in PROFILES.items() if not profile.cache}
 
 # As cache-dit calls them, except `mask_policy`: slow, medium, fast or ultra fix beforehand which steps are skipped (of
 # 50, `fast` computes 20), whatever the picture; with null the residual's threshold decides in each step.
@@ -63,52 +56,14 @@ FP8_CAPABILITY = (8, 9)
 
 MASK_POLICIES = ("slow", "medium", "fast", "ultra", None)
 
-# The linear layers of a block. They may be in 8 bits.
-LINEARS = (
-    *(f"attn.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0")),
-    *(f"attn.{name}" for name in ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")),
-    *(f"{stream}_mlp.net.{name}" for stream in ("img", "txt") for name in ("0.proj", "2")),
-)
-_IN_A_BLOCK = re.compile(r"transformer_blocks\.\d+\.(.*)")
 
-# The inputs of this layer have outliers, which are multiplied in bf16 even where the rest is in 8 bits.
-WITH_OUTLIERS = "img_mlp.net.2"
-
-# Layers that are one matrix product, and so are in 8 bits together or not at all.
-_STACKED = (("to_q", "to_k", "to_v"), ("add_q_proj", "add_k_proj", "add_v_proj"))
-
-
-def in_fp8(module_name: str, keep_bf16: Sequence[str] = ()) -> bool:
-    """Whether a linear layer of the transformer, by its name there, computes in fp8: those of LINEARS whose name ends
-    like none in `keep_bf16`; of query, key and value, naming one keeps all three. Modulation, embedders, `norm_out`
-    and `proj_out` never do: they are small and steer everything."""
-    parent, _, child = module_name.rpartition(".")
-    stacked = next((names for names in _STACKED if child in names), (child,))
-    kept = any(f"{parent}.{name}".endswith(tuple(keep_bf16)) for name in stacked)
-    in_block = _IN_A_BLOCK.fullmatch(module_name)
-    return in_block is not None and in_block[1] in LINEARS and not kept
-
-
-def check_keep_bf16(names: Any) -> tuple[str, ...]:
-    """Raises UserError for a name in which no linear layer's ends, and which would keep nothing in bf16."""
-    if not isinstance(names, list | tuple):
-        raise UserError(f"'editor.params.keep_bf16': {names!r} is no list; write one, like [img_mlp.net.2]")
-    for name in names:
-        end = re.sub(r"^(transformer_blocks\.)?\d+\.", "", str(name))
-        if not end or not any(linear.endswith(end) for linear in LINEARS):
-            raise UserError(
-                f"'editor.params.keep_bf16': no linear of a block ends in '{name}'; there are {', '.join(LINEARS)}"
-            )
-    return tuple(map(str, names))
-
-
-def profile_named(name: str | None, cuda: bool) -> Profile:
+def profile_named(name: str | None, cuda: bool, among: Mapping[str, Profile] = PROFILES) -> Profile:
     """`None` is the device's default. Raises UserError for an unknown name."""
     if name is None:
-        return next(p for p in PROFILES.values() if p.default_on == ("cuda" if cuda else "cpu"))
-    if name not in PROFILES:
-        raise UserError(f"'editor.params.profile': no profile '{name}'; there are {', '.join(PROFILES)}")
-    return PROFILES[name]
+        return next(p for p in among.values() if p.default_on == ("cuda" if cuda else "cpu"))
+    if name not in among:
+        raise UserError(f"'editor.params.profile': no profile '{name}'; there are {', '.join(among)}")
+    return among[name]
 
 
 def check_extras(profile: Profile) -> None:

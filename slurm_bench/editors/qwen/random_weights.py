@@ -102,7 +102,7 @@ def random_pipeline(
 
     sizes = SIZES[size]
     processor = _processor(sizes["vision"]["patch_size"])
-    with _building(device, dtype, seed):
+    with building(device, dtype, seed):
         pipeline: Any = (QwenImageEditPlusPipeline if plus else QwenImageEditPipeline)(
             transformer=QwenImageTransformer2DModel(**sizes["transformer"], zero_cond_t=zero_cond_t),
             vae=AutoencoderKLQwenImage(**sizes["vae"]),
@@ -119,7 +119,7 @@ def random_pipeline(
         )
         if size == "tiny":
             for part in (pipeline.transformer, pipeline.vae, pipeline.text_encoder):
-                _randomize_norms_and_biases(part)
+                randomize_norms_and_biases(part)
     _add_words(processor.tokenizer, pipeline.prompt_template_encode)
     for part in (pipeline.transformer, pipeline.vae, pipeline.text_encoder):
         part.eval().requires_grad_(False)
@@ -128,17 +128,17 @@ def random_pipeline(
 
 
 @torch.no_grad()
-def _randomize_norms_and_biases(model: Any) -> None:
-    """Libraries set the weights of norms to one and some biases to zero."""
+def randomize_norms_and_biases(model: Any) -> None:
+    """Libraries set the weights of norms to one (or to zero, where one is added to them) and some biases to zero."""
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             parameter.add_(0.1 * torch.randn_like(parameter))
-        elif (parameter == 1).all():
-            parameter.mul_(1 + 0.3 * torch.randn_like(parameter))
+        elif (parameter == 1).all() or (parameter == 0).all():
+            parameter.add_(0.3 * torch.randn_like(parameter))
 
 
 @contextmanager
-def _building(device: str, dtype: str, seed: int) -> Iterator[None]:
+def building(device: str, dtype: str, seed: int) -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(getattr(torch, dtype))
     try:

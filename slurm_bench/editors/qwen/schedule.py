@@ -22,15 +22,14 @@ LIGHTNING_SCHEDULER: dict[str, Any] = {
 SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "UniPCMultistepScheduler")
 
 
-def scheduler_overrides(scheduler: str | dict[str, Any] | None) -> dict[str, Any]:
-    """`lightning`, or fields of the scheduler's configuration. Raises UserError."""
-    if scheduler is None:
-        return {}
-    if scheduler == "lightning":
-        return LIGHTNING_SCHEDULER
-    if isinstance(scheduler, str):
-        raise UserError(f"'editor.params.scheduler': '{scheduler}' is neither 'lightning' nor fields with values")
-    return dict(scheduler)
+def scheduler_overrides(
+    scheduler: str | dict[str, Any] | None, named: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Fields of the scheduler's configuration, as they are or by one of the names. Raises UserError."""
+    if isinstance(scheduler, str) and scheduler not in named:
+        names = " nor ".join(f"'{name}'" for name in named)
+        raise UserError(f"'editor.params.scheduler': '{scheduler}' is neither {names} nor fields with values")
+    return dict(named[scheduler] if isinstance(scheduler, str) else scheduler or {})
 
 
 def check_scheduler(class_name: str, config: Mapping[str, Any], overrides: Mapping[str, Any], steps: int) -> None:
@@ -56,7 +55,7 @@ def check_scheduler(class_name: str, config: Mapping[str, Any], overrides: Mappi
     if steps == 1 and merged.get("shift_terminal"):
         raise UserError(
             "'editor.params.num_inference_steps': 1 needs a schedule without shift_terminal; "
-            "set editor.params.scheduler=lightning, or take 2 steps"
+            "set editor.params.scheduler.shift_terminal=null, or take 2 steps"
         )
 
 
@@ -75,6 +74,31 @@ def override_scheduler(pipeline: Any, overrides: Mapping[str, Any], steps: int) 
     check_scheduler(type(scheduler).__name__, scheduler.config, overrides, steps)
     if overrides:
         pipeline.scheduler = type(scheduler).from_config(scheduler.config, **overrides)
+
+
+def even_sigmas(steps: int) -> Any:
+    """From 1 down to 1 / steps, [S], as the pipelines space them where a model fixes none."""
+    import numpy as np
+
+    return np.linspace(1.0, 1 / steps, steps)
+
+
+def set_timesteps(scheduler: Any, sigmas: Any, tokens: int, device: Any) -> Any:
+    """The timesteps [S] of a schedule of `sigmas`, shifted for `tokens` of noise as the pipelines do it. The scheduler
+    stands at step 0 afterwards."""
+    from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit import calculate_shift
+
+    config = scheduler.config
+    shift = calculate_shift(
+        tokens,
+        config.get("base_image_seq_len", 256),
+        config.get("max_image_seq_len", 4096),
+        config.get("base_shift", 0.5),
+        config.get("max_shift", 1.15),
+    )
+    scheduler.set_timesteps(sigmas=sigmas, device=device, mu=shift)
+    scheduler.set_begin_index(0)
+    return scheduler.timesteps
 
 
 def same_kind(value: Any, example: Any) -> bool:

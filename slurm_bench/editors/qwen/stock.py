@@ -9,7 +9,6 @@ from typing import Any
 from PIL import Image
 
 from slurm_bench.editors.qwen.images import Size, target_size
-from slurm_bench.editors.qwen.settings import Sampling
 from slurm_bench.errors import SampleError
 
 
@@ -30,7 +29,7 @@ class StockRunner:
 
     attention = "diffusers"
 
-    def __init__(self, pipeline: Any, sampling: Sampling) -> None:
+    def __init__(self, pipeline: Any, sampling: Any) -> None:
         self.pipeline = pipeline
         self.sampling = sampling
 
@@ -66,6 +65,7 @@ class StockRunner:
                 height=size.height,
                 generator=torch.Generator().manual_seed(seed),
                 callback_on_step_end=after_step,
+                **self.further_arguments(),
             ).images[0]
         finally:
             hook.remove()
@@ -76,6 +76,10 @@ class StockRunner:
         }
         return EditResult(edited, Size(*edited.size), len(starts), seconds)
 
+    def further_arguments(self) -> dict[str, Any]:
+        """Of the call, those that not every family's pipeline has."""
+        return {}
+
 
 def synchronize(device: Any) -> None:
     """Wait for the GPU, so that the time of each part is its own. Three waits an image cost nothing."""
@@ -83,6 +87,12 @@ def synchronize(device: Any) -> None:
 
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def to_picture(pipeline: Any, decoded: Any) -> Image.Image:
+    """Of the VAE's output [1, bands, Y, X], rounded as the pipeline does it."""
+    shades = pipeline.image_processor.postprocess(decoded, output_type="pt")[0].float()
+    return Image.fromarray((shades * 255).round().byte().permute(1, 2, 0).cpu().numpy())
 
 
 def require_finite(latents: Any) -> None:

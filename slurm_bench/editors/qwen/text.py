@@ -1,4 +1,5 @@
-"""The text encoder (Qwen2.5-VL, https://arxiv.org/abs/2502.13923) with the work left out that an edit doesn't need.
+"""The text encoder (Qwen2.5-VL, https://arxiv.org/abs/2502.13923, or Qwen3-VL) with the work left out that an edit
+doesn't need.
 
 Shapes: T patches of an image, H heads, C channels of a head, W windows of one length L.
 """
@@ -16,9 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def patch_text_encoder(text_encoder: Any) -> None:
-    """Leaves out the logits over the vocabulary and the key-value cache, computes the image features once for the
-    prompt and its negative, and attends in the vision tower's windows side by side instead of one by one."""
+def leave_out_logits(text_encoder: Any) -> None:
+    """And the key-value cache; and computes the image features once for the prompt and its negative."""
     model = text_encoder.model
     model.get_image_features = _keep_last_features(model.get_image_features)
 
@@ -27,8 +27,13 @@ def patch_text_encoder(text_encoder: Any) -> None:
         return SimpleNamespace(hidden_states=(output.last_hidden_state,))
 
     text_encoder.forward = forward
-    if model.visual.config._attn_implementation == "sdpa":
-        for block in model.visual.blocks:
+
+
+def attend_in_windows(text_encoder: Any) -> None:
+    """In Qwen2.5-VL's vision tower: in its windows side by side instead of one by one."""
+    visual = text_encoder.model.visual
+    if visual.config._attn_implementation == "sdpa":
+        for block in visual.blocks:
             block.attn.forward = _attend_in_windows(block.attn)
 
 

@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slurm_bench.editors.qwen.blocks import ExactBlock, Modulation, PromptContext, Stream
+from slurm_bench.editors.qwen.blocks import ExactBlock, Modulation, PromptContext
+from slurm_bench.editors.qwen.stream import Stream
 from slurm_bench.errors import SampleError
-from slurm_bench.kernels.fp8 import OutlierLinear
 
 MAX_TABLES = 8  # 220 MB each at full size and 50 steps, one for each size of picture in use
 
@@ -55,12 +55,6 @@ class ExactTransformer(nn.Module):
             for block in transformer.transformer_blocks:
                 block.img_mod.to("cpu")
                 block.txt_mod.to("cpu")
-
-    def reset_outliers(self) -> None:
-        """Before each sample: which channels are outliers must not depend on the sample before it."""
-        for module in self.source.modules():
-            if isinstance(module, OutlierLinear):
-                module.reset()
 
     def project_prompt(self, embeds: Tensor, grids: Sequence[Grid]) -> PromptContext:
         """From the text encoder's `embeds` [1, T_text, E]. `grids` are the noise's, then each source's. Raises

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ TOKENS = 256
 
 
 @contextmanager
-def warm_up(device: str, profile: Profile) -> Iterator[None]:
-    """Builds them in a thread, which is over when this is left in order. Compilers work beside Python's imports; with
-    all kernels built, a second thread would only hold the imports up."""
+def warm_up(device: str, profile: Profile, run_once: Callable[[str, bool], None]) -> Iterator[None]:
+    """Builds them, by `run_once`, in a thread, which is over when this is left in order. Compilers work beside Python's
+    imports; with all kernels built, a second thread would only hold the imports up."""
     if not (device.startswith("cuda") and profile.own_loop) or _built_before():
         yield
         return
-    thread = threading.Thread(target=_in_thread, args=(device, profile.fp8), name="warm-up", daemon=True)
+    thread = threading.Thread(target=_in_thread, args=(run_once, device, profile.fp8), name="warm-up", daemon=True)
     thread.start()
     yield
     thread.join()
@@ -35,14 +35,14 @@ def _built_before() -> bool:
     return cache.is_dir() and any(cache.iterdir())
 
 
-def _in_thread(device: str, fp8: bool) -> None:
+def _in_thread(run_once: Callable[[str, bool], None], device: str, fp8: bool) -> None:
     try:
-        run_once(device, fp8, TOKENS)
+        run_once(device, fp8)
     except Exception as error:  # whatever it is, the first sample meets it again
         log.warning("kernels could not be warmed up: %s: %s", type(error).__name__, error)
 
 
-def run_once(device: str, fp8: bool, tokens: int, dtype: str = "bfloat16") -> None:
+def run_once(device: str, fp8: bool, tokens: int = TOKENS, dtype: str = "bfloat16") -> None:
     """Each operation between two matrix products as `blocks` uses it, on random data."""
     import torch
 

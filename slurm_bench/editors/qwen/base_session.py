@@ -1,0 +1,159 @@
+"""A loaded model at work: its parts on the device, patched for a profile, and the runner that edits with them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from PIL import Image
+
+from slurm_bench import marks
+from slurm_bench.editors.base import EditRequest
+from slurm_bench.editors.qwen import loading
+from slurm_bench.editors.qwen.profiles import Profile
+from slurm_bench.editors.qwen.schedule import override_scheduler
+from slurm_bench.editors.qwen.stock import EditResult
+from slurm_bench.editors.qwen.token_types import pass_token_types
+from slurm_bench.machine import free_memory
+
+
+class BaseSession:
+    """`pipeline` may lack its transformer, which `source` then provides once the prompts are encoded. A family says
+    how its sources are prepared and its prompts encoded, and which runners it has."""
+
+    def __init__(
+        self, pipeline: Any, profile: Profile, settings: Any, device: str, source: loading.Source | None
+    ) -> None:
+        self.pipeline = pipeline
+        self.profile = profile
+        self.settings = settings
+        self.device = device
+        self.source = source
+        self.runner: Any = None
+        self._encoded: dict[str, Any] = {}  # by sample id: prompts' embeddings on the host, or the exception met
+        self._offloaded_text_encoder: Any = None
+        self._edited_before = False
+        override_scheduler(pipeline, settings.scheduler_overrides, self.sampling.steps)
+        if profile.own_loop:
+            from slurm_bench.editors.qwen.text import patch_image_processor
+
+            patch_image_processor(pipeline.processor.image_processor, pipeline.vae.device)
+        self._patch_text_encoder()
+        if pipeline.transformer is not None:
+            self._make_runner()
+
+    @property
+    def sampling(self) -> Any:
+        """With what only a loaded model tells."""
+        return self.settings.sampling
+
+    def sources(self, request: EditRequest) -> list[Image.Image]:
+        """As the model takes them. Raises SampleError for those that it can't take."""
+        raise NotImplementedError
+
+    def encode(self, images: list[Image.Image], instruction: str) -> Any:
+        """The prompts' embeddings: a dataclass with `seconds` and `to(device)`."""
+        raise NotImplementedError
+
+    def _stock_runner(self) -> Any:
+        raise NotImplementedError
+
+    def _exact_runner(self) -> Any:
+        """Of a transformer whose LoRAs and 8 bits are in."""
+        raise NotImplementedError
+
+    def _lean_text_encoder(self, text_encoder: Any) -> None:
+        """Leave out of it what an edit doesn't need, for our own loop."""
+        raise NotImplementedError
+
+    def _patch_text_encoder(self) -> None:
+        pass_token_types(self.pipeline.text_encoder)
+        if self.profile.own_loop:
+            self._lean_text_encoder(self.pipeline.text_encoder)
+
+    def _make_runner(self) -> None:
+        """Once the transformer is loaded: applies the LoRAs and the profile to it."""
+        loading.apply_loras(self.pipeline, self.settings.loras, fuse=self.profile.own_loop)
+        if not self.profile.own_loop:
+            self.runner = self._stock_runner()
+            return
+        if self.profile.fp8:
+            from slurm_bench.editors.qwen.narrow import to_fp8
+
+            to_fp8(self.pipeline.transformer, self.settings.family.narrowable, self.settings.keep_bf16)
+        self.runner = self._exact_runner()
+
+    def change_settings(self, **params: Any) -> None:
+        """Other parameters of sampling or scheduler from here on, with the same weights: the bench measures several
+        schedules."""
+        self.settings = replace(self.settings, **params)
+        override_scheduler(self.pipeline, self.settings.scheduler_overrides, self.sampling.steps)
+        self.runner.sampling = self.sampling
+
+    def encode_ahead(self, requests: Iterable[EditRequest]) -> None:
+        """With `text_first`: encodes every prompt, then drops the text encoder and loads the transformer. A prompt
+        that fails is remembered with its exception, which `edit` raises for that sample."""
+        if not self.settings.text_first:
+            return
+        for request in requests:
+            try:
+                self._encoded[request.id] = self._encode(request)
+            except Exception as error:
+                self._encoded[request.id] = error.with_traceback(None)  # its frames hold activations
+        self._offload_text_encoder()
+        self._load_missing_transformer()
+
+    def edit(self, request: EditRequest) -> EditResult:
+        result = self._edit(request)
+        if not self._edited_before:
+            self._edited_before = True
+            marks.passed_in_turn({f"first {part}": seconds for part, seconds in result.seconds.items()})
+        return result
+
+    def _edit(self, request: EditRequest) -> EditResult:
+        images = self.sources(request)
+        if not self.settings.text_first:
+            return self.runner.edit(images, request.instruction, request.seed)
+        encoded = self._encoded.get(request.id) or self._encode_late(request)
+        if isinstance(encoded, Exception):
+            raise encoded
+        self._load_missing_transformer()
+        result = self.runner.edit_with_embeds(images, request.seed, encoded.to(self.device))
+        self._encoded.pop(request.id, None)
+        return result
+
+    def _encode(self, request: EditRequest) -> Any:
+        start = time.perf_counter()
+        embeds = self.encode(self.sources(request), request.instruction)
+        return replace(embeds.to("cpu"), seconds=time.perf_counter() - start)
+
+    def _encode_late(self, request: EditRequest) -> Any:
+        """For a sample that `encode_ahead` wasn't given: the text encoder is loaded once more."""
+        if self.pipeline.text_encoder is None:
+            self._reload_text_encoder()
+        try:
+            return self._encode(request)
+        finally:
+            self._offload_text_encoder()
+
+    def _reload_text_encoder(self) -> None:
+        if self.source is None:
+            self.pipeline.text_encoder = self._offloaded_text_encoder.to(self.device)
+        else:
+            self.pipeline.text_encoder = loading.load_components(self.source, ["text_encoder"])["text_encoder"]
+            self._patch_text_encoder()
+
+    def _offload_text_encoder(self) -> None:
+        """Drops it where it can be loaded again, else moves it to the host."""
+        if self.source is None:
+            self._offloaded_text_encoder = self.pipeline.text_encoder.to("cpu")
+        self.pipeline.text_encoder = None
+        free_memory()
+
+    def _load_missing_transformer(self) -> None:
+        if self.runner is None:
+            assert self.source is not None
+            self.pipeline.transformer = loading.load_components(self.source, ["transformer"])["transformer"]
+            self._make_runner()

@@ -1,0 +1,104 @@
+"""The part of `editor.params` that every family of models has, checked: what is wrong here is said before any GPU is
+asked for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from slurm_bench.checkpoints.lora import Lora, read_lora_params
+from slurm_bench.editors.qwen.family import Family
+from slurm_bench.editors.qwen.images import MEGAPIXEL
+from slurm_bench.editors.qwen.profiles import Profile, profile_named
+from slurm_bench.editors.qwen.schedule import scheduler_overrides
+from slurm_bench.errors import UserError
+
+KEY = "editor.params"
+DTYPES = ("bfloat16", "float32")
+
+
+@dataclass(frozen=True)
+class BaseSettings:
+    """The parameters as they were typed, and their defaults; the editors say what each means. Raises UserError that
+    names the parameter."""
+
+    family: ClassVar[Family]
+
+    model_name: str
+    revision: str | None = None
+    dtype: str = "bfloat16"
+    true_cfg_scale: float = 4.0
+    negative_prompt: str | None = " "
+    max_pixels: int = MEGAPIXEL
+    lora: str | dict[str, Any] | list[str | dict[str, Any]] | None = None
+    scheduler: str | dict[str, Any] | None = None
+    profile: str | None = None
+    text_first: bool = False
+    keep_bf16: list[str] | tuple[str, ...] = ()
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        scale = self.true_cfg_scale
+        require(self.dtype in DTYPES, "dtype", f"'{self.dtype}' is none of {', '.join(DTYPES)}")
+        require(self.max_pixels >= 64 * 64, "max_pixels", f"{self.max_pixels} is less than {64 * 64}")
+        require(1 <= scale < math.inf, "true_cfg_scale", f"{scale} is no number of 1 or more; 1 is no guidance")
+        require(
+            scale == 1 or self.negative_prompt is not None,
+            "negative_prompt",
+            f"true_cfg_scale={scale} does nothing without one: the pipeline would silently leave guidance off; "
+            "set negative_prompt=' ' or true_cfg_scale=1",
+        )
+        profile = self.profile_on(cuda=True)
+        require(
+            not profile.fp8 or self.dtype == "bfloat16",
+            "dtype",
+            f"profile={profile.name} computes in bfloat16 beside its fp8",
+        )
+        self.require_own_loop_for_savings(profile)
+        self.family.narrowable.check_keep(self.keep_bf16)
+        scheduler_overrides(self.scheduler, self.family.schedulers)
+        read_lora_params(self.lora, f"{KEY}.lora")
+
+    def profile_on(self, cuda: bool) -> Profile:
+        """Raises UserError for a name that the family doesn't have."""
+        return profile_named(self.profile, cuda, self.family.profiles)
+
+    @property
+    def savings(self) -> tuple[str, ...]:
+        """Parameters that save memory, of those that are set."""
+        return ("text_first",) if self.text_first else ()
+
+    def require_own_loop_for_savings(self, profile: Profile) -> None:
+        """Raises UserError where memory is to be saved in the pipeline's own loop, which can't."""
+        require(
+            profile.own_loop or not self.savings,
+            "profile",
+            f"{profile.name}, the default without a GPU or chosen, runs the pipeline as it is: "
+            f"{' and '.join(self.savings)} can't be with it",
+        )
+
+    @property
+    def guided_by(self) -> str | None:
+        """The negative prompt where guidance runs."""
+        return self.negative_prompt if self.true_cfg_scale > 1 else None
+
+    @property
+    def loras(self) -> tuple[Lora, ...]:
+        return read_lora_params(self.lora, f"{KEY}.lora")
+
+    @property
+    def scheduler_overrides(self) -> dict[str, Any]:
+        return scheduler_overrides(self.scheduler, self.family.schedulers)
+
+    def memory_needed(self, component_bytes: dict[str, int]) -> int:
+        """Bytes of GPU memory at the peak, given the size of each component of the pipeline."""
+        sizes = dict(component_bytes)
+        transformer, text_encoder = sizes.pop("transformer", 0), sizes.pop("text_encoder", 0)
+        together = max(transformer, text_encoder) if self.text_first else transformer + text_encoder
+        return sum(sizes.values()) + together + self.family.workspace
+
+
+def require(condition: bool, parameter: str, problem: str) -> None:
+    if not condition:
+        raise UserError(f"'{KEY}.{parameter}': {problem}")
