@@ -15,7 +15,7 @@ from slurm_bench.export import FORMATS
 from slurm_bench.logs import log_to_stderr
 from slurm_bench.terminal import one_line, stop_printing, take_any_character
 from slurm_bench.usage import Parser, refuse_no_setting
-from slurm_bench.verbs import FORECAST_GPUS
+from slurm_bench.verbs import DEFAULT_MODEL, FORECAST_GPUS
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,12 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
 
 def _bench_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", choices=("full", "tiny"), default="full", help="tiny runs on a CPU in seconds")
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        default=DEFAULT_MODEL,
+        help=f"to edit with: {DEFAULT_MODEL} (default), qwen-image-2.1",
+    )
     parser.add_argument("--profiles", metavar="A,B", help="of the editor; default: all that can run here")
     parser.add_argument(
         "--gpus", type=int, metavar="N", help=f"for the forecast (default: {FORECAST_GPUS}), or to run on"

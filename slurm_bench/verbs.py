@@ -18,7 +18,8 @@ from slurm_bench.terminal import one_line
 if TYPE_CHECKING:
     from slurm_bench.run.opened import Run
 
-# GPUs that `bench` tells the time of a benchmark for, unless others are asked for.
+# What `bench` measures, and the GPUs that it tells the time of a benchmark for, unless others are asked for.
+DEFAULT_MODEL = "qwen-image-edit"
 FORECAST_GPUS = 6
 
 
@@ -273,9 +274,11 @@ def bench(options: argparse.Namespace) -> int:
         raise UserError(f"--gpus {options.gpus}: it must be at least 1")
     profiles = options.profiles.split(",") if options.profiles else None
     if options.run:
+        if options.model != DEFAULT_MODEL:
+            raise UserError(f"--model {options.model}: with --run there is {DEFAULT_MODEL} alone")
         results = run_whole(options.run.resolve(), options.size, options.gpus, options.executor)
     else:
-        results = run_bench(options.size, profiles, options.gpus or FORECAST_GPUS, options.kernels)
+        results = run_bench(options.model, options.size, profiles, options.gpus or FORECAST_GPUS, options.kernels)
     if options.json:
         print(json.dumps(results))
         return COMPLETE

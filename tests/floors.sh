@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 which="${1:-floors}"
 shift || true
 if [ $# -eq 0 ]; then
-  set -- tests/test_qwen_editor*.py tests/test_diffusers_editor.py tests/test_judge_*.py tests/test_kernels.py \
+  set -- tests/test_qwen*.py tests/test_diffusers_editor.py tests/test_judge_*.py tests/test_kernels.py \
     tests/test_bench.py tests/test_data_*.py tests/test_metrics.py tests/test_image_metrics.py tests/test_report.py tests/test_statistics.py tests/test_compare.py tests/test_config.py \
     tests/test_openai_scorer.py tests/test_local.py
 fi

@@ -7,11 +7,14 @@ import os
 import re
 from pathlib import Path
 
+import diffusers
 import pytest
 import torch
 from helpers import REPO, launch
 
 from slurm_bench.bench import readme
+from slurm_bench.bench.editing import measure_editing
+from slurm_bench.bench.machine import Ceilings
 
 NO_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
 
@@ -29,6 +32,17 @@ def test_each_profile_is_measured_on_each_schedule(results: dict) -> None:
     for row in rows:
         assert row["forwards"] == row["steps"] * (2 if row["guidance"] else 1)
         assert row["seconds"] > row["parts"]["denoise"] > 0
+        assert row["error"] < 1e-4
+        assert row["floor_seconds"] > 0
+
+
+@pytest.mark.skipif(not hasattr(diffusers, "QwenImage21Pipeline"), reason="diffusers is older than 0.42")
+def test_another_model_is_measured_by_its_name() -> None:
+    ceilings = Ceilings({"bf16": 1e9}, {"bf16": 1e9})
+    rows = measure_editing("qwen-image-2.1", "tiny", "cpu", ["stock", "exact"], ceilings, False, lambda _: None)
+    assert [row["profile"] for row in rows] == ["stock"] * 3 + ["exact"] * 3
+    assert [row["forwards"] for row in rows] == [3, 4, 8] * 2
+    for row in rows:
         assert row["error"] < 1e-4
         assert row["floor_seconds"] > 0
 
@@ -104,6 +118,9 @@ def test_whole_runs_are_named_by_hardware_and_date(file: Path) -> None:
         (("--size", "tiny", "--profiles", "fp8"), "Hopper"),
         (("--size", "tiny", "--profiles", "exakt"), "exact"),
         (("--size", "tiny", "--gpus", "0"), "--gpus"),
+        (("--size", "tiny", "--model", "qwen-image-2"), "qwen-image-2.1"),
+        (("--size", "tiny", "--model", "qwen-image-2.1", "--profiles", "fast"), "exact"),
+        (("--run", "x", "--model", "qwen-image-2.1"), "--run"),
     ],
 )
 def test_what_cannot_run_here_is_one_line(words: tuple[str, ...], said: str) -> None:

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from slurm_bench.bench.say import say
 from slurm_bench.bench.table import forecast
-from slurm_bench.editors.qwen.profiles import PROFILES, Profile, check_capability, check_extras, profile_named
+from slurm_bench.editors.qwen.base_editor import check_diffusers
+from slurm_bench.editors.qwen.family import QWEN_IMAGE_EDIT, Family
+from slurm_bench.editors.qwen.profiles import Profile, check_capability, check_extras, profile_named
+from slurm_bench.editors.qwen21.family import QWEN_IMAGE_21
 from slurm_bench.errors import UserError
 from slurm_bench.machine import GIB, Gpu, check_gpu_memory
 
-NEEDED = 64 * GIB  # the pipeline at full size in bf16, and room to work
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is asked of a model before torch is imported. `needed` is the pipeline at full size in bf16, and room to
+    work, in bytes."""
+
+    family: Family
+    needed: int
+
+
+MODELS = {
+    "qwen-image-edit": ModelFacts(QWEN_IMAGE_EDIT, 64 * GIB),
+    "qwen-image-2.1": ModelFacts(QWEN_IMAGE_21, 44 * GIB),
+}
 SIDES = {"full": 8192, "tiny": 256}
 
 
-def run_bench(size: str, profiles: list[str] | None, gpus: int, kernels: bool) -> dict[str, Any]:
+def run_bench(model: str, size: str, profiles: list[str] | None, gpus: int, kernels: bool) -> dict[str, Any]:
     """Raises UserError where this machine can't do what is asked."""
+    if model not in MODELS:
+        raise UserError(f"--model {model}: no such model; there are {', '.join(MODELS)}")
+    facts = MODELS[model]
+    check_diffusers(facts.family.diffusers)
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -24,8 +45,8 @@ def run_bench(size: str, profiles: list[str] | None, gpus: int, kernels: bool) -
     if size == "full":
         if gpu is None:
             raise UserError("bench: no CUDA GPU here; run it where there is one, or take --size tiny")
-        check_gpu_memory(NEEDED, gpu, "bench --size full", "take --size tiny, or a larger GPU")
-    chosen = _chosen(profiles, gpu)
+        check_gpu_memory(facts.needed, gpu, "bench --size full", "take --size tiny, or a larger GPU")
+    chosen = _chosen(profiles, facts.family.profiles, gpu)
     from slurm_bench.bench.editing import measure_editing
     from slurm_bench.bench.machine import describe_machine, matmul_ceilings
     from slurm_bench.bench.scoring import measure_scoring
@@ -33,24 +54,25 @@ def run_bench(size: str, profiles: list[str] | None, gpus: int, kernels: bool) -
     say("matrix products")
     ceilings = matmul_ceilings(device, SIDES[size])
     results: dict[str, Any] = {
+        "model": model,
         "size": size,
         "gpus": gpus,
         "machine": describe_machine(device),
         "ceilings": asdict(ceilings),
-        "editing": measure_editing(size, device, chosen, ceilings, kernels, say),
+        "editing": measure_editing(model, size, device, chosen, ceilings, kernels, say),
         "scoring": measure_scoring(size, device, kernels, say),
     }
     return {**results, "forecast": forecast(results, gpus)}
 
 
-def _chosen(names: list[str] | None, gpu: Gpu | None) -> list[str]:
+def _chosen(names: list[str] | None, profiles: Mapping[str, Profile], gpu: Gpu | None) -> list[str]:
     """All that can run here, unless named. A profile that was named and can't run is an error."""
     if names:
         for name in names:
-            _check(profile_named(name, cuda=gpu is not None), gpu)
-        return [name for name in PROFILES if name in names]
+            _check(profile_named(name, gpu is not None, profiles), gpu)
+        return [name for name in profiles if name in names]
     chosen = []
-    for profile in PROFILES.values():
+    for profile in profiles.values():
         try:
             _check(profile, gpu)
             chosen.append(profile.name)

@@ -45,7 +45,7 @@ def render(results: Mapping[str, Any], console: Console) -> None:
     console.print(f"matrix products, TFLOP/s: {rates}\n")
     _print(
         console,
-        "Editing, one image (floor: its products at the cool ceiling; hot: at the sustained)",
+        f"{results['model']}, one image (floor: its products at the cool ceiling; hot: at the sustained)",
         _editing(results["editing"]),
     )
     _print(console, "Scoring, one sample of two images", _scoring(results["scoring"]))

@@ -15,6 +15,7 @@ from slurm_bench.checkpoints.stream import quick_to_read
 from slurm_bench.editors.base import Edited, EditRequest
 from slurm_bench.editors.qwen.base_session import BaseSession
 from slurm_bench.editors.qwen.base_settings import KEY
+from slurm_bench.editors.qwen.family import EDITORS
 from slurm_bench.editors.qwen.loading import LORA_KEY, Source, load_pipeline
 from slurm_bench.editors.qwen.profiles import Profile, check_capability, check_extras, check_fp8
 from slurm_bench.editors.qwen.schedule import check_scheduler
@@ -90,8 +91,8 @@ class BaseEditor:
         if class_name not in self.family.pipelines:
             raise UserError(
                 f"'{MODEL_KEY}': {self.settings.model_name} is a {class_name}, not a "
-                f"{' or '.join(self.family.pipelines)}; other pipelines run with "
-                "slurm_bench.editors.diffusers_pipeline.DiffusersEditor"
+                f"{' or '.join(self.family.pipelines)}; set editor.class_path="
+                f"{EDITORS.get(class_name, 'slurm_bench.editors.diffusers_pipeline.DiffusersEditor')}"
             )
 
     def load(self, pipeline: Any = None) -> None:

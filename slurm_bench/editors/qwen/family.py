@@ -30,6 +30,13 @@ class Family:
     diffusers: tuple[int, int] = (0, 0)  # the first release that has the pipelines, where setup.cfg allows older ones
 
 
+# By diffusers' class of a pipeline, the editor that takes it; DiffusersEditor takes the others.
+EDITORS = {
+    "QwenImageEditPipeline": "slurm_bench.editors.qwen.QwenImageEditor",
+    "QwenImageEditPlusPipeline": "slurm_bench.editors.qwen.QwenImageEditor",
+    "QwenImage21Pipeline": "slurm_bench.editors.qwen21.QwenImage21Editor",
+}
+
 _MLPS = tuple(f"{stream}_mlp.net.{name}" for stream in ("img", "txt") for name in ("0.proj", "2"))
 _IMAGE_ATTENTION, _TEXT_ATTENTION = ("to_q", "to_k", "to_v"), ("add_q_proj", "add_k_proj", "add_v_proj")
 

@@ -1,0 +1,92 @@
+"""A block of Qwen-Image-2.1's transformer over diffusers' modules: matrix products and attention, with the operations
+of `kernels` between them. Text and images are one stream, and a block has no modulation of its own.
+
+Shapes
+    T  tokens: a prefix (text and sources), or the noise's
+    D  channels of a token (4096)
+    H  heads (32)
+    C  channels of a head (128)
+A batch is one sample, so most tensors have no batch dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from slurm_bench.editors.qwen.stream import ATTENTION, ATTENTION_GATE, MLP, MLP_GATE, Stream
+from slurm_bench.kernels.attention import attention
+from slurm_bench.kernels.fp8 import Fp8Linear, stack_linears
+from slurm_bench.kernels.ops import linear, rotate_, swiglu
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Tokens `begin` to `end` of a sequence: a stretch of text, each token of which sees what stands before it, or an
+    image, whose tokens see each other too."""
+
+    begin: int
+    end: int
+    text: bool
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Tables of some tokens, [T, C / 2] in float32."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __getitem__(self, tokens: slice) -> Rope:
+        return Rope(self.cos[tokens], self.sin[tokens])
+
+
+class ExactBlock(nn.Module):
+    """`forward` takes neighbouring tokens through the block, once all before them have been: it finds their keys and
+    values in `keys_values`, and leaves its own there."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.block = block
+        self.key_value = stack_linears(block.attn.to_k, block.attn.to_v)
+
+    def forward(
+        self,
+        stream: Stream,
+        modulation: Tensor,
+        rope: Rope,
+        keys_values: Tensor,
+        segments: Sequence[Segment],
+        leave: bool = False,
+    ) -> Stream:
+        """`modulation` is [1, 6, D]; `keys_values` [T of all, 2 D]. With `leave`, only keys and values are wanted:
+        nothing reads what a prefix becomes behind the last block."""
+        block, attn = self.block, self.block.attn
+        x, normed = stream.norm(modulation, ATTENTION, block.img_norm1.eps, isinstance(self.key_value, Fp8Linear))
+        first, last = segments[0].begin, segments[-1].end
+        linear(self.key_value, normed, keys_values[first:last])
+        heads = keys_values.unflatten(1, (2 * attn.heads, -1))
+        rotate_(heads[first:last, : attn.heads], rope.cos, rope.sin, True, _group(attn.norm_k), 0, attn.norm_k.eps)
+        if leave:
+            return stream
+        query = linear(attn.to_q, normed).unflatten(1, (attn.heads, -1))
+        rotate_(query, rope.cos, rope.sin, True, _group(attn.norm_q), 0, attn.norm_q.eps)
+        attended = []
+        for part in segments:
+            key, value = heads[None, : part.end].split(attn.heads, dim=2)
+            mine = query[None, part.begin - first : part.end - first]
+            attended.append(attention(mine, key, value, causal=part.text)[0].flatten(1))
+        y = linear(attn.to_out[0], torch.cat(attended) if len(attended) > 1 else attended[0])
+        stream = Stream(x, 0, y, modulation[:, ATTENTION_GATE])
+        mlp = block.img_mlp
+        x, normed = stream.norm(modulation, MLP, block.img_norm2.eps, isinstance(mlp.gate_layer, Fp8Linear))
+        return Stream(x, 0, swiglu(mlp.gate_layer, mlp.proj, mlp.out, normed), modulation[:, MLP_GATE])
+
+
+def _group(norm: Any) -> Tensor:
+    """A norm's weight as `rotate_` takes it: one kind of tokens, one group of heads."""
+    return norm.weight.detach()[None, None]

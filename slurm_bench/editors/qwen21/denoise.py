@@ -1,0 +1,176 @@
+"""Our own denoising loop: the pipeline's arithmetic, step by step, over `ExactTransformer`.
+
+Shapes: T tokens, Z channels of a latent token (64), E channels of the text encoder (4096).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from slurm_bench.editors.qwen.images import Size, target_size
+from slurm_bench.editors.qwen.narrow import forget_outliers
+from slurm_bench.editors.qwen.schedule import set_timesteps
+from slurm_bench.editors.qwen.stock import EditResult, require_finite, synchronize, to_picture
+from slurm_bench.editors.qwen21.settings import Sampling
+from slurm_bench.editors.qwen21.transformer import ExactTransformer, Grid, Prefix
+from slurm_bench.kernels.attention import select_kernel
+
+SLOT = 4  # tokens of a source that stand where the text encoder has one
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the text encoder made of the text, [T_text, E]; what it made of the sources isn't used. `texts` are how many
+    tokens stand before each source and behind the last."""
+
+    embeds: Tensor
+    texts: tuple[int, ...]
+
+    def to(self, device: str) -> Prompt:
+        return Prompt(self.embeds.to(device), self.texts)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """A sample's prompt and the negative one. `seconds` is how long encoding took, where it was done ahead."""
+
+    positive: Prompt
+    negative: Prompt | None
+    seconds: float = 0.0
+
+    def to(self, device: str) -> Prompts:
+        return Prompts(self.positive.to(device), self.negative and self.negative.to(device), self.seconds)
+
+
+class ExactRunner:
+    """Edits with the processors, text encoder (which may be offloaded), VAE and scheduler of `pipeline`, and a
+    transformer of our own."""
+
+    def __init__(self, pipeline: Any, transformer: ExactTransformer, sampling: Sampling) -> None:
+        self.pipeline = pipeline
+        self.transformer = transformer
+        self.sampling = sampling
+        self.device = pipeline.vae.device
+        self.attention = select_kernel(self.device, pipeline.vae.dtype).name
+
+    def edit(self, images: list[Image.Image], instruction: str, seed: int) -> EditResult:
+        start = time.perf_counter()
+        prompts = encode_prompts(self.pipeline, images, instruction, self.sampling)
+        return self.edit_with_embeds(images, seed, prompts, start)
+
+    @torch.no_grad()
+    def edit_with_embeds(
+        self, images: list[Image.Image], seed: int, prompts: Prompts, start: float | None = None
+    ) -> EditResult:
+        """`start` is when the encoding of `prompts`, which a GPU may still be computing, began on the clock of
+        time.perf_counter; without it they were encoded ahead."""
+        start = time.perf_counter() - prompts.seconds if start is None else start
+        size = target_size(self.sampling.pixels, images[-1])
+        source_sizes = [target_size(self.sampling.pixels, image) for image in images]
+        noise, sources = self._prepare_latents(images, source_sizes, size, seed)
+        synchronize(self.device)
+        conditioned = time.perf_counter()
+        grids = [self.grid(each) for each in (*source_sizes, size)]
+        latents, forwards = self._denoise(noise, sources, grids, prompts)
+        require_finite(latents)
+        synchronize(self.device)
+        denoised = time.perf_counter()
+        image = self._decode(latents, size)
+        seconds = {
+            "text": conditioned - start,
+            "denoise": denoised - conditioned,
+            "decode": time.perf_counter() - denoised,
+        }
+        return EditResult(image, size, forwards, seconds)
+
+    def grid(self, size: Size) -> Grid:
+        side = self.pipeline.vae_scale_factor
+        return 1, size.height // side, size.width // side
+
+    def _prepare_latents(
+        self, images: list[Image.Image], source_sizes: list[Size], size: Size, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Noise [1, T_noise, Z] and the sources' latents [1, T_sources, Z]. Noise is drawn on the CPU, so that a seed
+        means the same on any GPU."""
+        preprocess = self.pipeline.image_processor.preprocess
+        return self.pipeline.prepare_latents(
+            [
+                preprocess(image, width=each.width, height=each.height).unsqueeze(2)
+                for image, each in zip(images, source_sizes, strict=True)
+            ],
+            1,
+            self.transformer.source.config.in_channels,
+            size.height,
+            size.width,
+            self.pipeline.vae.dtype,
+            self.device,
+            torch.Generator().manual_seed(seed),
+        )
+
+    def _denoise(self, noise: Tensor, sources: Tensor, grids: Sequence[Grid], prompts: Prompts) -> tuple[Tensor, int]:
+        """The denoised latents [1, T_noise, Z], and how many forwards that took."""
+        scheduler, transformer, sampling = self.pipeline.scheduler, self.transformer, self.sampling
+        timesteps = set_timesteps(scheduler, list(sampling.sigmas), noise.shape[1], self.device)
+        modulation = transformer.modulation(timesteps.to(noise.dtype) / 1000)
+        forget_outliers(transformer.source)
+
+        def prefix(prompt: Prompt) -> Prefix:
+            return transformer.prefix(prompt.embeds, prompt.texts, sources, grids, modulation)
+
+        positive = prefix(prompts.positive)
+        negative = None if prompts.negative is None else prefix(prompts.negative)
+        latents, forwards = noise, 0
+        for step, timestep in enumerate(timesteps):
+            velocity = transformer(latents, positive, modulation, step)
+            forwards += 1
+            if negative is not None:
+                without = transformer(latents, negative, modulation, step)
+                velocity = without + sampling.scale * (velocity - without)
+                forwards += 1
+            latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+        return latents, forwards
+
+    def _decode(self, latents: Tensor, size: Size) -> Image.Image:
+        vae, config = self.pipeline.vae, self.pipeline.vae.config
+        unpack = self.pipeline._unpack_latents
+        latents = unpack(latents, size.height, size.width, self.pipeline.vae_scale_factor).to(vae.dtype)
+        mean, deviation = (
+            torch.tensor(values).view(1, -1, 1, 1, 1).to(latents)
+            for values in (config.latents_mean, config.latents_std)
+        )
+        decoded = vae.decode(latents * deviation + mean, return_dict=False)[0][:, :, 0]
+        return to_picture(self.pipeline, decoded)
+
+
+@torch.no_grad()
+def encode_prompts(pipeline: Any, images: list[Image.Image], instruction: str, sampling: Sampling) -> Prompts:
+    """The text encoder sees the sources too, as large as the VAE does. On a GPU the result may still be computing."""
+    sizes = [target_size(sampling.pixels, image) for image in images]
+    resize = pipeline.image_processor.resize
+    shown = [resize(image, width=size.width, height=size.height) for image, size in zip(images, sizes, strict=True)]
+    side = pipeline.vae_scale_factor
+    slots = [size.width * size.height // side**2 // SLOT for size in sizes]
+
+    def encode(text: str) -> Prompt:
+        embeds, _, is_image = pipeline.encode_prompt(text, image=shown)
+        return Prompt(embeds[0][~is_image[0]], text_lengths(is_image[0].tolist(), slots))
+
+    negative = sampling.negative_prompt
+    return Prompts(encode(instruction), None if negative is None else encode(negative))
+
+
+def text_lengths(is_image: Sequence[bool], slots: Sequence[int]) -> tuple[int, ...]:
+    """How many tokens of text stand before each source, whose `slots` are known, and behind the last."""
+    lengths, at = [], 0
+    for count in slots:
+        begin = is_image.index(True, at)
+        lengths.append(begin - at)
+        at = begin + count
+    return (*lengths, len(is_image) - at)

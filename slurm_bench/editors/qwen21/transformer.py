@@ -1,0 +1,134 @@
+"""The forward of Qwen-Image-2.1's transformer: the mathematics of diffusers' QwenImage21Transformer2DModel in less work
+and fewer passes over memory.
+
+It borrows the modules, and so the weights, of diffusers' transformer and rearranges the work around them.
+
+- Text and sources are modulated as at t = 0, and see what stands before them alone: never the noise, which stands last.
+  So their keys and values are the same in every step. They are computed once a sample, by `prefix`; a step is the
+  noise's tokens alone. diffusers keeps them too, but computes the first step's noise along with them.
+- One modulation serves all blocks. It is computed for all steps at once.
+- Between two matrix products there is one pass over the data (`kernels`). Keys and values are written where attention
+  reads them.
+- Behind the last block nothing reads text and sources: of them it computes keys and values alone.
+
+Shapes: as in `blocks`, and S steps, E channels of the text encoder (4096), Z channels of a latent token (64).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from slurm_bench.editors.qwen.stream import Stream
+from slurm_bench.editors.qwen21.blocks import ExactBlock, Rope, Segment
+from slurm_bench.errors import SampleError
+from slurm_bench.kernels.ops import linear
+
+# Frames, rows and columns of tokens.
+Grid = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Modulation:
+    """For each step of a schedule and, in the last row, for tokens that are no noise. Of the six vectors the model has
+    four: it shifts nothing."""
+
+    blocks: Tensor  # [S + 1, 6, D]
+    output: Tensor  # [S + 1, 2, D]
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A sample's text and sources as a step sees them, and room for the step's own keys and values."""
+
+    keys_values: tuple[Tensor, ...]  # a block's, [T_prefix + T_noise, 2 D]
+    noise: Segment
+    rope: Rope  # of the noise
+
+
+class ExactTransformer(nn.Module):
+    """`transformer` is diffusers' module, which stays usable."""
+
+    def __init__(self, transformer: Any) -> None:
+        super().__init__()
+        self.source = transformer
+        self.transformer_blocks = nn.ModuleList(map(ExactBlock, transformer.transformer_blocks))
+
+    def modulation(self, timesteps: Tensor) -> Modulation:
+        """Of a schedule's `timesteps` [S] in 0…1, in the dtype in which a forward would get them."""
+        source = self.source
+        temb = source.time_text_embed(torch.cat([timesteps, timesteps.new_zeros(1)]), source.img_in.weight)
+        scale, gate, mlp_scale, mlp_gate = source.modulation(temb).chunk(4, dim=-1)
+        none = torch.zeros_like(scale)
+        out_scale = linear(source.norm_out.linear, functional.silu(temb))
+        return Modulation(
+            torch.stack([none, scale, gate.tanh(), none, mlp_scale, mlp_gate.tanh()], dim=1),
+            torch.stack([none, out_scale], dim=1),
+        )
+
+    def prefix(
+        self, embeds: Tensor, texts: Sequence[int], sources: Tensor, grids: Sequence[Grid], modulation: Modulation
+    ) -> Prefix:
+        """Text and sources through all blocks. `embeds` [T_text, E] are the text encoder's of the text alone, `texts`
+        how many of them stand before each source and behind the last. `sources` [1, T_sources, Z] are latents one
+        behind the other; `grids` are each source's, then the noise's. Raises SampleError for a prompt that RoPE's
+        tables have no positions for."""
+        source = self.source
+        text = list(source.txt_in(embeds[None])[0].split(list(texts)))
+        lengths = [rows * columns for _, rows, columns in grids]
+        images = [] if len(lengths) == 1 else list(linear(source.img_in, sources[0]).split(lengths[:-1]))
+        parts = [part for pair in zip(text, images, strict=False) for part in pair] + text[-1:]
+        tokens = torch.cat(parts)
+        segments = _segments(texts, lengths)
+        noise = segments[-1]
+        rope = self._rope(texts, grids, segments, tokens.device)
+        heads = source.transformer_blocks[0].attn
+        keys_values = tuple(tokens.new_empty((noise.end, 2 * heads.inner_dim)) for _ in source.transformer_blocks)
+        stream, last = Stream(tokens), len(keys_values) - 1
+        for index, block in enumerate(self.transformer_blocks):
+            of_no_noise = modulation.blocks[-1:]
+            stream = block(
+                stream, of_no_noise, rope[: noise.begin], keys_values[index], segments[:-1], leave=index == last
+            )
+        return Prefix(keys_values, noise, rope[noise.begin :])
+
+    def forward(self, latents: Tensor, prefix: Prefix, modulation: Modulation, step: int) -> Tensor:
+        """The noise's `latents` [1, T_noise, Z] → its velocity, likewise."""
+        source = self.source
+        stream = Stream(linear(source.img_in, latents[0]))
+        now = modulation.blocks[step : step + 1]
+        for block, keys_values in zip(self.transformer_blocks, prefix.keys_values, strict=True):
+            stream = block(stream, now, prefix.rope, keys_values, [prefix.noise])
+        _, normed = stream.norm(modulation.output[step : step + 1], slice(0, 2), source.norm_out.norm.eps, False)
+        return linear(source.proj_out, normed)[None]
+
+    def _rope(
+        self, texts: Sequence[int], grids: Sequence[Grid], segments: Sequence[Segment], device: torch.device
+    ) -> Rope:
+        """All tokens' tables."""
+        positions = sum(texts) + sum(max(rows, columns) for _, rows, columns in grids)
+        known = len(self.source.pos_embed.freqs[0]) - NEGATIVE
+        if positions > known:
+            raise SampleError(f"the prompt and its images take {positions} positions; the model has {known}")
+        is_image = torch.cat([torch.full((part.end - part.begin,), not part.text) for part in segments])
+        freqs = self.source.pos_embed(list(grids), is_image.to(device), device=device)
+        return Rope(freqs.real.contiguous(), freqs.imag.contiguous())
+
+
+NEGATIVE = 1024  # of RoPE's positions, at the end of its tables: rows and columns on one side of an image's middle
+
+
+def _segments(texts: Sequence[int], lengths: Sequence[int]) -> list[Segment]:
+    """The sequence's, the noise last: text and images in turn, without what is empty."""
+    segments, at = [], 0
+    for text, length in zip(texts, lengths, strict=True):
+        for count, is_text in ((text, True), (length, False)):
+            if count:
+                segments.append(Segment(at, at + count, is_text))
+                at += count
+    return segments
