@@ -18,6 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--model", default="")
+    parser.add_argument("--binds-after", type=float, default=0.0, help="seconds before it takes its port")
     parser.add_argument("--healthy-after", type=float, default=0.0, help="seconds before it says that it is up")
     parser.add_argument("--dies-at", type=int, default=0, help="the request that it ends at, in so many starts:")
     parser.add_argument("--deaths", type=int, default=1)
@@ -27,6 +28,7 @@ def main() -> None:
     start = len(list(options.folder.glob("start-*")))
     child = subprocess.Popen(["sleep", "600"])  # as vLLM's engine: a process of its own, which holds the GPU
     (options.folder / f"start-{start}").write_text(json.dumps({"pids": [os.getpid(), child.pid], **facts(options)}))
+    time.sleep(options.binds_after)
     begin, asked = time.monotonic(), itertools.count(1)
 
     class Handler(BaseHTTPRequestHandler):

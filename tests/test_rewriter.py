@@ -56,10 +56,10 @@ class Louder:
 
     def rewrite(self, request: EditRequest) -> str | Rewritten | None:
         self.at_work += 1
-        assert self.at_work == 1, "two threads at once"
         with open(self.folder / "asked", "a") as file:
             file.write(f"{request.id}\n")
         time.sleep(0.01)
+        assert self.at_work == 1, "two threads at once"
         self.at_work -= 1
         how = self.fail.get(request.id)
         if how == "away":
@@ -92,6 +92,7 @@ def made(tmp_path: Path, rewriter: dict[str, Any] | None, name: str = "run", **p
 def test_the_editor_is_given_the_new_text_the_judge_the_old_one_and_both_are_told(tmp_path: Path) -> None:
     root = made(tmp_path, louder(tmp_path))
     assert heal(root) == 0
+    assert asked(tmp_path) == [f"s-{n}" for n in range(6)], "one at a time, as it doesn't say that it is concurrent"
     record = edits(root)["s-3"]
     assert record["info"]["told"] == record["rewrite"]["text"] == "EDIT 3!"
     assert record["rewrite"]["model"] == "some/model"

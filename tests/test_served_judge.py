@@ -49,7 +49,7 @@ def command(folder: Path, *words: object) -> str:
 
 
 def served(folder: Path, *words: object, **params: Any) -> OpenAIScorer:
-    params = {"backoff": 0.01, "serve_timeout_s": 60.0, "concurrency": 2} | params
+    params = {"backoff": 0.01, "serve_timeout_s": 60.0, "concurrency": 2, "patience": 20.0} | params
     return OpenAIScorer(model="some/judge", serve=command(folder, *words), **params)
 
 
@@ -125,24 +125,25 @@ def test_one_that_ends_at_once_is_told_with_its_last_words(tmp_path: Path) -> No
         judged(served(tmp_path, "--tensor-paralel 4"))
 
 
-@pytest.mark.parametrize("healthy_after", [0, 600])
+@pytest.mark.parametrize(("he", "we"), [("--healthy-after=600", ""), ("--healthy-after=0", "--binds-after 1")])
 def test_a_port_that_somebody_else_has_is_left_to_him(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, healthy_after: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, he: str, we: str
 ) -> None:
-    """Ours ends for want of its port; or he answers as a healthy server does before ours has come so far."""
+    """Ours ends for want of its port, without a word; or he answers as a healthy server does before ours is so far."""
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     ports = [serve.free_port(), serve.free_port()]
     words = [sys.executable, stand_in_judge.__file__, "--port", str(ports[0]), "--folder", str(theirs)]
-    words += ["--healthy-after", str(healthy_after)]
-    stranger = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    stranger = subprocess.Popen([*words, he], stdout=subprocess.DEVNULL)
     try:
         while not serve._answers(ports[0]):
             time.sleep(0.05)
         monkeypatch.setattr(serve, "free_port", iter(ports).__next__)
         ours = tmp_path / "ours"
         ours.mkdir()
-        assert judged(served(ours))[0].scores == {"overall": 7.0}
+        silent = f"bash -c 'exec {command(ours, we)} 2>/dev/null'"
+        scorer = OpenAIScorer(model="some/judge", serve=silent, patience=20.0)
+        assert judged(scorer)[0].scores == {"overall": 7.0}
         assert [start["port"] for start in starts(ours)][-1] == ports[1]
         assert not list(theirs.glob("asked-*"))
     finally:
