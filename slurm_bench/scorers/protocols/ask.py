@@ -44,12 +44,12 @@ def questions(protocol: Protocol, prompts: Mapping[str, str], request: ScoreRequ
     """Raises SampleError where the judge would be asked about nothing."""
     if not request.instruction.strip():
         raise SampleError("the instruction is empty: there is nothing to judge the edit by")
-    values, given, asked = values_of(request), set[str](), []
+    values, given, asked, made = values_of(request), set[str](), [], dict[int, Picture]()
     for call in protocol.calls:
         if given.isdisjoint(call.marks) and fits(call.when, values):
             given.update(call.marks)
             prompt = _text(call, prompts, request.category)
-            parts = _parts(protocol, call, _told(protocol, prompt, request), request)
+            parts = _parts(protocol, call, _told(protocol, prompt, request), request, made)
             asked.append(Asked(call, tuple(parts), labels_in(call, prompt)))
     if not asked:
         raise SampleError(f"{protocol.name} asks nothing about the category '{request.category}'")
@@ -132,12 +132,15 @@ def _value(told: str, request: ScoreRequest) -> str:
     return str(value)
 
 
-def _parts(protocol: Protocol, call: Call, text: str, request: ScoreRequest) -> Iterator[str | Picture]:
+def _parts(
+    protocol: Protocol, call: Call, text: str, request: ScoreRequest, made: dict[int, Picture]
+) -> Iterator[str | Picture]:
+    """`made` has what a sample's earlier calls have encoded: its calls show the same images."""
     for what in call.show:
         if what == "text":
             yield text
         elif what == "frames":
-            yield from _frames(protocol, request)
+            yield from _frames(protocol, request, made)
         else:
             images = {"source": request.sources[:1], "sources": request.sources, "edited": (request.edited,)}
             images["reference"] = (request.reference,) if request.reference is not None else ()
@@ -147,21 +150,23 @@ def _parts(protocol: Protocol, call: Call, text: str, request: ScoreRequest) -> 
                 caption = protocol.captions.get("source" if what == "sources" else what)
                 if caption:
                     yield f"{caption} {number}:" if len(images[what]) > 1 else f"{caption}:"
-                yield _picture(protocol, request, image)
+                yield _picture(protocol, request, image, made)
 
 
-def _frames(protocol: Protocol, request: ScoreRequest) -> Iterator[str | Picture]:
+def _frames(protocol: Protocol, request: ScoreRequest, made: dict[int, Picture]) -> Iterator[str | Picture]:
     """All frames of a scene in their order, the made one in its place."""
-    numbers, made = request.facts.get("frames"), request.facts.get("frame")
-    if not isinstance(numbers, list) or len(numbers) != len(request.sources) or not isinstance(made, int):
+    numbers, wanted = request.facts.get("frames"), request.facts.get("frame")
+    if not isinstance(numbers, list) or len(numbers) != len(request.sources) or not isinstance(wanted, int):
         raise SampleError("the data don't say which frames the sources and the edit are")
     frames = [(number, "source", image) for number, image in zip(numbers, request.sources, strict=True)]
-    for number, what, image in sorted([*frames, (made, "edited", request.edited)], key=lambda frame: frame[0]):
+    for number, what, image in sorted([*frames, (wanted, "edited", request.edited)], key=lambda frame: frame[0]):
         caption = protocol.captions.get(what)
         yield f"Frame {number}, {caption.lower()}:" if caption else f"Frame {number}:"
-        yield _picture(protocol, request, image)
+        yield _picture(protocol, request, image, made)
 
 
-def _picture(protocol: Protocol, request: ScoreRequest, image: Image.Image) -> Picture:
-    like_source = protocol.images.like_source and image is request.edited
-    return encoded(image, protocol.images, request.source.size if like_source else None)
+def _picture(protocol: Protocol, request: ScoreRequest, image: Image.Image, made: dict[int, Picture]) -> Picture:
+    if id(image) not in made:
+        like_source = protocol.images.like_source and image is request.edited
+        made[id(image)] = encoded(image, protocol.images, request.source.size if like_source else None)
+    return made[id(image)]

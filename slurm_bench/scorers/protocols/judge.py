@@ -113,4 +113,4 @@ def speaking_for_judge(key: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(re.sub(r"'params\.", f"'{key}.params.", str(error))) from None
+        raise type(error)(re.sub(r"'params\.", f"'{key}.params.", str(error))) from None
