@@ -232,19 +232,23 @@ def test_an_image_file_that_is_absent_or_cut_is_named_but_not_planned(tmp_path: 
         item("absent", source=absent),
         item("cut", source=(PNG, cut)),
         item("reference", reference=absent),
+        item("mask", mask=absent),
         item("bytes", source=PNG[:-20]),
+        item("masked", mask=PNG[:-20]),
         item("both", source=absent, instruction=""),
         item("said", source=absent, problem="the reader's own"),
         item("good"),
     )
     assert {i.id: i.on_storage for i in kept if i.problem} == {
-        "absent": True, "cut": True, "reference": True, "bytes": False, "both": False, "said": False,
+        "absent": True, "cut": True, "reference": True, "mask": True,
+        "bytes": False, "masked": False, "both": False, "said": False,
     }  # fmt: skip
     run = RunDir(tmp_path / "run")
     run.root.mkdir()
     plan = Plan(run)
     plan.add(kept, 0)
-    assert [s.id for s in plan.freeze() if s.problem] == ["bytes", "both", "said"]
+    assert [s.id for s in plan.freeze() if s.problem] == ["bytes", "masked", "both", "said"]
+    assert next(i.problem for i in kept if i.id == "mask").startswith("mask: ")
 
 
 def test_an_image_that_comes_later_is_edited_by_resubmit(tmp_path: Path) -> None:

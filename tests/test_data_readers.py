@@ -160,6 +160,15 @@ def test_a_dataset_of_several_splits_wants_one_named(folder: Path) -> None:
         read("huggingface", folder / "bench", options={"split": "tset"})
 
 
+def test_a_mask_is_read_where_its_field_is_named_and_else_is_a_fact(folder: Path) -> None:
+    file = folder / "masked.jsonl"
+    file.write_text(json.dumps({**ROW, "mask": "hard", "region": "a.png"}) + "\n")
+    (plain,) = read("jsonl", file)
+    assert (plain.mask, plain.facts) == (None, {"mask": "hard", "region": "a.png"})
+    (masked,) = read("jsonl", file, fields={"mask": "region"})
+    assert (masked.mask, masked.facts) == (folder / "a.png", {"mask": "hard"})
+
+
 def test_a_snapshot_with_parquet_files_is_a_dataset_too(folder: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     (folder / "bench" / "data").mkdir(parents=True)
