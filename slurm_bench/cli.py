@@ -54,10 +54,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"{program()}: {one_line(storage_problem(error))}; then type the same again", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
-        print(
-            f"{program()}: interrupted; nothing that was done is lost, type the same again to go on",
-            file=sys.stderr,
-        )
+        print(f"{program()}: interrupted; nothing that was done is lost", file=sys.stderr)
         return INTERRUPTED
 
 

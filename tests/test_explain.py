@@ -181,11 +181,12 @@ def test_stuck_and_interrupted(tmp_path: Path) -> None:
             line = process.stderr.readline()
             assert line, said
             said += line
-        assert "2 tasks finish what they have in hand" in said
+        assert "2 tasks are finishing what is in hand" in said
         process.send_signal(signal.SIGINT)
         said += process.communicate(timeout=30)[1]
         assert process.returncode == 130
-        assert "2 tasks were at work; they are killed now" in said
+        assert "2 tasks are at work, and killed now" in said
+        assert f"to go on, type: python launch.py resubmit {root}" in said
     finally:
         process.kill()
     left = explain(gather(open_run(root), hear))

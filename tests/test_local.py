@@ -109,7 +109,7 @@ def test_interrupted_it_stops_its_tasks_and_says_how_to_go_on(tmp_path: Path, be
     launcher.send_signal(number)
     _, said = launcher.communicate(timeout=30)
     assert launcher.returncode == 130
-    assert "again" in said
+    assert f"to go on, type: python launch.py resubmit {tmp_path / 'run'}" in said
     assert tasks_of(tmp_path / "run") == []
 
 

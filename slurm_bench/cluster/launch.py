@@ -59,6 +59,10 @@ def launch(run: Run, executor: Executor, force: bool, wait: bool, only_scores: b
             _submit(run, attempt, executor)
             return _wait(run) if wait else COMPLETE
         code = _work_here(run, attempt, executor)
+    except KeyboardInterrupt:
+        if not isinstance(executor, Slurm):
+            log.warning("to go on, type: %s", command("resubmit", run.root))
+        raise
     except (UserError, OSError):
         with suppress(OSError):
             close(run.folder, attempt)

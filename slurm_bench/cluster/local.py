@@ -69,15 +69,19 @@ def _stop(slots: list[Slot]) -> None:
             slot.tell(signal.SIGTERM)
         left = sum([not slot.over() for slot in slots])  # each must be looked at
         if left:
-            log.warning("interrupted: %d tasks finish what they have in hand, within %d s at most", left, GRACE)
+            log.warning("interrupted: %s finishing what is in hand, within %d s at most", _tasks(left), GRACE)
             log.warning("Ctrl-C once more leaves at once; what is in hand is then done anew next time")
         deadline = time.monotonic() + GRACE
         while any([not slot.over() for slot in slots]) and time.monotonic() < deadline:  # noqa: C419
             time.sleep(POLL)
     except KeyboardInterrupt:
         running = sum(not slot.over() for slot in slots)
-        log.warning("left at once: %d tasks were at work; they are killed now, nothing of them runs on", running)
+        log.warning("left at once: %s at work, and killed now; nothing of the run goes on", _tasks(running))
         raise
     finally:
         for slot in slots:
             slot.kill()
+
+
+def _tasks(count: int) -> str:
+    return f"{count} task{' is' if count == 1 else 's are'}"
