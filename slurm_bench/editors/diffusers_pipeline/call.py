@@ -65,5 +65,14 @@ def seeded(seed: int, device: str) -> Iterator[Any]:
             np.random.set_state(states[1])
 
 
+def chance(device: str) -> tuple[Any, ...]:
+    """Where the global generators stand: who compares two sees whether something drew from them in between."""
+    import numpy as np
+    import torch
+
+    states = [torch.get_rng_state()] + ([] if device == "cpu" else [torch.cuda.get_rng_state(device)])
+    return random.getstate(), str(np.random.get_state()), *(state.numpy().tobytes() for state in states)
+
+
 def images_argument(images: Sequence[Image.Image], family: Family) -> Any:
     return list(images) if len(images) > 1 or family.as_list else images[0]

@@ -14,11 +14,18 @@ from slurm_bench.checkpoints.folder import ModelFolder, check_pipeline_folder, r
 from slurm_bench.checkpoints.hub import locate
 from slurm_bench.checkpoints.lora import read_lora
 from slurm_bench.editors.base import Edited, EditRequest
-from slurm_bench.editors.diffusers_pipeline.call import images_argument, prompt_of, resized, seeded, size_like
+from slurm_bench.editors.diffusers_pipeline.call import (
+    chance,
+    images_argument,
+    prompt_of,
+    resized,
+    seeded,
+    size_like,
+)
 from slurm_bench.editors.diffusers_pipeline.checks import check_class, check_loras, check_scheduler, check_settings
 from slurm_bench.editors.diffusers_pipeline.guidance import check_guidance, guides
 from slurm_bench.editors.diffusers_pipeline.loading import load_pipeline
-from slurm_bench.editors.diffusers_pipeline.output import edited_image
+from slurm_bench.editors.diffusers_pipeline.output import edited_image, edited_images
 from slurm_bench.editors.diffusers_pipeline.settings import KEY, LORA_KEY, Parameters, settings
 from slurm_bench.editors.diffusers_pipeline.signature import ClassSource
 from slurm_bench.editors.diffusers_pipeline.watch import Clock, PromptWatch
@@ -27,6 +34,16 @@ from slurm_bench.errors import SampleError
 from slurm_bench.machine import GIB, check_gpu_memory, choose_device, visible_gpu
 
 WORKSPACE = 4 * GIB
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """What goes into a pipeline's call."""
+
+    images: list[Image.Image]
+    size: dict[str, int]
+    prompt: str
+    seed: int
 
 
 @dataclass
@@ -40,7 +57,7 @@ class DiffusersEditor(Parameters):
           call: {num_inference_steps: 28, guidance_scale: 2.5}
 
     `call` goes to the pipeline as it is; image, prompt, size and a generator of the sample's seed are added.
-    Samples run one by one, so that none can depend on another.
+    Samples run one by one, so that none can depend on another; with `batched`, those of one size in one call.
     """
 
     def __post_init__(self) -> None:
@@ -48,6 +65,7 @@ class DiffusersEditor(Parameters):
         self._commit: str | None = None
         self._pipeline: Any = None
         self._load_seconds: float | None = None
+        self._batched = self._chosen.batched
 
     def check(self) -> None:
         """The class, its call's arguments, the model's files and, with a GPU in sight, its memory."""
@@ -105,36 +123,79 @@ class DiffusersEditor(Parameters):
         self._prompts = PromptWatch(self._pipeline, [v for k, v in chosen.call.items() if "prompt" in k])
 
     def edit(self, batch: Sequence[EditRequest]) -> list[Edited | Exception]:
-        results: list[Edited | Exception] = []
-        for request in batch:
+        results: dict[int, Edited | Exception] = {}
+        samples: dict[int, _Sample] = {}
+        for place, request in enumerate(batch):
             try:
-                results.append(self._edit_one(request))
+                samples[place] = self._prepare(request)
             except SampleError as error:
-                self._pipeline.maybe_free_model_hooks()  # what an offloaded pipeline does at a call's end
-                results.append(error)
+                results[place] = error
+        for places in self._together(samples):
+            results |= zip(places, self._edit([samples[place] for place in places]), strict=True)
+        return [results[place] for place in range(len(batch))]
+
+    def _together(self, samples: dict[int, _Sample]) -> list[list[int]]:
+        """Which are edited in one call: with `batched`, those whose sources and outputs are of one size."""
+        groups: dict[Any, list[int]] = {}
+        for place, sample in samples.items():
+            alike = (sample.images[0].size, str(sample.size)) if self._batched else place
+            groups.setdefault(alike, []).append(place)
+        return list(groups.values())
+
+    def _edit(self, samples: list[_Sample]) -> list[Edited | Exception]:
+        """In one call, or one by one where that call fails for a sample's sake, or where what a sample becomes would
+        depend on the others."""
+        try:
+            results: list[Edited | Exception] = list(self._call_once(samples))
+        except SampleError as error:
+            self._pipeline.maybe_free_model_hooks()  # what an offloaded pipeline does at a call's end
+            if len(samples) > 1:
+                return [result for sample in samples for result in self._edit([sample])]
+            return [error]
         return results
 
-    def _edit_one(self, request: EditRequest) -> Edited:
+    def _prepare(self, request: EditRequest) -> _Sample:
         chosen, family = self._chosen, self._chosen.family
         if len(request.images) > 1 and not family.several:
             raise SampleError(f"{chosen.pipeline} takes one source image a sample, this one has {len(request.images)}")
         images, size = self._sizes([to_rgb(image) for image in request.images])
-        names = {
-            chosen.image_arg: images_argument(images, family),
-            chosen.prompt_arg: prompt_of(request.instruction, len(images), chosen.prompt_template, family),
+        prompt = prompt_of(request.instruction, len(images), chosen.prompt_template, family)
+        return _Sample(images, size, prompt, request.seed)
+
+    def _call_once(self, samples: list[_Sample]) -> list[Edited]:
+        """One call of the pipeline for all of them, which are alike in size."""
+        import torch
+
+        chosen, count, first = self._chosen, len(samples), samples[0]
+        given: dict[str, Any] = {
+            chosen.image_arg: images_argument(first.images, chosen.family),
+            chosen.prompt_arg: first.prompt,
         }
-        self._prompts.start()
+        self._prompts.start(count)
         with (
-            seeded(request.seed, self._device) as generator,
+            seeded(first.seed, self._device) as generator,
             Clock(self._pipeline, self._device.startswith("cuda")) as clock,
         ):
-            output = self._pipeline(**self._call, **size, **names, generator=generator)
-        seconds = clock.seconds()
+            if count > 1:
+                given = {
+                    chosen.image_arg: [sample.images[0] for sample in samples],
+                    chosen.prompt_arg: [sample.prompt for sample in samples],
+                }
+                generator = [torch.Generator().manual_seed(sample.seed) for sample in samples]
+                before = chance(self._device)
+            output = self._pipeline(**self._call, **first.size, **given, generator=generator)
+            if count > 1 and chance(self._device) != before:
+                self._batched = False
+                raise SampleError("the pipeline draws from generators that the samples of a batch would share")
+        images = [edited_image(output)] if count == 1 else edited_images(output, count)
+        seconds = {part: round(value / count, 4) for part, value in clock.seconds().items()}
+        edits = []
+        for place, image in enumerate(images):
+            info = {"forwards": clock.forwards, "width": image.width, "height": image.height, "seconds": {**seconds}}
+            edits.append(Edited(image, {**info, **({"batch": count} if count > 1 else {}), **self._said(place)}))
         if self._load_seconds is not None:
-            seconds["load"], self._load_seconds = round(self._load_seconds, 2), None
-        image = edited_image(output)
-        info = {"forwards": clock.forwards, "width": image.width, "height": image.height, "seconds": seconds}
-        return Edited(image, {**info, **self._said()})
+            edits[0].info["seconds"]["load"], self._load_seconds = round(self._load_seconds, 2), None
+        return edits
 
     def _sizes(self, images: list[Image.Image]) -> tuple[list[Image.Image], dict[str, int]]:
         """The sources as the pipeline shall see them, and the arguments of the output's size."""
@@ -150,13 +211,13 @@ class DiffusersEditor(Parameters):
             return images, {}  # such a pipeline edits at its image's size, and rounds it itself
         return [resized(image, (width, height)) for image in images], {}
 
-    def _said(self) -> dict[str, Any]:
+    def _said(self, place: int) -> dict[str, Any]:
         """What else the record tells, where it can be known: whether guidance ran, what was cut from the prompt."""
         guided = getattr(self._pipeline, "do_classifier_free_guidance", self._guides)
         transformer = getattr(self._pipeline, "transformer", None)
         if not guided and getattr(getattr(transformer, "config", None), "guidance_embeds", False):
             guided = None  # distilled: the scale is an input of the model, and no second forward shows it
-        cut = self._prompts.cut()
+        cut = self._prompts.cut(place)
         return {**({} if guided is None else {"guidance": bool(guided)}), **({"prompt_cut": cut} if cut else {})}
 
     def provenance(self) -> dict[str, Any]:

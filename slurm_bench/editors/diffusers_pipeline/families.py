@@ -18,7 +18,8 @@ class Family:
     trained at. `min_pixels`: a smaller source is enlarged to it. `area`: the argument with the output's area.
     `needs`: a package that it calls without looking whether it is there. `by_groups`: offload=group runs (where it
     doesn't, a text or image encoder meets a position on the CPU: diffusers 0.42.1, transformers 5.17).
-    `dtype`: the only one that it runs in."""
+    `dtype`: the only one that it runs in. `batches`: several samples in a call come out as each alone, but for rounding
+    (tests/test_diffusers_batches.py; others refuse lists, or differ beyond it)."""
 
     image: str = "image"
     several: bool = False
@@ -32,6 +33,7 @@ class Family:
     needs: str | None = None
     by_groups: bool = True
     dtype: str | None = None
+    batches: bool = False
 
 
 FAMILIES = {
@@ -42,7 +44,7 @@ FAMILIES = {
     "Flux2KleinPipeline": Family(several=True, own_size=True),
     "Flux2Pipeline": Family(several=True, own_size=True),
     # Whatever width and height say, the output has `max_area`, and the source is seen at about a megapixel.
-    "FluxKontextPipeline": Family(min_pixels=MEGAPIXEL, area="max_area"),
+    "FluxKontextPipeline": Family(min_pixels=MEGAPIXEL, area="max_area", batches=True),
     "GlmImagePipeline": Family(several=True, as_list=True, multiple=32),
     "JoyImageEditPipeline": Family(own_size=True),
     "JoyImageEditPlusPipeline": Family(image="images", several=True, as_list=True, own_size=True),
@@ -59,6 +61,8 @@ FAMILIES = {
     "QwenImageEditPipeline": Family(own_size=True),
     "QwenImageEditPlusPipeline": Family(several=True, own_size=True),
     "QwenImageLayeredPipeline": Family(own_size=True),
+    "StableDiffusionInstructPix2PixPipeline": Family(batches=True),
+    "StableDiffusionXLInstructPix2PixPipeline": Family(batches=True),
     # It casts sources to bfloat16, whatever the VAE is in.
     "ZImageOmniPipeline": Family(several=True, own_size=True, by_groups=False, dtype="bfloat16"),
 }

@@ -26,6 +26,13 @@ def edited_image(output: Any) -> Image.Image:
         raise SampleError(f"the pipeline gave a {type(output).__name__} without an image") from None
 
 
+def edited_images(output: Any, count: int) -> list[Image.Image]:
+    """The images of a call for several samples. Raises SampleError where one of them has none."""
+    if any(getattr(output, "nsfw_content_detected", None) or ()) or len(output.images) != count:
+        raise SampleError(f"the pipeline gave no image for each of {count} samples")
+    return [_image(each) for each in output.images]
+
+
 def _only(batch: Any) -> Any:
     if isinstance(batch, Image.Image):
         return batch

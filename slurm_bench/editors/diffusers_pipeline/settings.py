@@ -7,7 +7,7 @@ from typing import Any
 
 from slurm_bench.checkpoints.lora import Lora, read_lora_params
 from slurm_bench.editors.diffusers_pipeline.call import PLACEHOLDERS
-from slurm_bench.editors.diffusers_pipeline.families import MEGAPIXEL, Family, family
+from slurm_bench.editors.diffusers_pipeline.families import FAMILIES, MEGAPIXEL, Family, family
 from slurm_bench.errors import UserError
 from slurm_bench.machine import DTYPE_BYTES
 
@@ -49,6 +49,7 @@ class Parameters:
     lora: Any = None
     scheduler: Any = None
     offload: str | None = None
+    batched: bool = False
     device: str | None = None
 
 
@@ -71,6 +72,7 @@ class Settings:
     loras: tuple[Lora, ...]
     scheduler: Scheduler
     offload: str | None
+    batched: bool
     device: str | None
 
     @property
@@ -108,8 +110,21 @@ def settings(given: Parameters) -> Settings:
         loras=read_lora_params(given.lora, LORA_KEY),
         scheduler=_scheduler(given.scheduler),
         offload=None if given.offload is None else _one_of("offload", given.offload, OFFLOADS),
+        batched=_batched(given.batched, given.pipeline, known),
         device=given.device,
     )
+
+
+def _batched(value: Any, pipeline: str, known: Family) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"'{KEY}.batched': {value!r} is neither true nor false")
+    if value and not known.batches:
+        able = ", ".join(name for name, each in FAMILIES.items() if each.batches)
+        raise UserError(
+            f"'{KEY}.batched': several samples in one call of {pipeline} are not known to come out as each alone; "
+            f"leave it out (it is for {able})"
+        )
+    return value
 
 
 def _whole(name: str, value: Any, least: int) -> int:

@@ -15,24 +15,28 @@ DECODERS = ("vae", "movq", "vqvae", "vqgan")
 
 
 class PromptWatch:
-    """Notes what the pipeline tells its tokenizers to cut. `constants` are the prompts that no sample wrote."""
+    """Notes what the pipeline tells its tokenizers to cut. `constants` are the prompts that no sample wrote. Of several
+    samples in a call, a tokenizer's row n is taken for sample n's."""
 
     def __init__(self, pipeline: Any, constants: Collection[Any]) -> None:
         self._constants = constants
-        self._seen: dict[str, tuple[int, int]] = {}
+        self._samples = 1
+        self._seen: dict[tuple[str, int], tuple[int, int]] = {}  # by tokenizer and sample
         for name, component in pipeline.components.items():
             tokenizer = getattr(component, "tokenizer", component)
             if hasattr(tokenizer, "model_max_length"):
                 self._watch(name, tokenizer)
 
-    def start(self) -> None:
+    def start(self, samples: int = 1) -> None:
+        self._samples = samples
         self._seen.clear()
 
-    def cut(self) -> str | None:
-        """How much of the prompt each tokenizer kept since `start`. None if all kept all."""
-        if all(count <= limit for count, limit in self._seen.values()):
+    def cut(self, sample: int = 0) -> str | None:
+        """How much of a sample's prompt each tokenizer kept since `start`. None if all kept all."""
+        seen = {name: found for (name, place), found in self._seen.items() if place == sample}
+        if all(count <= limit for count, limit in seen.values()):
             return None
-        kept = {name: (min(count, limit), count) for name, (count, limit) in self._seen.items()}
+        kept = {name: (min(count, limit), count) for name, (count, limit) in seen.items()}
         return "; ".join(f"{name} kept {left} of {count} tokens" for name, (left, count) in kept.items())
 
     def _watch(self, name: str, tokenizer: Any) -> None:
@@ -49,9 +53,10 @@ class PromptWatch:
         def note(text: Any, encoded: Any, limit: int) -> None:
             batch = isinstance(text, list | tuple)
             rows = encoded["input_ids"] if batch else [encoded["input_ids"]]
-            for words, row in zip(text if batch else [text], rows, strict=True):
+            for place, (words, row) in enumerate(zip(text if batch else [text], rows, strict=True)):
                 if words not in self._constants:
-                    self._seen[name] = max(self._seen.get(name, (0, limit)), (len(row), limit))
+                    key = name, place % self._samples
+                    self._seen[key] = max(self._seen.get(key, (0, limit)), (len(row), limit))
 
         tokenizer.__class__ = type(plain.__name__, (plain,), {"__call__": call, "__module__": plain.__module__})
 
