@@ -64,6 +64,35 @@ class Parts(Tint):
         return Edited(done.image, {"seconds": parts}) if isinstance(done, Edited) else done
 
 
+class OneIsSlow(Tint):
+    """The first of its tasks takes so many times as long for a sample as the others."""
+
+    def __init__(self, marks: str, delay: float, times: float) -> None:
+        super().__init__(delay)
+        self.marks, self.times = marks, times
+
+    def load(self) -> None:
+        if once(self.marks, "slow"):
+            self.delay *= self.times
+
+
+class DiesOnBothSides(Tint):
+    """The task of s-0 is slow, the other one takes of its slice; each dies once in that."""
+
+    def __init__(self, marks: str) -> None:
+        super().__init__()
+        self.marks, self.slices = marks, set[int]()
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        self.slices.add(int(request.id.partition("-")[2]) % 2)
+        time.sleep(0.4 if self.slices == {0} else 0.02)
+        if len(self.slices) > 1 and once(self.marks, "taker"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.slices == {0} and Path(self.marks, "taker").exists() and once(self.marks, "owner"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().one(request)
+
+
 class Signs(Tint):
     """Needs a key, and tells no more of it than its length."""
 

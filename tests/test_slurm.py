@@ -165,7 +165,7 @@ def test_a_node_that_kills_its_tasks_is_left_out_next_time(bed: Bed, undisturbed
 
 
 def test_a_cancelled_task_is_healed(bed: Bed, undisturbed: Path) -> None:
-    bed.config("Tint", {"delay": 1})
+    bed.config("Tint", {"delay": 1}, takeover="never")
     bed.submitted()
     bed.slurm.wait_for(lambda: bed.edited() >= 2, 60, "some images")
     bed.slurm.run("scancel", f"{attempts(bed.root)[0]['job_id']}_3")
@@ -328,7 +328,7 @@ def test_a_job_that_may_not_submit_does_the_work_itself(bed: Bed, undisturbed: P
     (fake / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: not from a compute node' >&2\nexit 1\n")
     (fake / "sbatch").chmod(0o755)
     setup = {"setup": [f"export PATH={fake}:$PATH"]}
-    bed.config("LoadsAtSecond", {"marks": bed.marks()}, slurm=setup)
+    bed.config("LoadsAtSecond", {"marks": bed.marks()}, slurm=setup, takeover="never")
     bed.submitted()
     bed.slurm.wait_idle(150)
     assert_whole(bed.root, undisturbed)
@@ -349,7 +349,7 @@ def test_a_sample_that_always_fails_is_no_reason_to_loop(bed: Bed) -> None:
 
 
 def test_scoring_is_cut_into_slices_too(bed: Bed, undisturbed: Path) -> None:
-    bed.config()
+    bed.config(takeover="never")
     bed.submitted("--score-gpus", 3)
     bed.slurm.wait_idle(120)
     assert_whole(bed.root, undisturbed)

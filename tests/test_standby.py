@@ -86,7 +86,7 @@ def test_the_finishing_job_fails_before_python_starts(bed: Bed, undisturbed: Pat
 
 
 def test_a_finishing_job_that_is_requeued_after_it_submitted_submits_nothing_twice(bed: Bed, undisturbed: Path) -> None:
-    bed.config("LoadsAtSecond", {"marks": bed.marks(), "delay": 1.5})
+    bed.config("LoadsAtSecond", {"marks": bed.marks(), "delay": 1.5}, takeover="never")
     bed.submitted(gpus=2)
     job = finishing(bed)
     bed.slurm.wait_for(lambda: len(attempts(bed.root)) == 2, 60, "the second attempt")

@@ -62,8 +62,16 @@ def test_a_sample_that_came_right_in_the_end_is_no_failure(tmp_path: Path) -> No
     assert (task["samples"], task["ok"], task["error"], task["end"]) == (6, 6, 0, "done")
 
 
+def test_what_a_task_took_over_counts_for_it(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    assert claim(run_dir(root), "edit", [f"s-{n}" for n in range(6)], 3, "slurm", 1, 1)
+    run_task(open_run(root), "edit", 1, 1, StopSignals())
+    (attempt,) = said(root)["attempts"]
+    assert [(task["samples"], task["ok"]) for task in attempt["tasks"]] == [(0, 0), (6, 6), (0, 0)]
+
+
 def test_each_task_says_what_it_did_and_how_it_ended(tmp_path: Path) -> None:
-    root = prepare(tmp_path, "Tint", {"fail": ["s-1"]})
+    root = prepare(tmp_path, "Tint", {"fail": ["s-1"]}, takeover="never")
     run = run_dir(root)
     assert claim(run, "edit", [f"s-{n}" for n in range(6)], 3, "slurm", 1, 1)
     run_task(open_run(run.root), "edit", 1, 1, StopSignals())

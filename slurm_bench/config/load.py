@@ -28,6 +28,9 @@ LEAST = {
     "retries": 0,
 }
 
+# Whether a task that is done takes samples of others: from those on the same kind of GPU, from all, from none.
+TAKEOVER = ("auto", "always", "never")
+
 # A parameter whose text would lie in the run folder for all to read; `api_key_env` and `max_tokens` are none.
 _SECRET = re.compile(r"(?i)(^|[_-])(api_?key|access_?key|secret|password|auth|bearer|token)$")
 
@@ -109,6 +112,8 @@ def _check_values(config: Config) -> None:
         raise UserError(f"'data.limit' is {config.data.limit}; it must be at least 1, or null for all")
     if config.executor not in (None, *EXECUTORS):
         raise UserError(f"'executor' is '{config.executor}'; {nearest(config.executor, EXECUTORS)}")
+    if config.takeover not in TAKEOVER:
+        raise UserError(f"'takeover' is '{config.takeover}'; {nearest(config.takeover, TAKEOVER)}")
     if not config.scorers:
         raise UserError(f"'scorers' is empty; name at least one, see {bundled('demo.yaml')}")
     for name in config.scorers:

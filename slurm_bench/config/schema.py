@@ -63,6 +63,7 @@ class Config:
     score_gpus: int = 1
     batch_size: int = 1
     score_batch_size: int = 32
+    takeover: str = "auto"
     retries: int = 2
     strict: bool = False
     load_concurrency: int = 1

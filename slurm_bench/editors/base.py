@@ -5,9 +5,10 @@ class MyEditor:
     def check(self): ...                       # optional, login node: raise UserError if it can't work
     def load(self): ...                        # optional, on the GPU node, one process a node at a time
     def streams(self): return True             # optional: load holds little of the host's memory, so needs no turn
-    def prepare(self, requests): ...           # optional, once after load: every request of the task, lazily
+    def prepare(self, requests): ...           # optional, once after load: every request of the task's slice, lazily
     def edit(self, batch): return [image, …]   # for each request an image, an Edited, or an exception
     def close(self): ...                       # optional
+    takes_over = True                          # optional: False keeps every sample with its task (a scorer's likewise)
 """
 
 from __future__ import annotations

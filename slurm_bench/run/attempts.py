@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -154,6 +155,7 @@ def note_jobs(run: RunDir, attempt: Attempt, array: str | None, finish: str | No
 def close(run: RunDir, attempt: Attempt) -> None:
     """Say that the attempt is over, in a file of its own: whoever sees the end is seldom who claimed it."""
     create_once(_closing(run.attempt(attempt.stage, attempt.number)), b"")
+    shutil.rmtree(run.claims(attempt.stage, attempt.number), ignore_errors=True)
 
 
 def conclude_once(run: RunDir, attempt: Attempt) -> None:

@@ -73,6 +73,13 @@ class RunDir:
         again = f"-r{restart}" if restart else ""
         return self.records(stage) / f"{attempt:03d}-{task:04d}{again}.jsonl"
 
+    def claims(self, stage: str, attempt: int) -> Path:
+        """What tasks of an attempt take of one another's slices; of no use once it is over."""
+        return self.root / stage / "claims" / f"{attempt:03d}"
+
+    def slice_claims(self, stage: str, attempt: int, plugin: str, task: int) -> Path:
+        return self.claims(stage, attempt) / plugin / f"{task:04d}"
+
     @property
     def sources(self) -> Path:
         return self.root / "sources"

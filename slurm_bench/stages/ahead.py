@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -38,31 +38,38 @@ class ReadAhead:
         self.begun: dict[str, None] = {}
 
     def batches(
-        self, samples: Sequence[Sample], size: Callable[[], int]
+        self, samples: Iterable[Sample], size: Callable[[], int], ahead: Callable[[], bool]
     ) -> Iterator[list[tuple[Sample, Any, Exception | None]]]:
-        """Each sample with what was read, or why it could not be. Ends early when told to stop."""
-        ahead: deque[tuple[Sample, Future[Any]]] = deque()
+        """Each sample with what was read, or why it could not be; while `ahead` says so, the batch after it is read
+        meanwhile. Ends early when told to stop."""
+        reading: deque[tuple[Sample, Future[Any]]] = deque()
         waiting = iter(samples)
         with ThreadPoolExecutor(READERS, "read") as reader:
             try:
                 while self._stop.reason is None:
-                    room = self._bounded(2 * size()) if self._heaviest else READERS
-                    while len(ahead) < room and (sample := next(waiting, None)) is not None:
+                    most = self._most(size(), ahead())
+                    while len(reading) < most and (sample := next(waiting, None)) is not None:
                         self.begun[sample.id] = None
-                        ahead.append((sample, reader.submit(self._work.read, sample)))
-                    if not ahead:
+                        reading.append((sample, reader.submit(self._work.read, sample)))
+                    if not reading:
                         return
                     if not self._heaviest:  # the first one tells how many are to be read
-                        self._outcome(ahead[0][1])
+                        self._outcome(reading[0][1])
                         continue
-                    batch = [ahead.popleft() for _ in range(min(len(ahead), self._bounded(size())))]
+                    batch = [reading.popleft() for _ in range(min(len(reading), self._bounded(size())))]
                     read = [(sample, *self._outcome(future)) for sample, future in batch]
-                    self._expect([future for _, future in list(ahead)[: size()]])
+                    self._expect([future for _, future in list(reading)[: size()]])
                     yield read
             finally:
                 reader.shutdown(wait=False, cancel_futures=True)
-                for sample, _ in ahead:
+                for sample, _ in reading:
                     self.begun.pop(sample.id, None)
+
+    def _most(self, size: int, ahead: bool) -> int:
+        """So many are read at once; the first sample of all tells what they weigh."""
+        if not self._heaviest:
+            return READERS if ahead else 1
+        return self._bounded(2 * size if ahead else size)
 
     def _bounded(self, count: int) -> int:
         return max(1, min(count, MOST // self._heaviest))

@@ -24,6 +24,9 @@ from slurm_bench.stages.stop import Stopped, StopSignals
 
 # A failed sample gets one more try at the task's end: what failed it may have passed.
 TRIES = 2
+# A sample that takes so many seconds isn't read ahead where others wait for it: it would be kept from them for longer
+# than reading it takes.
+SLOW = 0.5
 # When so many of a task's first samples fail in the same way and none comes right, the task ends.
 SYSTEMATIC = 10
 
@@ -80,7 +83,8 @@ class _Job:
 
 @dataclass
 class Engine:
-    """`hold` is told what has been begun and not finished, before each call."""
+    """`hold` is told what has been begun and not finished, before each call; `wanted` says whether others wait for
+    what is read ahead."""
 
     work: Work
     manifest: LineWriter
@@ -89,21 +93,26 @@ class Engine:
     stop: StopSignals
     progress: Callable[[dict[str, Any]], None] = lambda record: None
     hold: Callable[[Iterable[str]], None] = lambda ids: None
+    wanted: Callable[[], bool] = lambda: False
     tally: Tally = field(default_factory=Tally)
     _again: list[_Job] = field(default_factory=list)
     _kinds: list[tuple[str, str]] | None = field(default_factory=list)
     _logged: set[tuple[str, str]] = field(default_factory=set)
+    _pace: float | None = None  # seconds a sample of the last call
+    _faults: int = 0  # samples that failed at first
 
     def __post_init__(self) -> None:
         self._ahead = ReadAhead(self.work, self.stop)
 
-    def run(self, samples: Sequence[Sample], suspects: Sequence[Sample] = ()) -> Tally:
-        """Every sample to a record, unless told to stop; suspects last, each alone. Raises StorageFailed,
-        SystematicFailure, GpuLost, UserError (the plug-in can't work at all)."""
+    def run(self, samples: Iterable[Sample], suspects: Sequence[Sample] = (), others: Iterable[Sample] = ()) -> Tally:
+        """Every sample to a record, unless told to stop; then those of `others`, which are this task's once they are
+        asked for; suspects last, each alone. Raises StorageFailed, SystematicFailure, GpuLost, UserError (the plug-in
+        can't work at all)."""
         with WriteBehind(2 * self.batch_size) as writer:
             self._writer = writer
             try:
                 self._pass(samples)
+                self._pass(self._while_well(others))
                 for suspect in suspects:
                     writer.drain()
                     self._pass([suspect])
@@ -121,17 +130,27 @@ class Engine:
         """A record without a try."""
         self._record(_Job(sample, error=error))
 
-    def _pass(self, samples: Sequence[Sample]) -> None:
+    def _while_well(self, others: Iterable[Sample]) -> Iterator[Sample]:
+        """A process in which more fails than comes right is soon done with its own: it spoils nobody else's."""
+        waiting = iter(others)
+        self._writer.drain()
+        while self._faults <= self.tally.ok and (sample := next(waiting, None)) is not None:
+            yield sample
+
+    def _pass(self, samples: Iterable[Sample]) -> None:
         for batch in self._read(samples):
             self._process(batch)
         while self._again and (batch := next(self._read([self._again[0].sample]), [])):
             batch[0].tries = self._again.pop(0).tries
             self._process(batch)
 
-    def _read(self, samples: Sequence[Sample]) -> Iterator[list[_Job]]:
+    def _read(self, samples: Iterable[Sample]) -> Iterator[list[_Job]]:
         """Batches of what was read ahead. The batch size may shrink on the way."""
-        for batch in self._ahead.batches(samples, lambda: self.batch_size):
+        for batch in self._ahead.batches(samples, lambda: self.batch_size, self._may_read_ahead):
             yield [_Job(sample, given, error=error) for sample, given, error in batch]
+
+    def _may_read_ahead(self) -> bool:
+        return not (self.wanted() and (self._pace is None or self._pace >= SLOW))
 
     def _process(self, batch: Sequence[_Job]) -> None:
         for job in batch:
@@ -152,6 +171,8 @@ class Engine:
                 self._again.append(_Job(job.sample, error=job.error, seconds=job.seconds, tries=job.tries))
             else:
                 self._writer.put(_bound(self._record, job))
+        self._pace = batch[-1].seconds
+        self._faults += sum(job.error is not None and job.tries == 1 for job in batch)
         self._refuse_systematic(batch)
 
     def _refuse_systematic(self, batch: Sequence[_Job]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, suppress
 from typing import Any
 
@@ -14,6 +14,7 @@ from slurm_bench.errors import LostGpu, UserError
 from slurm_bench.logs import log, log_to_file
 from slurm_bench.plugins import make_editor, make_rewriter, make_scorer
 from slurm_bench.run.attempts import Attempt, read_attempt
+from slurm_bench.run.claims import Holder
 from slurm_bench.run.durable import LineWriter
 from slurm_bench.run.journal import DONE, FAILED, LOST, REFUSED, STOPPED, Journal, node_name, read_journals
 from slurm_bench.run.layout import VERSION
@@ -22,6 +23,7 @@ from slurm_bench.run.opened import Run
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import (
     Record,
+    State,
     manifests,
     note_lost,
     read_manifest,
@@ -33,6 +35,7 @@ from slurm_bench.stages.engine import Engine, GpuLost, Tally, Work
 from slurm_bench.stages.loading import keep_bytecode, load_slot
 from slurm_bench.stages.rewriting import Rewriting
 from slurm_bench.stages.stop import Stopped, StopSignals
+from slurm_bench.stages.takeover import Picker, Share, may_share
 from slurm_bench.stages.work import EditWork, ScoreWork
 
 
@@ -80,8 +83,8 @@ class _Task:
         self.attempt, self.task, self.restart = attempt, task, restart
         self.manifest, self.journal, self.stop = manifest, journal, stop
         self.total = Tally()
-        samples = {s.id: s for s in run.samples}
-        self.slice = [samples[i] for i in attempt.slice(task)]
+        self.samples = {s.id: s for s in run.samples}
+        self.slice = [self.samples[i] for i in attempt.slice(task)]
 
     def run(self) -> Tally:
         log.info(
@@ -104,8 +107,9 @@ class _Task:
         editor, rewriter = make_editor(self.config), make_rewriter(self.config)
         rewriting = None if rewriter is None else Rewriting(self.folder, rewriter, self._mark("rewriter"))
         work = EditWork(self.folder, editor, self._mark("editor"), rewriting)
+        share = self._share("editor", editor, lambda ids: [self.samples[i] for i in ids if i not in done])
         try:
-            self._work("editor", editor, todo, work, self.config.batch_size)
+            self._work("editor", editor, todo, work, self.config.batch_size, share)
         finally:
             if rewriting is not None:
                 rewriting.close()
@@ -116,21 +120,37 @@ class _Task:
             state = read_state(self.folder, self.slice, self.config.scorers, self.attempt.by)
             own = [r for r in self._own_records() if r.get("scorer") == name]
             done = {r["id"] for r in own if r["status"] == "ok" or r.get("final")}
-            todo = [
-                s for s in self.slice if state.edits[s.id].ok and not state.scores[s.id][name].ok and s.id not in done
-            ]
-            edits = {s.id: ok for s in todo if (ok := state.edits[s.id].ok)}
+            edits: dict[str, Record] = {}
+            todo = _to_score(self.slice, state, name, done, edits)
             scorer = make_scorer(self.config, name)
             work = ScoreWork(self.folder, name, scorer, self._mark(f"scorers.{name}"), edits, self._note_lost)
-            self._work(f"scorers.{name}", scorer, todo, work, self.config.score_batch_size)
+            share = self._share(f"scorers.{name}", scorer, self._picker(name, done, edits))
+            self._work(f"scorers.{name}", scorer, todo, work, self.config.score_batch_size, share)
             if self.total.stopped:
                 break
+
+    def _picker(self, name: str, done: Collection[str], edits: dict[str, Record]) -> Picker:
+        """What is to be scored of other tasks' samples. Only who comes to take some reads what became of them."""
+        state: list[State] = []
+
+        def pick(ids: Sequence[str]) -> list[Sample]:
+            if not state:
+                samples = [self.samples[i] for i in self.attempt.samples]
+                state.append(read_state(self.folder, samples, self.config.scorers, self.attempt.by))
+            return _to_score([self.samples[i] for i in ids], state[0], name, done, edits)
+
+        return pick
+
+    def _share(self, key: str, plugin: Any, pick: Picker) -> Share:
+        me = Holder(self.task, self.restart)
+        shared = may_share(self.config, self.attempt, plugin)
+        return Share(self.folder, self.config, self.attempt, me, key, pick, shared)
 
     def _mark(self, key: str) -> str:
         return self.attempt.by.get(key, "")
 
     def _own_records(self) -> list[Record]:
-        """What this task's earlier processes did, where it was started again; slices share no sample."""
+        """What this task's earlier processes did, where it was started again."""
         files = manifests(self.folder, self.attempt.stage, self.attempt.number, self.task)
         return [record for file in files for record in read_manifest(file)]
 
@@ -138,13 +158,14 @@ class _Task:
         log.error("%r: %s", record["id"], problem)
         note_lost(self.folder, [record], {record["id"]: problem})
 
-    def _work(self, key: str, plugin: Any, todo: Sequence[Sample], work: Work, batch_size: int) -> None:
-        if not todo:
+    def _work(self, key: str, plugin: Any, todo: Sequence[Sample], work: Work, batch_size: int, share: Share) -> None:
+        todo = share.left([*todo, *share.kept()])
+        if not todo and not share.others_wait():
             return
         host = {"host": socket.gethostname(), "node": node_name(), "v": VERSION}
         stamp = {"attempt": self.attempt.number, "task": self.task, **host}
         engine = Engine(work, self.manifest, stamp, batch_size, self.stop, _Progress(len(todo), self.journal))
-        engine.hold = lambda ids: self.journal.hold(key, ids)
+        engine.hold, engine.wanted = lambda ids: self.journal.hold(key, ids), share.wanted
         try:
             suspects = {suspect.id: suspect for suspect in self._suspects(key, todo)}
             for sample in [s for s in todo if s.id in suspects and suspects[s.id].convicted]:
@@ -152,13 +173,13 @@ class _Task:
             left = [s for s in todo if s.id not in suspects or not suspects[s.id].convicted]
             alone = sorted((s for s in left if s.id in suspects), key=lambda s: suspects[s.id].times)
             ordinary = [s for s in left if s.id not in suspects]
-            if left and not self.stop.reason:
+            if (left or share.others_wait()) and not self.stop.reason:
                 self._load(plugin)
                 self._prepare(key, plugin, [*ordinary, *alone], work)
                 self.journal.note("works")
                 try:
                     with marks.part("samples"):
-                        engine.run(ordinary, alone)
+                        engine.run(share.own(ordinary), alone, share.others())
                 finally:
                     self.journal.memory()
                     if hasattr(plugin, "close"):
@@ -230,11 +251,25 @@ class _Progress:
             marks.passed("first record", time.time(), time.time())
         if self.done & (self.done - 1) == 0:
             self.journal.memory()
+        self.total = max(self.total, self.done)  # some may be others' samples
         left = (time.monotonic() - self.start) / self.done * (self.total - self.done)
         log.info(
             "[%d/%d] %r %s in %.2f s, about %.0f s left",
             *(self.done, self.total, record["id"], record["status"], record["seconds"], left),
         )
+
+
+def _to_score(
+    samples: Sequence[Sample], state: State, name: str, done: Collection[str], edits: dict[str, Record]
+) -> list[Sample]:
+    """Those of `samples` that are edited and not scored by that scorer yet; their edit records go into `edits`."""
+    todo = []
+    for sample in samples:
+        edited = state.edits[sample.id].ok
+        if edited and not state.scores[sample.id][name].ok and sample.id not in done:
+            edits[sample.id] = edited
+            todo.append(sample)
+    return todo
 
 
 def _because(stopped: str | None) -> str:

@@ -3,6 +3,7 @@ and the queue; needs neither torch nor Slurm."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -87,7 +88,8 @@ def _stage(seen: Evidence, stage: str) -> dict[str, Any]:
     tasks = [task for task in seen.tasks if task.attempt == attempt]
     paces = [task.pace for task in tasks if task.pace is not None]
     pace = sum(paces) / len(paces) if paces else None
-    left = [_left(task) * (task.pace or pace) for task in tasks if pace is not None and task.alive is not False]
+    taken = _taken(tasks)
+    left = [_left(task, taken) * (task.pace or pace) for task in tasks if pace is not None and task.alive is not False]
     at_once = max(1, sum(task.working for task in tasks))
     return {
         "total": len(state.samples),
@@ -100,6 +102,7 @@ def _stage(seen: Evidence, stage: str) -> dict[str, Any]:
 
 def _attempt(seen: Evidence, attempt: Attempt) -> dict[str, Any]:
     tasks = [task for task in seen.tasks if task.attempt == attempt]
+    taken = _taken(tasks)
     slower = _slower([task.pace if len(task.records) > FEW else None for task in tasks])
     return {
         "attempt": attempt.name,
@@ -109,7 +112,7 @@ def _attempt(seen: Evidence, attempt: Attempt) -> dict[str, Any]:
         "closed": attempt.closed,
         "retry": attempt.retry,
         "samples": len(attempt.samples),
-        "tasks": [_task(*row) for row in zip(tasks, slower, strict=True)],
+        "tasks": [_task(task, times, taken) for task, times in zip(tasks, slower, strict=True)],
     }
 
 
@@ -123,11 +126,11 @@ def _slower(paces: Sequence[float | None]) -> list[float | None]:
     return found
 
 
-def _task(task: Task, slower: float | None) -> dict[str, Any]:
+def _task(task: Task, slower: float | None, taken: Mapping[int, int]) -> dict[str, Any]:
     last = task.last
     return {
         "task": task.number,
-        "samples": len(task.ids),
+        "samples": len(task.ids) + taken[task.number],
         "ok": task.ok,
         "error": task.failed,
         "state": _phase(task),
@@ -138,12 +141,23 @@ def _task(task: Task, slower: float | None) -> dict[str, Any]:
         "seconds_a_sample": _rounded(task.pace, 3),
         "times_slower": slower,
         "gpu_memory": max((p.memory for p in task.processes if p.memory is not None), default=None),
-        "eta": _rounded(_left(task) * task.pace, 1) if task.working and task.pace is not None else None,
+        "eta": _rounded(_left(task, taken) * task.pace, 1) if task.working and task.pace is not None else None,
     }
 
 
-def _left(task: Task) -> int:
-    return max(0, len(task.ids) - task.ok - task.failed)
+def _taken(tasks: Sequence[Task]) -> Mapping[int, int]:
+    """By task of an attempt: how many more samples it took over than others took of its slice."""
+    slice_of = {sample_id: task.number for task in tasks for sample_id in task.ids}
+    taken = Counter[int]()
+    for task in tasks:
+        for sample_id in {record["id"] for record in task.records} & slice_of.keys():
+            taken[task.number] += 1
+            taken[slice_of[sample_id]] -= 1
+    return taken
+
+
+def _left(task: Task, taken: Mapping[int, int]) -> int:
+    return max(0, len(task.ids) + taken[task.number] - task.ok - task.failed)
 
 
 def _phase(task: Task) -> str:

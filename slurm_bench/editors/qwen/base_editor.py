@@ -132,6 +132,11 @@ class BaseEditor:
             [file for name in self.family.classes for file in weight_files(path / name)]
         )
 
+    @property
+    def takes_over(self) -> bool:
+        """With `text_first` a prompt that wasn't encoded ahead costs a load of the text encoder."""
+        return not self.settings.text_first
+
     def prepare(self, requests: Iterable[EditRequest]) -> None:
         self._session.encode_ahead(requests)
 
