@@ -102,7 +102,10 @@ fault(
     2,
     "An unparseable judge reply becomes 5.0, 0.0, the midpoint or a random number, and enters the mean.",
     lambda patch: patch.setattr(parse, "read_scores", lambda text, aspects: dict.fromkeys(aspects, 5.0)),
-    ["test_judge_parse.py::test_anything_else_is_no_number"],
+    [
+        "test_judge_parse.py::test_anything_else_is_no_number",
+        "test_protocol_parts.py::test_any_other_reply_has_no_marks",
+    ],
 )
 def _(tmp_path: Path) -> None:
     said = parse.scored("A fine edit, I would say.", ["overall"])
@@ -384,7 +387,10 @@ def asks_anyway(patch: Patch) -> None:
     20,
     "A judge that gets an empty instruction, because the data's field is called otherwise.",
     asks_anyway,
-    ["test_data_table.py::test_a_wrong_map_never_reads_as_empty"],
+    [
+        "test_data_table.py::test_a_wrong_map_never_reads_as_empty",
+        "test_protocol_parts.py::test_a_prompt_without_a_place_for_the_instruction_is_refused",
+    ],
 )
 def _(tmp_path: Path) -> None:
     with pytest.raises(SampleError, match="instruction is empty"):
@@ -403,7 +409,10 @@ def the_rest_is_averaged(patch: Patch) -> None:
     21,
     "A score line dropped for being bold, or written 5/5; the rest of the marks averaged as if they were all.",
     the_rest_is_averaged,
-    ["test_judge_parse.py::test_all_aspects_or_none"],
+    [
+        "test_judge_parse.py::test_all_aspects_or_none",
+        "test_protocol_parts.py::test_a_sample_of_which_one_reply_cannot_be_read_has_no_score",
+    ],
 )
 def _(tmp_path: Path) -> None:
     assert parse.scored('**{"a": 5, "b": 4}**', ["a", "b"]).scores == {"a": 5, "b": 4}
@@ -419,6 +428,7 @@ def shrunk(patch: Patch) -> None:
     22,
     "Missing or unparsed samples that shrink the denominator without a word (488 of 500 reported as the benchmark).",
     shrunk,
+    ["test_official.py::test_what_each_number_counts"],
 )
 def _(tmp_path: Path) -> None:
     rows = [(f"a{n}", "c", DONE, {"j": outcome(q=9.0) if n < 488 else failed("prose")}) for n in range(500)]

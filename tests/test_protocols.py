@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from benchmark_sets import gedit_rows, make_imgedit, make_kris, make_risebench, write_arrow, write_image
 from chat_server import Reply, Server, says, serve
-from helpers import summary
+from helpers import REPO, summary
 from protocol_prompts import write_gedit, write_imgedit, write_kris, write_rise
 
+from slurm_bench.bundled import bundled
 from slurm_bench.cli import main
+from slurm_bench.config import load_config
 
 NO_PROXY = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 
@@ -204,3 +206,28 @@ def test_kris(tmp_path: Path) -> None:
     assert multi[1:] == ["Original image 1:", "Original image 2:", "Edited image:"]
     (dual,) = [texts_of(body)[0] for body in server.asked if "prompt_dual" in texts_of(body)[0]]
     assert dual == "prompt_dual_evaluation | add acid, at night | it turns red | as { JSON }"
+
+
+COMMANDS = re.findall(
+    r"^python launch.py --config (\S+) +(.+)$", (REPO / "docs" / "benchmarks.md").read_text("utf-8"), re.M
+)
+
+
+@pytest.mark.parametrize(("config", "words"), COMMANDS)
+def test_the_command_that_the_page_tells_is_understood(
+    config: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a run above: data and prompts are all that it must be told."""
+    monkeypatch.chdir(tmp_path)
+    typed = dict(word.split("=") for word in words.split())
+    name = config.removesuffix(".yaml")
+    assert [*typed] == ["data.path", f"scorers.{name}.params.prompts"]
+    (tmp_path / typed["data.path"]).mkdir()
+    assert f"test_{name.removesuffix('bench')}" in globals()
+    assert load_config(bundled(config), words.split()).scorers[name].params["prompts"] == typed[[*typed][1]]
+
+
+def test_the_page_tells_of_each_protocol() -> None:
+    files = bundled("protocols").glob("*.yaml")
+    by_pairs = {"gedit2.yaml"}
+    assert {config for config, _ in COMMANDS} == {file.name for file in files} - by_pairs
