@@ -116,8 +116,8 @@ def _records(state: State) -> Mapping[tuple[str, int, int], list[Record]]:
     for stage, outcomes in stages:
         for outcome in outcomes:
             for record in (*outcome.errors, *([outcome.ok] if outcome.ok else [])):
-                if {"attempt", "task", "time", "seconds"} <= record.keys():
-                    found[stage, record["attempt"], record["task"]].append(record)
+                if "time" in record and "seconds" in record:
+                    found[stage, record.get("attempt", 0), record.get("task", 0)].append(record)
     return found
 
 
@@ -142,6 +142,8 @@ def _task(attempt: Attempt, processes: Sequence[Process], records: Sequence[Reco
         kinds.append(_kinds(process, parts, own))
         phases += parts
         end = parts[-1].end
+    by_kind = _sum(kinds)
+    behind = by_kind.pop(BEHIND, 0.0)
     return TaskHours(
         stage=attempt.stage,
         attempt=attempt.number,
@@ -150,8 +152,8 @@ def _task(attempt: Attempt, processes: Sequence[Process], records: Sequence[Reco
         begin=phases[0].begin,
         end=end,
         queue=queue,
-        by_kind=in_order(_sum(kinds)),
-        behind=sum(_told(record).get(BEHIND, 0.0) for record in records),
+        by_kind=in_order(by_kind),
+        behind=behind,
         records=len(records),
         gpu=processes[-1].gpu,
         phases=[phase for phase in phases if phase.seconds > 0],
@@ -184,19 +186,21 @@ def _kinds(process: Process, phases: Iterable[Part], records: Sequence[Record]) 
 
 
 def _work(span: Part, records: Sequence[Record], died: bool) -> Mapping[str, float]:
-    """The seconds in the plug-in by part, what its first batch took beyond the usual, and the rest. OTHER is less than
-    nothing where the parts add up to more than the plug-in's calls took."""
-    found: list[Mapping[str, float]] = []
-    first = len(list(takewhile(lambda record: record["seconds"] == records[0]["seconds"], records)))
-    usual = median([record["seconds"] for record in records[first:]] or [float("inf")])
-    for number, record in enumerate(records):
-        took = float(record["seconds"])
-        share = usual / took if number < first and took > usual else 1.0
-        parts = {name: share * value for name, value in _told(record).items() if name not in (BEHIND, LOADED)}
-        found += [parts, {WARM: took * (1 - share), OTHER: took * share - sum(parts.values())}]
-    rest = max(0.0, span.seconds - sum(float(record["seconds"]) for record in records))
+    """The seconds in the plug-in by part, what its first batch took beyond the usual, and the rest; BEHIND comes on top
+    of the span. OTHER is less than nothing where the parts add up to more than the plug-in's calls took."""
+    count = len(list(takewhile(lambda record: record["seconds"] == records[0]["seconds"], records)))
+    first, others = records[:count], records[count:]
+    usual = median([record["seconds"] for record in others] or [float("inf")])
+    calls, first_calls = (sum(float(record["seconds"]) for record in some) for some in (others, first))
+    share = min(1.0, usual * count / first_calls) if first_calls else 1.0
+    head = {name: share * seconds for name, seconds in _sum(map(_told, first)).items()}
+    told = _sum([head, *map(_told, others)])
+    behind, _ = told.pop(BEHIND, 0.0), told.pop(LOADED, None)
+    other = calls + share * first_calls - sum(told.values())
+    rest = max(0.0, span.seconds - calls - first_calls)
     lost = min(rest, span.end - (records[-1]["time"] if records else span.begin)) if died else 0.0
-    return _sum([*found, {LOST: lost, IDLE: rest - lost}])
+    warm = (1 - share) * first_calls
+    return _sum([told, {WARM: warm, OTHER: other, LOST: lost, IDLE: rest - lost, BEHIND: behind}])
 
 
 def _sum(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
@@ -210,9 +214,9 @@ def _sum(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
 def _told(record: Record) -> dict[str, float]:
     """The seconds by part, where the plug-in tells them."""
     info: Any = record.get("info")
-    seconds = info.get("seconds") if isinstance(info, Mapping) else None
-    found = seconds.items() if isinstance(seconds, Mapping) else ()
-    return {str(name): float(value) for name, value in found if isinstance(value, int | float) and value >= 0}
+    seconds = info.get("seconds") if isinstance(info, dict) else None
+    found = seconds.items() if isinstance(seconds, dict) else ()
+    return {name: value for name, value in found if isinstance(value, (int, float)) and value >= 0}
 
 
 def _lies_in(part: Part, whole: Part) -> bool:
