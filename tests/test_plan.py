@@ -178,9 +178,9 @@ def test_the_kept_figures_tell_the_time_on_a_cluster_alone(tmp_path: Path) -> No
     params = {"model_name": "x", "profile": "fp8", "num_inference_steps": 50}
     config.write_text(json.dumps({**QWEN, "editor": {**QWEN["editor"], "params": params}}))
     loaded = load_config(config)
-    known = paces(loaded, known_to_us(loaded, tmp_path, on_cluster=True), ("edit", "score"))
+    known = paces(loaded, known_to_us(loaded, tmp_path / "run", on_cluster=True), ("edit", "score"))
     assert "NVIDIA H100" in known["edit"].source
-    assert paces(loaded, known_to_us(loaded, tmp_path, on_cluster=False), ("edit", "score")) == {}
+    assert paces(loaded, known_to_us(loaded, tmp_path / "run", on_cluster=False), ("edit", "score")) == {}
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"machine": {}, "editing": [5], "scoring": []}', "\xff"])

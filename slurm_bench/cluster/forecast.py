@@ -73,15 +73,16 @@ def told_by(like: Path) -> Told:
     return _bench(figures, str(like))
 
 
-def known_to_us(config: Config, runs: Path, on_cluster: bool) -> Iterator[tuple[tuple[str, ...], Told]]:
-    """What was measured before, the best first, each with the stages that it can tell of: runs of the folder with the
-    same plug-ins, the newest first; then the bench's figures of this machine's GPU, or on a cluster of any."""
-    for root in _newest(runs):
+def known_to_us(config: Config, root: Path, on_cluster: bool) -> Iterator[tuple[tuple[str, ...], Told]]:
+    """What was measured before, the best first, each with the stages that it can tell of: the run itself, where it is
+    gone on with; those beside it with the same plug-ins, the newest first; then the bench's figures of this machine's
+    GPU, or on a cluster of any."""
+    for folder in (root, *_newest(root.parent)):
         with suppress(UserError):
-            other = load_config(RunDir(root).config)
+            other = load_config(RunDir(folder).config)
             same = {"edit": other.editor == config.editor, "score": other.scorers == config.scorers}
             if stages := tuple(stage for stage, is_same in same.items() if is_same):
-                yield stages, Told(str(root), run=open_run(root))
+                yield stages, Told(str(folder), run=open_run(folder))
     gpu = visible_gpu()
     for file in sorted(MEASURED.glob("*.json"), key=lambda file: file.stem, reverse=True):
         figures = json.loads(file.read_bytes())

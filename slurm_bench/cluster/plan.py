@@ -46,7 +46,7 @@ def plan_lines(run: Run, executor: Executor, like: Told | None, old: Run | None)
     attempt = propose(run, step, read_attempts(run.folder), executor)
     counts = {"edit": len(step.samples) if step.stage == "edit" else 0, "score": len(run.samples) - len(state.scored())}
     stages = [stage for stage in STAGES if counts[stage]]
-    likes = iter([(STAGES, like)]) if like else known_to_us(run.config, run.root.parent, isinstance(executor, Slurm))
+    likes = iter([(STAGES, like)]) if like else known_to_us(run.config, run.root, isinstance(executor, Slurm))
     known = paces(run.config, likes, stages)
     scripts = executor.scripts(run, attempt) if isinstance(executor, Slurm) else {}
     limits = {stage: _limit(scripts[job]) for stage, job in (("edit", "array"), ("score", "finish")) if job in scripts}
