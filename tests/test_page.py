@@ -46,6 +46,11 @@ class Editor:
         return Edited(tint, {"prompt_cut": 12} if request.id == "cut" else {})
 
 
+class Rewriter:
+    def rewrite(self, request):
+        return f"{request.instruction}, and nothing else"
+
+
 class Judge:
     scores = {"overall": Score(0, 10), "quality": Score(0, 10)}
     marks = {"a": 1.0, "b": 9.0, "same": 5.0, "cut": 4.0}
@@ -85,6 +90,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = {
         "data": {"reader": "jsonl", "path": str(folder / "bench.jsonl")},
         "editor": {"class_path": "page_plugins.Editor", "params": {}},
+        "rewriter": {"class_path": "page_plugins.Rewriter"},
         "scorers": {"judge": {"class_path": "page_plugins.Judge"}},
         "report": {"by": ["difficulty"]},
     }
@@ -204,6 +210,15 @@ def test_hostile_texts_stay_text(opened: Browser) -> None:
     assert opened.complaints() == []
     opened.js("location.hash = arguments[0]", f"#/{'%E0%A4%A'}")  # not UTF-8
     assert opened.wait("!document.getElementById('viewer').open")
+
+
+def test_a_rewritten_instruction_stands_beside_the_one_that_was_planned(opened: Browser) -> None:
+    texts = "[...document.querySelectorAll(arguments[0] + ' .instruction')].map(e => e.textContent)"
+    both = ["a please", "a please, and nothing else"]
+    assert opened.js(f"return {texts}", "#gallery li:nth-child(3)") == [both[0], f"rewritten: {both[1]}"]
+    opened.js("location.hash = '#/a'")
+    opened.wait("document.getElementById('viewer-title').textContent === 'a'")
+    assert opened.js(f"return {texts}", "#about") == both
 
 
 def test_samples_are_filtered_and_sorted(opened: Browser) -> None:
