@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--model", default="")
     parser.add_argument("--binds-after", type=float, default=0.0, help="seconds before it takes its port")
     parser.add_argument("--healthy-after", type=float, default=0.0, help="seconds before it says that it is up")
+    parser.add_argument("--answers-after", type=float, default=0.0, help="seconds that it thinks")
     parser.add_argument("--dies-at", type=int, default=0, help="the request that it ends at, in so many starts:")
     parser.add_argument("--deaths", type=int, default=1)
     parser.add_argument("--poison", default="", help="a word in a request that it ends at, always")
@@ -44,6 +45,7 @@ def main() -> None:
             if deadly or (number == options.dies_at and start < options.deaths):
                 print("the engine is out of luck", flush=True)
                 os._exit(3)
+            time.sleep(options.answers_after)
             self.answer(200, REPLY)
 
         def answer(self, status: int, body: bytes) -> None:

@@ -30,7 +30,7 @@ def _key(monkeypatch):
     ],
 )
 def test_what_may_pass_is_asked_again(passing):
-    (result,), server = judge(passing, Reply())
+    (result,), server = judge(passing, Reply(), patience=20)
     assert result.scores == {"overall": 7.0}
     assert len(server.asked) == 2
     assert server.asked[0] == server.asked[1]

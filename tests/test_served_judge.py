@@ -15,13 +15,17 @@ from typing import Any
 import pytest
 import stand_in_judge
 from chat_server import request
-from helpers import REPO, attempts, launch, make_benchmark, make_config, rows, run_dir, summary
+from helpers import REPO, attempts, rows, run_dir
+from tasks import heal, prepare
 
+from slurm_bench.cluster.heard import hear
 from slurm_bench.errors import ServiceDown, UserError
+from slurm_bench.run.opened import open_run
 from slurm_bench.run.records import read_records
 from slurm_bench.scorers.server import serve
 from slurm_bench.scorers.server.faults import ApiError
 from slurm_bench.scorers.server.scorer import OpenAIScorer
+from slurm_bench.watch.explain import read_causes
 
 REQUESTS = [request(number) for number in range(6)]
 
@@ -82,7 +86,7 @@ def test_it_is_waited_for_asked_and_ended(tmp_path: Path) -> None:
 
 
 def test_one_that_dies_is_started_again_and_no_sample_is_lost(tmp_path: Path) -> None:
-    results = judged(served(tmp_path, "--dies-at 3", patience=0.0))
+    results = judged(served(tmp_path, "--dies-at 3"))
     assert [getattr(result, "scores", result) for result in results] == [{"overall": 7.0}] * 6
     assert len(starts(tmp_path)) == 2
 
@@ -205,20 +209,19 @@ def test_a_program_that_is_not_here_is_refused_or_left_to_the_node(
         scorer.load()
 
 
-def local_run(folder: Path, *words: object, **params: Any) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def judged_run(folder: Path, *words: object, **params: Any) -> tuple[Path, int | None]:
+    """A run of six samples, and its exit code."""
     params = {"serve": command(folder, *words), "model": "m", "backoff": 0.01} | params
     judge = {"class_path": "slurm_bench.scorers.openai_api.OpenAIScorer", "params": params}
-    data = make_benchmark(folder / "bench", 6)
-    config = make_config(folder / "c.yaml", data, scorers={"judge": judge}, gpus=1, score_batch_size=2)
-    return folder / "run", launch("--config", config, "--run-dir", folder / "run", "--executor", "local")
+    root = prepare(folder, "Tint", {}, scorers={"judge": judge}, gpus=1, score_batch_size=2)
+    return root, heal(root)
 
 
 def test_in_a_run_the_chain_heals_what_dies_twice_and_its_log_lies_in_the_run(tmp_path: Path) -> None:
-    root, done = local_run(tmp_path, "--dies-at 2 --deaths 2", concurrency=1)
-    assert done.returncode == 0, done.stderr
-    assert summary(root)["counts"]["scored"] == 6
+    root, code = judged_run(tmp_path, "--dies-at 2 --deaths 2", concurrency=1)
+    assert code == 0
     assert {row["overall"] for row in rows(root)} == {"7.0"}
-    assert not [record for record in read_records(run_dir(root), "score") if record["status"] == "error"]
+    assert [record["status"] for record in read_records(run_dir(root), "score")] == ["ok"] * 6
     assert len(attempts(root, "score")) == 2
     log = (root / "logs" / "score-001-0000-server.log").read_text()
     assert log.count("loading weights") == 2
@@ -226,10 +229,10 @@ def test_in_a_run_the_chain_heals_what_dies_twice_and_its_log_lies_in_the_run(tm
 
 
 def test_one_that_never_came_up_is_explained_and_not_tried_again(tmp_path: Path) -> None:
-    root, done = local_run(tmp_path, "--healthy-after 600", serve_timeout_s=1.0)
-    assert done.returncode == 3, done.stderr
+    root, code = judged_run(tmp_path, "--healthy-after 600", serve_timeout_s=1.0)
+    assert code == 3
     assert len(attempts(root, "score")) == 1
-    (cause,) = json.loads(launch("explain", root, "--json").stdout)["causes"]
-    assert cause["kind"] == "server_never_up"
-    assert len(cause["samples"]) == 6
-    assert "loading weights" in cause["what"]
+    (cause,) = read_causes(open_run(root), hear, over=True)[1]
+    assert cause.kind == "server_never_up"
+    assert len(cause.samples) == 6
+    assert "loading weights" in cause.what

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import stand_in_judge
 import tiny_judge
 from cluster import SlurmCluster
+from helpers import attempts, summary
 from test_slurm import Bed
 from transformers.utils.import_utils import is_serve_available
 
@@ -30,4 +32,24 @@ def test_transformers_serve_within_the_scoring_job(slurm: SlurmCluster, tmp_path
     assert all("max_tokens is 4" in record["parse"] and record["raw"] for record in records)
     assert all(str(model) in record["info"]["served_model"] for record in records)
     assert "GPUS=0,1" in (bed.root / "logs" / "score-001-0000-server.log").read_text()
+    assert not slurm.processes("SLURM_JOB_ID="), "no server is left"
+
+
+def test_a_cancelled_job_takes_its_server_along_and_the_standby_starts_its_own(
+    slurm: SlurmCluster, tmp_path: Path, bench: Path
+) -> None:
+    bed, program = Bed(slurm, tmp_path, bench), f"{sys.executable} {stand_in_judge.__file__}"
+    serve = f"{program} --port {{port}} --folder {tmp_path} --answers-after 0.5"
+    judge = {
+        "class_path": "slurm_bench.scorers.openai_api.OpenAIScorer",
+        "params": {"model": "m", "serve": serve, "concurrency": 1},
+    }
+    bed.config(scorers={"judge": judge}, score_batch_size=1)
+    bed.submitted("data.limit=8", gpus=1)
+    slurm.wait_for(lambda: read_records(bed.run, "score"), 60, "a score")
+    slurm.run("scancel", attempts(bed.root)[0]["finish_job_id"])
+    slurm.wait_idle(90)
+    assert summary(bed.root)["counts"]["scored"] == 8
+    assert {record["status"] for record in read_records(bed.run, "score")} == {"ok"}
+    assert len(list(tmp_path.glob("start-*"))) == 2
     assert not slurm.processes("SLURM_JOB_ID="), "no server is left"

@@ -104,28 +104,36 @@ class ChatApi:
 
         What our own server had in hand when it died is asked again, each request alone. One that it dies of then is
         that sample's error (as law 13 has it for processes), and isn't sent again."""
-        tries, begin, answered, suspect = 0, 0.0, 0, False
         if self._deadly and _digest(payload) in self._deadly:
             raise ApiError(_DEADLY)
+        suspect = False
+        while True:
+            with self._turns.taken(alone=suspect):
+                try:
+                    return self._patiently(payload, alone=suspect)
+                except _Revived as revived:
+                    if suspect and revived.in_hand:
+                        self._deadly.add(_digest(payload))
+                        raise ApiError(_DEADLY) from None
+                    suspect = suspect or revived.in_hand
+
+    def _patiently(self, payload: Mapping[str, Any], alone: bool) -> Answer:
+        """Raises _Revived where our own server died meanwhile and is up again."""
+        tries, begin, answered, in_hand = 0, 0.0, 0, False
         while True:
             self._sleep(self._pace.reserve())
             if self._ended is not None:
                 raise type(self._ended)(str(self._ended))
             if not tries:
                 begin, answered = time.monotonic(), self._answered
+            starts = self._server.starts if self._server else 0
             try:
-                with self._turns.taken(alone=suspect):
-                    self._sleep(0)
-                    starts = self._server.starts if self._server else 0
-                    return self._once(payload)
+                return self._once(payload)
             except _Failed as failed:
-                if self._revived(starts, suspect):
-                    if suspect:
-                        self._deadly.add(_digest(payload))
-                        raise ApiError(_DEADLY) from None
-                    tries, suspect = 0, True
-                    continue
                 tries += 1
+                in_hand = in_hand or failed.in_hand
+                if self._revived(starts, blamed=alone and in_hand):
+                    raise _Revived(in_hand) from None
                 away, others_answered = failed.fault.kind is Kind.AWAY, self._answered > answered
                 waited = time.monotonic() - begin
                 if waited >= self._patience.seconds or (not away and others_answered and self._used_up(tries)):
@@ -159,13 +167,12 @@ class ChatApi:
         self._ended = ServiceDown(f"the judge's server {where} doesn't work: {said}")
         return self._ended
 
-    def _revived(self, starts: int, alone: bool) -> bool:
-        """Has our own server been started again since the request was sent, at its `starts`-th start? Raises
-        ServiceDown."""
+    def _revived(self, starts: int, blamed: bool) -> bool:
+        """Has our own server been started again since its `starts`-th start? Raises ServiceDown."""
         if self._server is None:
             return False
         try:
-            self._server.revive(blamed=alone)
+            self._server.revive(blamed)
         except ServiceDown as down:
             self._ended = down
             raise
@@ -185,7 +192,8 @@ class ChatApi:
             address = self._server.address if self._server else ""
             response = self._http.post(f"{address}chat/completions", json=payload)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
-            raise self._failed(Kind.AWAY, f"no connection ({type(error).__name__}: {error})") from None
+            said = f"no connection ({type(error).__name__}: {error})"
+            raise self._failed(Kind.AWAY, said, in_hand=False) from None
         except httpx.TimeoutException:
             raise self._failed(Kind.BROKEN, "the server did not answer in time") from None
         except httpx.TransportError as error:
@@ -223,8 +231,8 @@ class ChatApi:
             self._answered += 1
             self._unanswered = 0
 
-    def _failed(self, kind: Kind, said: str, wait: float = 0.0) -> _Failed:
-        return _Failed(Fault(kind, self._access.hidden(said)), wait)
+    def _failed(self, kind: Kind, said: str, wait: float = 0.0, in_hand: bool = True) -> _Failed:
+        return _Failed(Fault(kind, self._access.hidden(said)), wait, in_hand)
 
     def _sleep(self, seconds: float) -> None:
         if self._closed.wait(seconds) if seconds > 0 else self._closed.is_set():
@@ -236,9 +244,16 @@ def _digest(payload: Mapping[str, Any]) -> str:
 
 
 class _Failed(Exception):
-    """A try that may be followed by another, after `wait` seconds at least."""
+    """A try that may be followed by another, after `wait` seconds at least. `in_hand`: the server may have had it."""
 
-    def __init__(self, fault: Fault, wait: float = 0.0) -> None:
+    def __init__(self, fault: Fault, wait: float, in_hand: bool) -> None:
         super().__init__(fault.said)
-        self.fault = fault
-        self.wait = wait
+        self.fault, self.wait, self.in_hand = fault, wait, in_hand
+
+
+class _Revived(Exception):
+    """Our own server died, and is up again. `in_hand`: it may have had the request."""
+
+    def __init__(self, in_hand: bool) -> None:
+        super().__init__()
+        self.in_hand = in_hand
