@@ -45,11 +45,11 @@ def test_a_cancelled_job_takes_its_server_along_and_the_standby_starts_its_own(
         "params": {"model": "m", "serve": serve, "concurrency": 1},
     }
     bed.config(scorers={"judge": judge}, score_batch_size=1)
-    bed.submitted("data.limit=8", gpus=1)
+    bed.submitted("data.limit=4", gpus=1)
     slurm.wait_for(lambda: read_records(bed.run, "score"), 60, "a score")
     slurm.run("scancel", attempts(bed.root)[0]["finish_job_id"])
     slurm.wait_idle(90)
-    assert summary(bed.root)["counts"]["scored"] == 8
+    assert summary(bed.root)["counts"]["scored"] == 4
     assert {record["status"] for record in read_records(bed.run, "score")} == {"ok"}
     assert len(list(tmp_path.glob("start-*"))) == 2
     assert not slurm.processes("SLURM_JOB_ID="), "no server is left"
