@@ -23,6 +23,7 @@ from slurm_bench.rewriters.base import Rewritten
 from slurm_bench.rewriters.openai_api import OpenAIRewriter
 from slurm_bench.run.create import reconfigure
 from slurm_bench.run.opened import open_run
+from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import read_records
 from slurm_bench.scorers.base import Scored, ScoreRequest
 
@@ -84,9 +85,9 @@ def asked(folder: Path) -> list[str]:
     return sorted((folder / "asked").read_text().split())
 
 
-def made(tmp_path: Path, rewriter: dict[str, Any] | None, name: str = "run", **params: Any) -> Path:
+def made(tmp_path: Path, rewriter: dict[str, Any] | None, repeats: int = 1, **params: Any) -> Path:
     scorers = {"judge": {"class_path": "test_rewriter.Repeats"}}
-    return prepare(tmp_path, "test_rewriter.Notes", params, name=name, rewriter=rewriter, scorers=scorers)
+    return prepare(tmp_path, "test_rewriter.Notes", params, rewriter=rewriter, scorers=scorers, repeats=repeats)
 
 
 def test_the_editor_is_given_the_new_text_the_judge_the_old_one_and_both_are_told(tmp_path: Path) -> None:
@@ -140,6 +141,15 @@ def test_who_goes_on_asks_nothing_twice_and_takes_what_is_there(tmp_path: Path) 
     assert asked(tmp_path) == [f"s-{n}" for n in range(6)]
     failed = [record for record in read_records(run_dir(root), "edit") if record["id"] == "s-4"]
     assert [record["rewrite"]["text"] for record in failed][-1] == "as it was said then"
+
+
+def test_a_sample_under_several_seeds_has_one_text(tmp_path: Path) -> None:
+    root = made(tmp_path, louder(tmp_path), repeats=2)
+    assert heal(root) == 0
+    assert sorted(set(asked(tmp_path))) == [f"s-{n}" for n in range(6)]
+    assert len(list((root / "edit" / "rewrites").rglob("*.json"))) == 6
+    made_of = {i: record["rewrite"]["text"] for i, record in edits(root).items()}
+    assert made_of == {f"s-{n}{more}": f"EDIT {n}!" for n in range(6) for more in ("", "@2")}
 
 
 def test_what_can_t_be_rewritten_is_that_sample_s_error_and_is_not_edited_as_it_was(tmp_path: Path) -> None:
@@ -305,9 +315,10 @@ def test_of_two_tasks_that_rewrite_the_same_sample_both_edit_by_one_text(tmp_pat
             return f"text of {threading.get_ident()}"
 
     rewriter, texts = Random(), []
-    tasks = [Rewriting(run_dir(tmp_path), rewriter, "by") for _ in range(2)]
+    sample = Sample(0, "a", "", "Let go", None, 5)
+    tasks = [Rewriting(run_dir(tmp_path), rewriter, "by", 0) for _ in range(2)]
     threads = [
-        threading.Thread(target=lambda task=task: texts.append(task.rewritten(request(), "abc").instruction))
+        threading.Thread(target=lambda task=task: texts.append(task.rewritten(sample, request(), "abc").instruction))
         for task in tasks
     ]
     for thread in threads:

@@ -17,7 +17,7 @@ from slurm_bench.stages.work import EditWork
 def rewrite_all(run: Run) -> dict[str, str]:
     """Every text of the plan that isn't there yet, on disk; gives what is wrong with the others, by sample id. Raises
     UserError where the rewriter can't work, or its server is away: what is there by then stays."""
-    rewriting = Rewriting(run.folder, make_rewriter(run.config), run.by["rewriter"])
+    rewriting = Rewriting(run.folder, make_rewriter(run.config), run.by["rewriter"], run.config.seed)
     work = EditWork(run.folder, None, "", rewriting)
     problems: dict[str, str] = {}
 

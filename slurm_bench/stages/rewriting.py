@@ -1,7 +1,8 @@
 """Instructions that a rewriter rewrites before an editor sees them, each asked for once in a run's life.
 
 A text is on disk before it is used, so a task that goes on, or another that takes the sample over, edits by the same
-one, whatever the model would say today (law 4). It hangs on the sample, its sources and the rewriter (its `by`) alone.
+one, whatever the model would say today (law 4). It hangs on the sample, its sources and the rewriter (its `by`) alone:
+the repeats of a sample, under several seeds, share one text, so that they tell of the editor's seeds alone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from slurm_bench.logs import log
 from slurm_bench.rewriters.base import Rewritten
 from slurm_bench.run.durable import create_once, json_line
 from slurm_bench.run.layout import VERSION, RunDir
+from slurm_bench.run.plan import Sample
+from slurm_bench.run.slices import seed_of
 
 
 class RewriteFailed(SampleError):
@@ -33,25 +36,28 @@ class Rewriting:
     run: RunDir
     rewriter: Any
     by: str
+    base_seed: int
     known: dict[str, dict[str, Any]] = field(default_factory=dict)  # by sample id, for its records
     _loading: threading.Lock = field(default_factory=threading.Lock)
     _turn: threading.Lock = field(default_factory=threading.Lock)
     _loaded: bool = False
 
-    def rewritten(self, request: EditRequest, source_sha256: str | list[str]) -> EditRequest:
+    def rewritten(self, sample: Sample, request: EditRequest, source_sha256: str | list[str]) -> EditRequest:
         """The request with the text that the editor gets. Raises RewriteFailed; UserError and ServiceDown, which are no
         sample's fault; OSError."""
+        name = sample.data_id
         mark = hashlib.sha256(json.dumps([self.by, request.instruction, source_sha256]).encode()).hexdigest()[:12]
-        file = self.run.root / self.run.rewrite(request.id, mark)
+        file = self.run.root / self.run.rewrite(name, mark)
         if not file.exists():
-            row = self._ask(request) | {"id": request.id, "source_sha256": source_sha256, "v": VERSION}
+            asked = replace(request, id=name, seed=seed_of(name, self.base_seed))
+            row = self._ask(asked) | {"id": name, "source_sha256": source_sha256, "v": VERSION}
             create_once(file, json_line(row))  # who was faster wins: both edit by his text
         try:
             row = json.loads(file.read_bytes())
             text, facts = row["text"], {name: row[name] for name in ("text", "sha256", "by", "model", "info")}
         except (ValueError, TypeError, KeyError) as error:
             raise RewriteFailed(f"{file}: damaged ({error!r}); remove it") from None
-        self.known[request.id] = facts
+        self.known[sample.id] = facts
         return replace(request, instruction=text)
 
     def close(self) -> None:

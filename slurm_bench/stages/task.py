@@ -105,7 +105,9 @@ class _Task:
         done = {r["id"] for r in self._own_records() if r["status"] == "ok" or r.get("final")}
         todo = [s for s in self.slice if s.id not in done]
         editor, rewriter = make_editor(self.config), make_rewriter(self.config)
-        rewriting = None if rewriter is None else Rewriting(self.folder, rewriter, self._mark("rewriter"))
+        rewriting = (
+            None if rewriter is None else Rewriting(self.folder, rewriter, self._mark("rewriter"), self.config.seed)
+        )
         work = EditWork(self.folder, editor, self._mark("editor"), rewriting)
         share = self._share("editor", editor, lambda ids: [self.samples[i] for i in ids if i not in done])
         try:

@@ -82,7 +82,7 @@ class EditWork:
         sources = read_sources(self.run, sample)
         request = EditRequest(sample.id, sample.instruction, sources.images, sample.seed)
         if self.rewriting is not None:
-            request = self.rewriting.rewritten(request, sources.for_record)
+            request = self.rewriting.rewritten(sample, request, sources.for_record)
         return EditInput(request, sources.for_record, pixels_digest(request.image))
 
     def weight(self, given: EditInput) -> int:
