@@ -76,6 +76,16 @@ def visible_gpu() -> Gpu | None:
     return next(iter(visible_gpus()), None)
 
 
+def gpu_at(device: str) -> Gpu | None:
+    """The GPU that torch calls so; None for the CPU."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    properties = torch.cuda.get_device_properties(device)
+    return Gpu(properties.name, properties.total_memory, (properties.major, properties.minor))
+
+
 def check_device(asked: Any, key: str) -> None:
     """Before anything starts, and without torch: is `asked` a device (null, cpu, cuda, cuda:N), and if a GPU, is
     there one here or a cluster that may have one? Raises UserError that names `key`, as `editor.params.device`."""

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from slurm_bench.kernels import ops
 from slurm_bench.kernels.attention import _flash_attention_3, attention
-from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear, quantize, stack_linears
+from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear, WidenedLinear, quantize, stack_linears
 from slurm_bench.logs import log
 
 GPU = torch.cuda.is_available()
@@ -116,6 +116,22 @@ def test_a_feed_forward_is_the_same_in_8_bits_but_for_rounding() -> None:
         for narrow in (Fp8Linear.of(last), OutlierLinear(last, 8)):
             found = ops.feed_forward(Fp8Linear.of(first), narrow, quantize(x))
             assert (found - exact).norm() / exact.norm() < 0.1
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_weights_alone_in_8_bits_are_near_the_exact_ones_also_side_by_side(bias: bool) -> None:
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(256, 64, bias) for _ in range(2)]
+    x, out = torch.randn(50, 256), torch.empty(60, 128)
+    with torch.no_grad():
+        exact = torch.cat([layer(x) for layer in layers], dim=1)
+        narrow = [WidenedLinear.of(layer) for layer in layers]
+        apart = torch.cat([ops.linear(layer, x) for layer in narrow], dim=1)
+        ops.linear(stack_linears(*narrow), x, out[10:])
+        after = torch.cat([ops.linear(layer, x) for layer in narrow], dim=1)
+    assert 0 < (apart - exact).norm() / exact.norm() < 0.05
+    assert torch.allclose(out[10:], apart, atol=1e-6)
+    assert torch.equal(after, apart), "they are views of the stacked one's memory now"
 
 
 def test_a_gated_feed_forward_is_the_same_in_8_bits_but_for_rounding() -> None:

@@ -22,7 +22,10 @@ from test_stream import assert_equal, both
 from tiny_models import noise_image, request
 
 from slurm_bench.bench.random_qwen_image_21 import random_qwen_image_21
+from slurm_bench.checkpoints.folder import ModelFolder
+from slurm_bench.checkpoints.safetensors_header import TensorInfo
 from slurm_bench.editors.base import Edited
+from slurm_bench.editors.qwen.fit import ways_to_fit
 from slurm_bench.editors.qwen.flops import floor_seconds
 from slurm_bench.editors.qwen.profiles import PROFILES
 from slurm_bench.editors.qwen21 import QwenImage21Editor, denoise, transformer, warm_up
@@ -32,7 +35,7 @@ from slurm_bench.editors.qwen21.flops import prefix_flops, step_flops
 from slurm_bench.editors.qwen21.session import Session
 from slurm_bench.editors.qwen21.transformer import _segments
 from slurm_bench.errors import SampleError, UserError
-from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear
+from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear, WidenedLinear
 
 HAS_PIPELINE = hasattr(diffusers, "QwenImage21Pipeline")
 needs_pipeline = pytest.mark.skipif(not HAS_PIPELINE, reason="diffusers is older than 0.42")
@@ -238,6 +241,17 @@ def session(profile: str, **params: Any) -> Session:
 
 
 @needs_pipeline
+def test_weights_alone_in_8_bits_are_near_exact():
+    exact, narrow = session("exact"), session("w8a16")
+    with decoded(exact.pipeline) as expected, decoded(narrow.pipeline) as found:
+        exact.edit(request())
+        narrow.edit(request())
+    assert 1e-4 < (found[0] - expected[0]).abs().max() < 1
+    modules = [type(module) for module in narrow.pipeline.transformer.modules()]
+    assert modules.count(WidenedLinear) == 2 * 7
+
+
+@needs_pipeline
 @pytest.mark.parametrize("keep", [[], ["img_mlp.out"], ["attn.to_v", "proj"]])
 def test_8_bits_are_near_exact_whatever_stays_in_bf16(keep):
     exact, fp8 = session("exact"), session("fp8", keep_bf16=keep)
@@ -390,13 +404,12 @@ def test_the_editor_tells_the_types_of_its_parameters():
 
 
 def test_memory_needed_at_full_size():
-    sizes = {"transformer": 14_230_000_000, "text_encoder": 17_534_000_000, "vae": 676_000_000}
-    needed, first = (
-        QwenImage21Editor("x", profile="exact", text_first=first).settings.memory_needed(sizes)
-        for first in (False, True)
-    )
-    assert 41 * 2**30 < needed < 48e9
-    assert needed - first == sizes["transformer"]
+    sizes = {"transformer": 7_115_000_000, "text_encoder": 8_767_000_000, "vae": 338_000_000}
+    folder = ModelFolder(Path("x"), "", {n: {"w": TensorInfo("BF16", (size,))} for n, size in sizes.items()})
+    settings = QwenImage21Editor("x").settings
+    asked, first, _ = (way.needed for way in ways_to_fit(folder, settings, PROFILES["exact"]))
+    assert 41 * 2**30 < asked < 48e9
+    assert asked - first == 2 * sizes["transformer"]
 
 
 @pytest.mark.parametrize(

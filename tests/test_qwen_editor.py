@@ -18,7 +18,7 @@ from slurm_bench.editors.qwen.random_weights import random_pipeline
 from slurm_bench.editors.qwen.text import patch_image_processor
 from slurm_bench.errors import SampleError, UserError
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # more only get in each other's way at this size
 
 
 @pytest.fixture(autouse=True)

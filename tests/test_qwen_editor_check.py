@@ -16,14 +16,19 @@ from safetensors.torch import load_file, save_file
 from tiny_models import save_tiny_qwen_edit
 
 from slurm_bench.checkpoints.folder import (
+    ModelFolder,
     check_pipeline_folder,
     check_transformers_folder,
     count_parameters,
     read_tensors,
 )
+from slurm_bench.checkpoints.safetensors_header import TensorInfo
 from slurm_bench.editors.qwen import QwenImageEditor
+from slurm_bench.editors.qwen.fit import choose_fit, ways_to_fit
 from slurm_bench.editors.qwen.flops import floor_seconds, forward_flops
+from slurm_bench.editors.qwen.profiles import PROFILES
 from slurm_bench.errors import UserError
+from slurm_bench.machine import Gpu
 
 PARAMS = {"dtype": "bfloat16", "profile": "exact"}
 
@@ -186,11 +191,14 @@ def test_a_scheduler_field_is_checked_before_any_gpu(folder, scheduler):
     assert "editor.params.scheduler" in problem(folder, scheduler=scheduler)
 
 
-def test_who_has_set_text_first_is_not_advised_to(folder, tmp_path, monkeypatch):
+def test_a_gpu_too_small_for_anything_is_told_what_the_least_would_be(folder, tmp_path, monkeypatch):
     a_small_gpu(tmp_path, monkeypatch)
-    assert "text_first=true" in problem(folder)
-    assert "text_first=" not in problem(folder, text_first=True)
-    assert "text_first=" not in problem(folder, profile="stock")
+    said = problem(folder)
+    assert "text_first and offload_modulation" in said
+    assert "profile=w8a16" in said
+    assert "profile=w8a16 needs" in problem(folder, profile="w8a16")
+    assert "or try" not in problem(folder, profile="w8a16")
+    assert "text_first" not in problem(folder, profile="stock")
 
 
 def a_small_gpu(tmp_path, monkeypatch):
@@ -210,12 +218,59 @@ def test_too_small_a_gpu(folder, tmp_path, monkeypatch):
     QwenImageEditor(str(folder), **PARAMS).check()
 
 
-def test_memory_needed_at_full_size():
-    sizes = {"transformer": 40_860_802_176, "text_encoder": 16_584_333_312, "vae": 253_785_062}
-    needed = QwenImageEditor("x", **PARAMS).settings.memory_needed(sizes)
-    first = QwenImageEditor("x", **PARAMS, text_first=True).settings.memory_needed(sizes)
-    assert 57e9 < needed < 80e9
-    assert needed - first == sizes["text_encoder"]
+@pytest.fixture(scope="module")
+def full_size():
+    """The published model by its tensors' shapes."""
+    from diffusers import QwenImageTransformer2DModel
+
+    with torch.device("meta"):
+        transformer = QwenImageTransformer2DModel()
+    tensors = {name: TensorInfo("BF16", tuple(p.shape)) for name, p in transformer.named_parameters()}
+    rest = {
+        "text_encoder": {"w": TensorInfo("BF16", (8_292_166_656,))},
+        "vae": {"w": TensorInfo("BF16", (126_892_531,))},
+    }
+    return ModelFolder(Path("x"), "QwenImageEditPipeline", {"transformer": tensors, **rest})
+
+
+def ways(folder, **params):
+    settings = QwenImageEditor("x", **{**PARAMS, **params}).settings
+    return ways_to_fit(folder, settings, settings.profile_on(cuda=True))
+
+
+def test_memory_needed_at_full_size(full_size):
+    asked, first, leanest = (way.needed for way in ways(full_size))
+    assert 57e9 < asked < 80e9
+    assert asked - first == 2 * 8_292_166_656
+    assert first - leanest == pytest.approx(13.6e9, rel=0.01)
+    assert len(ways(full_size, profile="stock")) == 1
+
+
+@pytest.mark.parametrize(
+    ("profile", "gib", "savings"),
+    [
+        ("exact", 80, ()),
+        ("exact", 48, ("text_first",)),
+        ("exact", 40, ("text_first", "offload_modulation")),
+        ("exact", 24, None),
+        ("fp8", 32, ("text_first", "offload_modulation")),
+        ("w8a16", 80, ()),
+        ("w8a16", 40, ("text_first",)),
+        ("w8a16", 23, ("text_first", "offload_modulation")),
+        ("w8a16", 16, None),
+    ],
+)
+def test_what_fits_a_gpu_is_picked(full_size, profile, gib, savings):
+    settings = QwenImageEditor("x", profile=profile).settings
+    gpu = Gpu("a GPU", gib * 2**30, (8, 9))
+    if savings is None:
+        with pytest.raises(UserError, match="a GPU has"):
+            choose_fit(full_size, settings, PROFILES[profile], gpu)
+        return
+    fit = choose_fit(full_size, settings, PROFILES[profile], gpu)
+    assert fit.settings.savings == savings
+    assert fit.needed <= gpu.memory
+    assert fit.from_host == (profile == "w8a16" or "offload_modulation" in savings)
 
 
 def test_hub_ids(saved, tmp_path, monkeypatch):

@@ -9,10 +9,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from test_qwen_editor import decoded, latents_of
-from tiny_models import SMALL, noise_image, request, shrink_megapixel, tiny_editor
+from tiny_models import SMALL, noise_image, request, save_tiny_qwen_edit, shrink_megapixel, tiny_editor
 
-from slurm_bench.editors.qwen import QwenImageEditor
+from slurm_bench.editors.qwen import QwenImageEditor, base_editor
 from slurm_bench.editors.qwen.family import QWEN_IMAGE_EDIT
+from slurm_bench.editors.qwen.fit import ways_to_fit
+from slurm_bench.editors.qwen.narrow import bring
 from slurm_bench.editors.qwen.profiles import (
     CACHE_DEFAULTS,
     FP8_CAPABILITY,
@@ -26,10 +28,10 @@ from slurm_bench.editors.qwen.schedule import even_sigmas, set_timesteps
 from slurm_bench.editors.qwen.session import Session
 from slurm_bench.editors.qwen.transformer import ExactTransformer
 from slurm_bench.errors import UserError
-from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear
+from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear, WidenedLinear
 from slurm_bench.machine import Gpu
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # more only get in each other's way at this size
 HAS_FP8 = torch.cuda.is_available() and torch.cuda.get_device_capability() >= FP8_CAPABILITY
 
 
@@ -210,6 +212,39 @@ def test_lora_fused_is_lora_beside(tmp_path):
         assert (results["stock", scale] - results["exact", scale]).abs().max() < 1e-4
     assert (results["exact", 1.0] - results["exact", 0.25]).abs().max() > 1e-3
     assert (results["exact", 1.0] - without).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("profile", ["exact", "w8a16"])
+def test_what_is_spared_for_a_small_gpu_changes_no_image(tmp_path, monkeypatch, profile):
+    """The transformer waits on the host and is brought layer by layer, with its LoRA in; prompts are encoded first."""
+    folder, lora = save_tiny_qwen_edit(tmp_path / "model"), str(tiny_lora(tmp_path / "lora.safetensors"))
+    params = {"dtype": "float32", "num_inference_steps": 2, "max_pixels": SMALL, "profile": profile, "lora": lora}
+    ample, small = (QwenImageEditor(str(folder), **params) for _ in range(2))
+    *_, leanest = ways_to_fit(small._find(), small.settings, PROFILES[profile])
+    images = []
+    for editor, way in ((ample, None), (small, leanest)):
+        if way:
+            monkeypatch.setattr(base_editor, "choose_fit", lambda *_, way=way: way)
+        editor.load()
+        editor.prepare(iter([request()]))
+        (edited,) = editor.edit([request()])
+        images.append(np.asarray(edited.image))
+    assert np.array_equal(*images)
+    assert edited.info["savings"] == ["text_first", "offload_modulation"]
+    assert small._session.pipeline.text_encoder is None
+    narrow = [m for m in small._session.pipeline.transformer.modules() if isinstance(m, WidenedLinear)]
+    assert len(narrow) == (24 if profile == "w8a16" else 0)
+
+
+def test_parts_that_wait_on_the_host_are_left_there():
+    model = torch.nn.ModuleDict({"here": torch.nn.Linear(2, 2), "img_mod": torch.nn.Linear(2, 2)})
+    bring(model, "meta", ("img_mod",))
+    assert {name: p.device.type for name, p in model.named_parameters()} == {
+        "here.weight": "meta",
+        "here.bias": "meta",
+        "img_mod.weight": "cpu",
+        "img_mod.bias": "cpu",
+    }
 
 
 def test_several_loras_add_up(tmp_path):

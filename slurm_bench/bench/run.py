@@ -13,7 +13,7 @@ from slurm_bench.editors.qwen.family import QWEN_IMAGE_EDIT, Family
 from slurm_bench.editors.qwen.profiles import Profile, check_capability, check_extras, profile_named
 from slurm_bench.editors.qwen21.family import QWEN_IMAGE_21
 from slurm_bench.errors import UserError
-from slurm_bench.machine import GIB, Gpu, check_gpu_memory
+from slurm_bench.machine import GIB, Gpu, check_gpu_memory, gpu_at
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def run_bench(model: str, size: str, profiles: list[str] | None, gpus: int, kern
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    gpu = _gpu() if device == "cuda" else None
+    gpu = gpu_at(device)
     if size == "full":
         if gpu is None:
             raise UserError("bench: no CUDA GPU here; run it where there is one, or take --size tiny")
@@ -88,10 +88,3 @@ def _check(profile: Profile, gpu: Gpu | None) -> None:
         )
     check_capability(profile, gpu)
     check_extras(profile)
-
-
-def _gpu() -> Gpu:
-    import torch
-
-    properties = torch.cuda.get_device_properties(0)
-    return Gpu(properties.name, properties.total_memory, (properties.major, properties.minor))

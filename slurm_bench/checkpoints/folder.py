@@ -39,10 +39,11 @@ class ModelFolder:
 
     def bytes_in(self, dtype: str) -> dict[str, int]:
         """Of each component once it is loaded: floating-point tensors take the `dtype`, others keep their own."""
-        return {name: sum(_bytes(t, dtype) for t in tensors.values()) for name, tensors in self.tensors.items()}
+        return {name: sum(bytes_of(t, dtype) for t in tensors.values()) for name, tensors in self.tensors.items()}
 
 
-def _bytes(tensor: TensorInfo, dtype: str) -> int:
+def bytes_of(tensor: TensorInfo, dtype: str) -> int:
+    """Once it is loaded."""
     return (
         tensor.parameters * DTYPE_BYTES[dtype]
         if tensor.dtype in FLOATS

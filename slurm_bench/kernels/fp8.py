@@ -103,6 +103,32 @@ class OutlierLinear(nn.Module):
         return self.fp8(rows).addmm_(outliers, self._weight)
 
 
+class WidenedLinear(nn.Module):
+    """A linear layer with `weight` [N, C] in 8 bits, times `scale` [1, N], which is widened for each product: half the
+    memory, on a GPU without products in 8 bits too."""
+
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, scale: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", bias)
+
+    @classmethod
+    def of(cls, linear: nn.Linear) -> WidenedLinear:
+        rows = _to_8_bits(linear.weight.detach().float())  # Triton has no such type on older GPUs
+        bias = None if linear.bias is None else linear.bias.detach()
+        return cls(rows.values, rows.scale.t().contiguous(), bias)
+
+    def forward(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """`x` is [T, C]."""
+        weight = (self.weight.float() * self.scale.t()).to(x.dtype).t()
+        return torch.mm(x, weight, out=out) if self.bias is None else torch.addmm(self.bias, x, weight, out=out)
+
+
 def why_unsupported(device: torch.device) -> str | None:
     """Why the GPU (or torch on it) can't run these products; None if it can. One small product is the proof: what a
     compute capability means differs between makers and releases of torch."""
@@ -147,15 +173,15 @@ def _to_8_bits(values: Tensor) -> Fp8Rows:
 
 
 def stack_linears(*layers: Any) -> Any:
-    """One layer that computes the outputs of several side by side: all nn.Linear or all Fp8Linear, with biases or
-    without. The layers stay usable: their weights become views of its memory."""
+    """One layer that computes the outputs of several side by side: all nn.Linear, all Fp8Linear or all WidenedLinear,
+    with biases or without. The layers stay usable: their weights become views of its memory."""
     weight = torch.cat([layer.weight.detach() for layer in layers])
     bias = None if layers[0].bias is None else torch.cat([layer.bias.detach() for layer in layers])
     views = weight.split([len(layer.weight) for layer in layers])
-    if isinstance(layers[0], Fp8Linear):
+    if isinstance(layers[0], Fp8Linear | WidenedLinear):
         for layer, view in zip(layers, views, strict=True):
             layer.weight = view
-        return Fp8Linear(weight, torch.cat([layer.scale for layer in layers], dim=1), bias)
+        return type(layers[0])(weight, torch.cat([layer.scale for layer in layers], dim=1), bias)
     for layer, view in zip(layers, views, strict=True):
         layer.weight.data = view
     stacked = nn.Linear(weight.shape[1], len(weight), bias=bias is not None, device="meta")

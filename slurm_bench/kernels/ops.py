@@ -13,16 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from slurm_bench.kernels.fp8 import Fp8Linear, Fp8Rows, OutlierLinear, quantize
+from slurm_bench.kernels.fp8 import Fp8Linear, Fp8Rows, OutlierLinear, WidenedLinear, quantize
 
 Rows = Tensor | Fp8Rows
 
 
 def linear(layer: Any, x: Rows, out: Tensor | None = None) -> Tensor:
-    """`layer`, an nn.Linear or Fp8Linear, on `x` [T, C]; the result is written to `out` where that is given."""
+    """`layer`, an nn.Linear or one of `fp8`, on `x` [T, C]; the result is written to `out` where that is given."""
     if isinstance(layer, Fp8Linear):
         return layer(x if isinstance(x, Fp8Rows) else quantize(x), out)
     assert isinstance(x, Tensor)
+    if isinstance(layer, WidenedLinear):
+        return layer(x, out)
     if layer.bias is None:
         return torch.mm(x, layer.weight.t(), out=out)
     return torch.addmm(layer.bias, x, layer.weight.t(), out=out)

@@ -16,11 +16,13 @@ from slurm_bench.editors.base import Edited, EditRequest
 from slurm_bench.editors.qwen.base_session import BaseSession
 from slurm_bench.editors.qwen.base_settings import KEY
 from slurm_bench.editors.qwen.family import EDITORS
+from slurm_bench.editors.qwen.fit import choose_fit
 from slurm_bench.editors.qwen.loading import LORA_KEY, Source, load_pipeline
 from slurm_bench.editors.qwen.profiles import Profile, check_capability, check_extras, check_fp8
 from slurm_bench.editors.qwen.schedule import check_scheduler
 from slurm_bench.errors import SampleError, UserError
-from slurm_bench.machine import check_device, check_gpu_memory, choose_device, free_memory, visible_gpu
+from slurm_bench.logs import log
+from slurm_bench.machine import check_device, choose_device, free_memory, gpu_at, visible_gpu
 
 MODEL_KEY = "editor.params.model_name"
 
@@ -64,13 +66,10 @@ class BaseEditor:
         check_scheduler(
             str(scheduler.get("_class_name")), scheduler, settings.scheduler_overrides, self._steps(folder, profile)
         )
-        mend = "set editor.params.text_first=true, or take a larger GPU"
-        check_gpu_memory(
-            settings.memory_needed(folder.bytes_in(settings.dtype)),
-            gpu,
-            f"'{MODEL_KEY}': {settings.model_name} with profile={profile.name}",
-            mend if profile.own_loop and not settings.text_first else "take a larger GPU",
-        )
+        fit = choose_fit(folder, settings, profile, gpu)
+        if fit.settings.savings != settings.savings:
+            assert gpu is not None
+            log.info("on %s, profile=%s runs with %s", gpu.name, profile.name, " and ".join(fit.settings.savings))
 
     def _steps(self, folder: ModelFolder, profile: Profile) -> int:
         """How many an edit has. Raises UserError for a model in this folder that doesn't go with the parameters."""
@@ -106,24 +105,24 @@ class BaseEditor:
         if not self.device.startswith("cuda"):
             check_fp8(profile, self.device)
         self.settings.require_own_loop_for_savings(profile)
-        source = None
+        settings, source = self.settings, None
         if pipeline is None:
-            source = self._source()
-            pipeline = load_pipeline(source, profile, self.settings.text_first)
+            folder = self._folder()
+            fit = choose_fit(folder, settings, profile, gpu_at(self.device))
+            settings, on_host = fit.settings, ("transformer",) if fit.from_host else ()
+            source = Source(self.family, folder.path, settings.dtype, self.device, on_host)
+            pipeline = load_pipeline(source, profile, settings.text_first)
         self._class_name = type(pipeline).__name__
         self._check_class(self._class_name)
         with marks.part("apply the profile"):
             check_fp8(profile, self.device)  # its kernels were built while the weights were on their way
-            self._session = self.session_class(pipeline, profile, self.settings, self.device, source)
+            self._session = self.session_class(pipeline, profile, settings, self.device, source)
         self._load_seconds = time.perf_counter() - start
 
-    def _source(self) -> Source:
-        folder, settings = self._find(), self.settings
-        assert self.device is not None
-        path = folder.path if folder else download_pipeline(settings.model_name, settings.revision)
-        if folder is None:
-            check_pipeline_folder(path)  # what was in the cache was checked before the launch
-        return Source(self.family, path, settings.dtype, self.device)
+    def _folder(self) -> ModelFolder:
+        """What was in the cache was checked before the launch; what is downloaded now, here."""
+        settings = self.settings
+        return self._find() or check_pipeline_folder(download_pipeline(settings.model_name, settings.revision))
 
     def streams(self) -> bool:
         """Whether `load` would find its weights where many readers at once are quick, and so needs no turn."""
@@ -161,6 +160,8 @@ class BaseEditor:
             "height": result.size.height,
             "seconds": seconds,
         }
+        if savings := self._session.settings.savings:
+            info["savings"] = list(savings)
         if result.cache_skips is not None:
             info["cache_skips"] = result.cache_skips
         return Edited(result.image, info)

@@ -79,10 +79,12 @@ class BaseSession:
         if not self.profile.own_loop:
             self.runner = self._stock_runner()
             return
-        if self.profile.fp8:
-            from slurm_bench.editors.qwen.narrow import to_fp8
+        from slurm_bench.editors.qwen.narrow import bring, narrow
 
-            to_fp8(self.pipeline.transformer, self.settings.family.narrowable, self.settings.keep_bf16)
+        transformer, settings, family = self.pipeline.transformer, self.settings, self.settings.family
+        if self.profile.fp8 or self.profile.narrow_weights:
+            narrow(transformer, family.narrowable, self.profile, settings.keep_bf16, self.device)
+        bring(transformer, self.device, family.modulation if "offload_modulation" in settings.savings else ())
         self.runner = self._exact_runner()
 
     def change_settings(self, **params: Any) -> None:

@@ -91,13 +91,6 @@ class BaseSettings:
     def scheduler_overrides(self) -> dict[str, Any]:
         return scheduler_overrides(self.scheduler, self.family.schedulers)
 
-    def memory_needed(self, component_bytes: dict[str, int]) -> int:
-        """Bytes of GPU memory at the peak, given the size of each component of the pipeline."""
-        sizes = dict(component_bytes)
-        transformer, text_encoder = sizes.pop("transformer", 0), sizes.pop("text_encoder", 0)
-        together = max(transformer, text_encoder) if self.text_first else transformer + text_encoder
-        return sum(sizes.values()) + together + self.family.workspace
-
 
 def require(condition: bool, parameter: str, problem: str) -> None:
     if not condition:

@@ -27,6 +27,7 @@ class Family:
     run_once: Callable[[str, bool], None]
     profiles: Mapping[str, Profile]
     schedulers: Mapping[str, Mapping[str, Any]]
+    modulation: tuple[str, ...] = ()  # a block's parts that are used once a schedule, and can wait on the host
     diffusers: tuple[int, int] = (0, 0)  # the first release that has the pipelines, where setup.cfg allows older ones
 
 
@@ -60,4 +61,5 @@ QWEN_IMAGE_EDIT = Family(
     run_once=run_once,
     profiles=PROFILES,
     schedulers={"lightning": LIGHTNING_SCHEDULER},
+    modulation=("img_mod", "txt_mod"),
 )

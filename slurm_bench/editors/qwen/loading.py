@@ -13,7 +13,7 @@ from slurm_bench import marks
 from slurm_bench.checkpoints.lora import Lora, fit_lora, peft_config, read_lora
 from slurm_bench.checkpoints.place import diffusers_model, transformers_model
 from slurm_bench.checkpoints.safetensors_header import TensorInfo
-from slurm_bench.checkpoints.stream import WeightStream
+from slurm_bench.checkpoints.stream import WeightStream, read_plainly
 from slurm_bench.editors.qwen.family import Family
 from slurm_bench.editors.qwen.profiles import Profile
 from slurm_bench.editors.qwen.warm_up import warm_up
@@ -24,12 +24,13 @@ PLACE = {"transformers": transformers_model, "diffusers": diffusers_model}
 
 @dataclass(frozen=True)
 class Source:
-    """Where the components come from, and where they go."""
+    """Where the components come from, and where they go: to the device, but for those that are to wait on the host."""
 
     family: Family
     folder: Path
     dtype: str
     device: str
+    on_host: tuple[str, ...] = ()
 
 
 def load_components(source: Source, names: Sequence[str]) -> dict[str, Any]:
@@ -38,7 +39,8 @@ def load_components(source: Source, names: Sequence[str]) -> dict[str, Any]:
 
     with WeightStream(source.device) as stream:
         for name in names:
-            stream.begin(source.folder / name)
+            if name not in source.on_host:
+                stream.begin(source.folder / name)
         with marks.part("import diffusers, transformers"):
             classes = {
                 name: getattr(import_module(library), cls) for name, (library, cls) in source.family.classes.items()
@@ -48,10 +50,11 @@ def load_components(source: Source, names: Sequence[str]) -> dict[str, Any]:
             library, _ = source.family.classes[name]
             folder = source.folder / name
             with marks.part(f"await {name}"):
-                tensors = stream.take(folder)
+                tensors = read_plainly(folder) if name in source.on_host else stream.take(folder)
             with marks.part(f"build {name}"):
                 place, dtype = PLACE[library], getattr(torch, source.dtype)
-                components[name] = place(classes[name], folder, tensors, dtype, source.device)
+                device = "cpu" if name in source.on_host else source.device
+                components[name] = place(classes[name], folder, tensors, dtype, device)
         return components
 
 

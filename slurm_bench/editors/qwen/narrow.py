@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from slurm_bench.editors.qwen.profiles import Profile
 from slurm_bench.errors import UserError
 
 _IN_A_BLOCK = re.compile(r"transformer_blocks\.\d+\.(.*)")
@@ -51,16 +52,32 @@ class Narrowable:
         return tuple(map(str, names))
 
 
-def to_fp8(transformer: Any, narrowable: Narrowable, keep_bf16: Sequence[str]) -> None:
-    """Linear layers to 8 bits, in place, one by one: the peak of memory stays what it was."""
-    from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear
+def narrow(transformer: Any, narrowable: Narrowable, profile: Profile, keep_bf16: Sequence[str], device: str) -> None:
+    """Linear layers to 8 bits and to the device, in place, one by one: of those that wait on the host there is never
+    more than one in 16 bits on the device."""
+    from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear, WidenedLinear
 
     for name in [name for name, _ in transformer.named_modules() if narrowable.has(name, keep_bf16)]:
         parent, _, child = name.rpartition(".")
-        linear = transformer.get_submodule(name)
-        outliers = name.endswith(narrowable.with_outliers)
-        narrow = OutlierLinear(linear, gelu=narrowable.gelu) if outliers else Fp8Linear.of(linear)
-        setattr(transformer.get_submodule(parent), child, narrow)
+        linear: Any = transformer.get_submodule(name).to(device)
+        if profile.narrow_weights:
+            linear = WidenedLinear.of(linear)
+        elif name.endswith(narrowable.with_outliers):
+            linear = OutlierLinear(linear, gelu=narrowable.gelu)
+        else:
+            linear = Fp8Linear.of(linear)
+        setattr(transformer.get_submodule(parent), child, linear)
+
+
+def bring(module: Any, device: str, stay: Sequence[str]) -> None:
+    """To the device, all but the parts with these names."""
+    for name, child in module.named_children():
+        if name not in stay:
+            bring(child, device, stay)
+    for name, weight in list(module.named_parameters(recurse=False)):
+        setattr(module, name, type(weight)(weight.detach().to(device), weight.requires_grad))
+    for name, buffer in list(module.named_buffers(recurse=False)):
+        setattr(module, name, buffer.to(device))
 
 
 def forget_outliers(transformer: Any) -> None:

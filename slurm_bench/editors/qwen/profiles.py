@@ -14,19 +14,21 @@ from slurm_bench.machine import Gpu
 
 @dataclass(frozen=True)
 class Profile:
-    """`own_loop`: our denoising loop instead of the pipeline's; `fp8`: 8-bit linears where they are safe; `cache`:
-    cache-dit skips steps; `default_on`: the device ("cuda" or "cpu") whose default it is."""
+    """`own_loop`: our denoising loop instead of the pipeline's; `fp8`: 8-bit linears where they are safe;
+    `narrow_weights`: of these the weights alone in 8 bits; `cache`: cache-dit skips steps; `default_on`: the device
+    ("cuda" or "cpu") whose default it is."""
 
     name: str
     own_loop: bool = False
     fp8: bool = False
+    narrow_weights: bool = False
     cache: bool = False
     default_on: str = ""
 
     @property
     def approximate(self) -> bool:
         """Whether it computes something else than the pipeline, beyond rounding."""
-        return self.fp8 or self.cache
+        return self.fp8 or self.narrow_weights or self.cache
 
 
 PROFILES = {
@@ -34,6 +36,7 @@ PROFILES = {
     for profile in (
         Profile("stock", default_on="cpu"),
         Profile("exact", own_loop=True, default_on="cuda"),
+        Profile("w8a16", own_loop=True, narrow_weights=True),
         Profile("fp8", own_loop=True, fp8=True),
         Profile("fast", own_loop=True, fp8=True, cache=True),
     )
