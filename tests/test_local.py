@@ -213,7 +213,7 @@ def test_each_process_sees_its_own_gpu(tmp_path: Path, bench: Path) -> None:
     env = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"} | {
         "PATH": f"{fake}:{os.environ['PATH']}"
     }
-    config = make_config(tmp_path / "c.yaml", bench, takeover="never")
+    config = make_config(tmp_path / "c.yaml", bench)
     words = ("--config", config, "--run-dir", tmp_path / "run", "--executor", "local", "--gpus", 6)
     done = launch(*words, env=env)
     assert done.returncode == 0, done.stderr

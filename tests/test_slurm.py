@@ -349,7 +349,7 @@ def test_a_sample_that_always_fails_is_no_reason_to_loop(bed: Bed) -> None:
 
 
 def test_scoring_is_cut_into_slices_too(bed: Bed, undisturbed: Path) -> None:
-    bed.config(takeover="never")
+    bed.config()
     bed.submitted("--score-gpus", 3)
     bed.slurm.wait_idle(120)
     assert_whole(bed.root, undisturbed)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from helpers import run_dir
 from tasks import prepare, work
 
@@ -14,6 +15,7 @@ from slurm_bench.cluster.heard import hear
 from slurm_bench.run.attempts import claim, close
 from slurm_bench.run.opened import open_run
 from slurm_bench.run.records import manifests
+from slurm_bench.stages import takeover
 from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.task import run_task
 from slurm_bench.watch.status import render_status, status_of
@@ -62,7 +64,8 @@ def test_a_sample_that_came_right_in_the_end_is_no_failure(tmp_path: Path) -> No
     assert (task["samples"], task["ok"], task["error"], task["end"]) == (6, 6, 0, "done")
 
 
-def test_what_a_task_took_over_counts_for_it(tmp_path: Path) -> None:
+def test_what_a_task_took_over_counts_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(takeover, "WORTH", -1.0)
     root = prepare(tmp_path, "Tint", {})
     assert claim(run_dir(root), "edit", [f"s-{n}" for n in range(6)], 3, "slurm", 1, 1)
     run_task(open_run(root), "edit", 1, 1, StopSignals())
@@ -71,7 +74,7 @@ def test_what_a_task_took_over_counts_for_it(tmp_path: Path) -> None:
 
 
 def test_each_task_says_what_it_did_and_how_it_ended(tmp_path: Path) -> None:
-    root = prepare(tmp_path, "Tint", {"fail": ["s-1"]}, takeover="never")
+    root = prepare(tmp_path, "Tint", {"fail": ["s-1"]})
     run = run_dir(root)
     assert claim(run, "edit", [f"s-{n}" for n in range(6)], 3, "slurm", 1, 1)
     run_task(open_run(run.root), "edit", 1, 1, StopSignals())

@@ -50,6 +50,12 @@ class WorksWhile(Tint):
         return super().edit(batch)
 
 
+@pytest.fixture(autouse=True)
+def _however_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples that take no time are taken too."""
+    monkeypatch.setattr(takeover, "WORTH", -1.0)
+
+
 def begin(root: Path, slices: int, stage: str = "edit") -> Attempt:
     run = open_run(root)
     state = run.state()
@@ -77,6 +83,13 @@ def test_a_waiting_tasks_whole_slice_is_done_by_others_and_it_ends_without_a_mod
     assert not (tmp_path / "loaded").exists()
     ids = [record["id"] for record in read_records(run_dir(root), "edit")]
     assert sorted(ids) == sorted(f"s-{n}" for n in range(12))
+
+
+def test_what_is_done_within_a_second_stays_in_its_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    root = prepare(tmp_path, "Tint", {}, count=12)
+    begin(root, 3)
+    assert [task(root, number) for number in range(3)] == [Tally(ok=4)] * 3
 
 
 def test_what_others_have_taken_is_not_done_again_by_its_own_task(tmp_path: Path) -> None:

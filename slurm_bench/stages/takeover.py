@@ -25,6 +25,9 @@ LOOKS_AT = 64
 # A holder that says nothing for so many times as long as its slowest sample took, and at least so many seconds, may be
 # dead without a word, with its node.
 SILENT_TIMES, SILENT_AT_LEAST = 10, 300.0
+# Seconds of work that a slice's own task must still have before it for others to take of it: less is done before
+# anybody would gain by it, and in a small run every sample stays in its slice.
+WORTH = 1.0
 
 
 # Ids of other slices → those of their samples that have to be done.
@@ -57,6 +60,7 @@ class _Task:
     processes: list[TaskProcess] = field(default_factory=list)
     heard: float = 0.0
     slowest: float = 0.0
+    seconds: float = 0.0  # of all that it has recorded
     _files: dict[int, Manifest] = field(default_factory=dict)  # by restart
 
     def look(self) -> None:
@@ -82,7 +86,13 @@ class _Task:
                 self.recorded.add(record["id"])
                 self.heard = max(self.heard, float(record.get("time", 0.0)))
                 self.slowest = max(self.slowest, float(record.get("seconds", 0.0)))
+                self.seconds += float(record.get("seconds", 0.0))
         return True
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds a sample."""
+        return self.seconds / len(self.recorded) if self.recorded else None
 
     @property
     def in_hand(self) -> set[str]:
@@ -217,7 +227,13 @@ class Share:
         first = next((n + 1 for n in range(len(blocks) - 1, -1, -1) if not begun.isdisjoint(blocks[n])), 0)
         hand, claimed = owner.in_hand, claims.turns()
         free = [n for n in range(first, len(blocks)) if n not in claimed and hand.isdisjoint(blocks[n])]
-        return [n for n in free if self._pick(blocks[n])]
+        free = [n for n in free if self._pick(blocks[n])]
+        return free if self._is_worth(owner, sum(len(blocks[n]) for n in free)) else []
+
+    def _is_worth(self, owner: _Task, count: int) -> bool:
+        """Would its own task need so long for them that somebody else gains time? One that is dead does none."""
+        pace = owner.pace if owner.pace is not None else self._look(self._me.task).pace
+        return pace is None or pace * count > WORTH or owner.is_dead()
 
     def _take_again(self) -> tuple[int, Sequence[str]] | None:
         while (found := self._abandoned()) is not None:
