@@ -21,7 +21,7 @@ from slurm_bench.data.text import printable
 from slurm_bench.errors import COMPLETE, UserError
 from slurm_bench.logs import log
 from slurm_bench.report.write import print_summary
-from slurm_bench.run.attempts import Attempt, close, read_attempt
+from slurm_bench.run.attempts import Attempt, close, conclusions, read_attempt
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run
 from slurm_bench.run.slices import describe_slices
@@ -34,8 +34,9 @@ _EXECUTORS: dict[str, Callable[[], Executor]] = {
     "debug": Debug,
 }
 
-# Seconds between two looks at the queue while `--wait` waits.
-QUEUE_POLL = 3.0
+# Seconds between two looks while `--wait` waits: at the queue, which everybody's jobs ask, and at the run folder. That
+# says when the run has come to its end, and then the queue is asked as often.
+QUEUE_POLL, FOLDER_POLL = 3.0, 0.5
 
 
 def choose_executor(asked: str | None) -> Executor:
@@ -103,10 +104,16 @@ def _work_here(run: Run, attempt: Attempt, executor: Executor) -> int:
 def _wait(run: Run) -> int:
     """Until no job of this run is left, whatever became of it; needs no accounting."""
     try:
-        with Bars(run, every=QUEUE_POLL) as bars:
-            while _at_work(run.folder):
+        with Bars(run, every=FOLDER_POLL) as bars:
+            before, asked = conclusions(run.folder), float("-inf")
+            while True:
+                over = conclusions(run.folder) > before
+                if time.monotonic() - asked >= (FOLDER_POLL if over else QUEUE_POLL):
+                    if not _at_work(run.folder):
+                        break
+                    asked = time.monotonic()
                 bars.poll()
-                time.sleep(QUEUE_POLL)
+                time.sleep(FOLDER_POLL)
     except KeyboardInterrupt:
         with suppress(UserError):
             log.warning("no longer waiting; still at work: %s", ", ".join(at_work(run.folder)) or "nobody")

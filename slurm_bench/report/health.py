@@ -27,7 +27,7 @@ def health(scorer: str, config: Config, state: State, table: pd.DataFrame, decla
     ends of their scale, what it gave to edits that changed nothing, and what it cost. Only what there is."""
     columns = [c for c in score_columns(table) if split_column(c, config)[0] == scorer]
     scales = {column: scale_of(column, config, declared) for column in columns}
-    outcomes = {sample.id: state.scores[sample.id][scorer] for sample in state.samples}
+    outcomes = state.by_scorer().get(scorer, {})
     scored = [outcome.ok for outcome in outcomes.values() if outcome.ok]
     unread = Counter(
         sample.category

@@ -237,10 +237,11 @@ def _effective(x: np.ndarray, parts: np.ndarray, units: int) -> float:
 def _looks_lognormal(x: np.ndarray) -> bool:
     """Positive, with no clear tail to the left, and logs that pass for normal."""
     import numpy as np
-    from scipy.stats import shapiro
 
     if x.min() <= 0 or ((x - x.mean()) ** 3).mean() <= -0.5 * x.std() ** 3:
         return False
+    from scipy.stats import shapiro  # a second to import
+
     return bool(shapiro(np.log(x)).pvalue >= 0.01)
 
 

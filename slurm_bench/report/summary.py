@@ -40,7 +40,7 @@ def summarize(config: Config, state: State, table: pd.DataFrame, provenance: Map
     declared = declared_in(provenance)
     score, why = headline(config, table, declared)
     top = _Headline.of(score, config, state, table, declared)
-    parse_failed = table["id"].map({sample.id: failed_to_parse(state, sample.id) for sample in state.samples})
+    parse_failed = table["id"].isin(failed_to_parse(state))
     sources = source_marks(state)
     marks = table["id"].map(sources)
 
@@ -76,7 +76,7 @@ def summarize(config: Config, state: State, table: pd.DataFrame, provenance: Map
         "edits_say": edits_say(state),
         "seconds": {
             "edit": round(sum(o.ok["seconds"] for o in state.edits.values() if o.ok), 3),
-            "score": round(sum(o.ok["seconds"] for by in state.scores.values() for o in by.values() if o.ok), 3),
+            "score": round(sum(o.ok["seconds"] for by in state.by_scorer().values() for o in by.values() if o.ok), 3),
         },
         "health": {name: health(name, config, state, table, declared) for name in config.scorers},
         "agreement": agreement(config, table),
@@ -108,7 +108,8 @@ class _Headline:
         scorer = split_column(column, config)[0] if column else None
         unscored = table["status"] != OK
         if scorer in config.scorers:
-            unscored = table["id"].map(lambda sample_id: state.scores[sample_id][scorer].ok is None).astype(bool)
+            outcomes = state.by_scorer().get(scorer, {})
+            unscored = table["id"].map(lambda sample_id: outcomes[sample_id].ok is None).astype(bool)
         return cls(column, scale or UNDECLARED, scale.worst if scale else 0.0, unscored)
 
     def rows(self, group: pd.DataFrame, with_failures: bool) -> pd.Series | None:
@@ -156,10 +157,10 @@ def edits_say(state: State) -> dict[str, dict[str, int]]:
     return {fact: dict(counter) for fact, counter in found.items() if counter}
 
 
-def failed_to_parse(state: State, sample_id: str) -> bool:
-    """The judge spoke, and no score could be read from it."""
-    errors = [outcome.error for outcome in state.scores[sample_id].values() if outcome.error]
-    return any(error.get("type") == PARSE_FAILURE for error in errors)
+def failed_to_parse(state: State) -> set[str]:
+    """The ids of those of whom the judge spoke, and no score could be read from it."""
+    outcomes = ((i, outcome.error) for by_id in state.by_scorer().values() for i, outcome in by_id.items())
+    return {i for i, error in outcomes if error and error.get("type") == PARSE_FAILURE}
 
 
 def _category(

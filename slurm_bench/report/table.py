@@ -41,29 +41,12 @@ def score_table(config: Config, state: State) -> pd.DataFrame:
     number. With several scorers a column is called `scorer.score`."""
     import pandas as pd
 
-    scores, statuses, failures = [], [], []
-    for sample in state.samples:
-        outcomes = state.scores[sample.id]
-        scores.append(
-            {
-                _column(name, score, config): value
-                for name, outcome in outcomes.items()
-                if outcome.ok is not None
-                for score, value in outcome.ok["scores"].items()
-            }
-        )
-        failure = state.failure(sample.id)
-        complete = all(outcome.ok is not None for outcome in outcomes.values())
-        statuses.append(OK if complete else ERROR if failure else MISSING)
-        failures.append("" if complete else failure or "")
-    by_scorer = [
-        _column(name, score, config)
-        for name in config.scorers
-        for sample in state.samples
-        if (done := state.scores[sample.id][name].ok) is not None
-        for score in done["scores"]
+    complete = set(state.scored())
+    failures = ["" if sample.id in complete else state.failure(sample.id) or "" for sample in state.samples]
+    statuses = [
+        OK if sample.id in complete else ERROR if failure else MISSING
+        for sample, failure in zip(state.samples, failures, strict=True)
     ]
-    columns = list(dict.fromkeys(by_scorer))
     edits = [state.edits[sample.id].ok or {} for sample in state.samples]
     columns_of_text: dict[str, list[str]] = {
         "id": [sample.id for sample in state.samples],
@@ -79,7 +62,7 @@ def score_table(config: Config, state: State) -> pd.DataFrame:
     texts = {name: pd.Series(values, dtype=object) for name, values in columns_of_text.items()}
     cells: dict[str, Any] = {
         **{name: texts[name] for name in ("id", "category", "status")},
-        **{column: [row.get(column, math.nan) for row in scores] for column in columns},
+        **_scores(config, state),
         **{name: texts[name] for name in ("error", "instruction", "rewritten") if name in texts},
         "seed": [sample.seed for sample in state.samples],
         "image": texts["image"],
@@ -87,6 +70,21 @@ def score_table(config: Config, state: State) -> pd.DataFrame:
         **_repeats(state),
     }
     return pd.DataFrame(cells)
+
+
+def _scores(config: Config, state: State) -> dict[str, list[float]]:
+    """By column."""
+    columns: dict[str, list[float]] = {}
+    for name in config.scorers:
+        outcomes, found = state.by_scorer().get(name, {}), dict[str, list[float]]()
+        for position, sample in enumerate(state.samples):
+            if (done := outcomes[sample.id].ok) is None:
+                continue
+            for score, value in done["scores"].items():
+                if score not in found:
+                    found[score] = columns[_column(name, score, config)] = [math.nan] * len(state.samples)
+                found[score][position] = value
+    return columns
 
 
 def rewritten_of(edit: Outcome) -> str:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from slurm_bench.data.text import printable
+from slurm_bench.machine import without_collection
 from slurm_bench.report.markdown import counted, interval, notes, number, render
 from slurm_bench.report.page.assemble import write_page, write_single_file
 from slurm_bench.report.page.run_page import Report, run_page
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@without_collection()
 def write_report(run: Run, state: State, causes: Sequence[str] = (), single_file: bool = False) -> dict[str, Any]:
     """summary.json, scores.csv (scores.parquet too, where pyarrow is), report.md and report.html, and where asked for
     the page as one file; gives the summary. `causes` say why something is missing, in lines."""
@@ -44,7 +46,7 @@ def write_report(run: Run, state: State, causes: Sequence[str] = (), single_file
     if find_spec("pyarrow"):
         write_atomic(folder / "scores.parquet", _parquet(cells))
     write_atomic(folder / "summary.json", (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
-    text = render(run.root.name, run.config, summary, provenance, causes, rewrite_lines(table.to_dict("records")))
+    text = render(run.root.name, run.config, summary, provenance, causes, rewrite_lines(table))
     write_atomic(folder / "report.md", text.encode("utf-8", "replace"))
     page = run_page(Report(run, state, table, summary, provenance, hours, causes))
     write_page(page)

@@ -167,6 +167,11 @@ def is_concluded(run: RunDir, attempt: Attempt) -> bool:
     return _conclusion(run, attempt).exists()
 
 
+def conclusions(run: RunDir) -> int:
+    """How often a chain of attempts has come to its end."""
+    return sum(file.suffix == ".concluded" for file in run.attempts.iterdir()) if run.attempts.is_dir() else 0
+
+
 def _conclusion(run: RunDir, attempt: Attempt) -> Path:
     return run.attempt(attempt.stage, attempt.number).with_suffix(".concluded")
 

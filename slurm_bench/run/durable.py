@@ -93,7 +93,7 @@ class LineWriter:
         self._file.close()
 
 
-def json_line(value: dict[str, Any]) -> bytes:
+def json_line(value: Any) -> bytes:
     """One line of ASCII JSON; NaN is refused, for it isn't JSON."""
     return (json.dumps(value, allow_nan=False) + "\n").encode()
 

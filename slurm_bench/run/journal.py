@@ -41,6 +41,7 @@ class Journal:
         self._path = path
         self._lines: Any = None
         self._hand: Any = None
+        self._longest = 0
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lines = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
@@ -77,8 +78,8 @@ class Journal:
             if self._hand is None:
                 self._hand = open(_hand_of(self._path), "wb", buffering=0)  # noqa: SIM115 (closed by close)
             line = json.dumps({"plugin": plugin, "ids": list(ids), "time": time.time()}).encode()
-            os.pwrite(self._hand.fileno(), line, 0)
-            os.ftruncate(self._hand.fileno(), len(line))
+            self._longest = max(self._longest, len(line))  # blanks over what was there: cheaper than to cut the file
+            os.pwrite(self._hand.fileno(), line.ljust(self._longest), 0)
 
     def close(self) -> None:
         for file in (self._lines, self._hand):

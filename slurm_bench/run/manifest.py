@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
-from slurm_bench.run.durable import parse_line
+from slurm_bench.run.durable import json_line, parse_line
 
 Record = Mapping[str, Any]
 
@@ -44,17 +44,27 @@ class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=
     bytes: int | UnsetType = UNSET
     scores: dict[str, float] | UnsetType = UNSET
     unchanged: bool | UnsetType = UNSET
+    info: Raw | UnsetType = UNSET
     # Where its line stands; whatever a line says under these names is overwritten.
     manifest: Any = msgspec.field(name="@manifest", default=None)
     at: int = msgspec.field(name="@at", default=0)
 
-    def __getitem__(self, name: str) -> Any:
+    def get(self, name: str, default: Any = None) -> Any:
         if name not in _KEPT:
-            return self._whole()[name]
+            return self._whole().get(name, default)
         value = getattr(self, name)
+        if value is UNSET:
+            return default
+        return parse_line(bytes(value)) if name == "info" else value
+
+    def __getitem__(self, name: str) -> Any:
+        value = self.get(name, UNSET)
         if value is UNSET:
             raise KeyError(name)
         return value
+
+    def __contains__(self, name: Any) -> bool:
+        return self.get(name, UNSET) is not UNSET
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._whole())
@@ -141,11 +151,13 @@ def _parse(line: bytes) -> OkRecord | dict[str, Any] | None:
         if row is None or row["status"] == "error":
             return row
         try:
-            return msgspec.convert(row, OkRecord)
+            return msgspec.convert(row | {"info": Raw(json_line(row.get("info")))}, OkRecord)
         except msgspec.MsgspecError:
             return None
     if record.status != "ok":
         return _whole(parse_line(line))
+    if isinstance(record.info, Raw):
+        record.info = record.info.copy()  # or it would keep the whole line
     return record if record.sha256 is not UNSET or record.scores is not UNSET else None
 
 

@@ -7,9 +7,12 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from slurm_bench.report.markdown import interval
 from slurm_bench.report.page.pictures import Picture, Show
@@ -22,6 +25,7 @@ SCRIPTS = ("vendor/image-compare.js", "gallery.js", "viewer.js")
 LICENCES = ("vendor/image-compare.LICENSE",)
 
 MOST_PICTURED = 2000  # samples with thumbnails: what a page of a large run costs to make and to keep
+MOST_LISTED = 100_000  # samples in the gallery: a browser reads 50 MB for them
 MOST_BYTES = 18_000_000  # of thumbnails in a single file: base64 makes 24 MB of them, which mail still takes
 
 
@@ -39,6 +43,11 @@ class Page:
     link: Callable[[Picture], str]
     gallery: Callable[[Show, int], Mapping[str, Any]]
     facts: Mapping[str, Any]
+
+    @property
+    def listed(self) -> int:
+        """Samples in the gallery."""
+        return min(self.total, MOST_LISTED)
 
     @property
     def beside(self) -> Path:
@@ -108,6 +117,7 @@ def _render(page: Page, pictured: int, single_file: bool = False, **inline: Sequ
     return environment.get_template(page.template).render(
         page.facts,
         total=page.total,
+        listed=page.listed,
         order=page.order,
         pictured=pictured,
         single_file=single_file,
@@ -124,6 +134,10 @@ def _render(page: Page, pictured: int, single_file: bool = False, **inline: Sequ
 def _script_json(value: Any) -> str:
     """JSON that may stand in a script, of a page too: ASCII alone (U+2028 ends a line in old engines), and no `<`,
     with which text from a dataset could end the script."""
+    with suppress(UnicodeError):
+        fast = msgspec.json.encode(value)
+        if fast.isascii():
+            return fast.decode().replace("<", "\\u003c")
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 

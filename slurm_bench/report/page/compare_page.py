@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm_bench.report.cost import cost_in_words
-from slurm_bench.report.page.assemble import Page
+from slurm_bench.report.page.assemble import MOST_LISTED, Page
 from slurm_bench.report.page.facts import what_was_run
 from slurm_bench.report.page.pictures import Picture, Show, link_from_anywhere, pictures_of
 from slurm_bench.report.page.plots import axis_over
@@ -28,7 +28,7 @@ def compare_page(compared: Mapping[str, Any], sides: Sequence[Side], folder: Pat
             "scores": [*names, *(side.name for side in sides)],
             "sorts": [(f"±{name}", f"{name}, largest first") for name in names],
             "pair": [_role(sides[0]), _role(sides[1])],
-            "samples": [_sample(sides, sample_id, show, n < most) for n, sample_id in enumerate(ids)],
+            "samples": [_sample(sides, sample_id, show, n < most) for n, sample_id in enumerate(ids[:MOST_LISTED])],
         }
 
     rows = [row for one in compared["comparisons"] for row in (one, *one["categories"].values())]

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import quote
 
 from slurm_bench.run.layout import RunDir
@@ -15,13 +14,13 @@ from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Record
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
     """`role` is what a person calls it. `sha256` is that of the file's bytes as a record has it, or None where no
     record speaks of this file: nobody edited this source, and references are in no record."""
 
     role: str
-    file: Path
+    file: str
     sha256: str | None = None
 
     def key(self) -> str:
@@ -41,18 +40,18 @@ Show = Callable[[Picture], Mapping[str, str]]
 
 def link_from_report(run: RunDir, picture: Picture) -> str:
     """The URL of the full image from the run's report, relative where it can travel with the run."""
-    if picture.file.is_relative_to(run.root):
+    root = f"{run.root}/"
+    if picture.file.startswith(root):
         with suppress(ValueError):
-            return "../" + quote(os.fsencode(picture.file.relative_to(run.root)))
+            return "../" + quote(os.fsencode(picture.file[len(root) :]))
     return link_from_anywhere(picture)
 
 
 def link_from_anywhere(picture: Picture) -> str:
     """A URL that holds on this machine; empty for what no file system takes for a path."""
-    try:
-        return picture.file.as_uri()
-    except ValueError:
-        return ""
+    with suppress(ValueError):
+        return "file://" + quote(os.fsencode(picture.file)) if picture.file.startswith("/") else ""
+    return ""
 
 
 def pictures_of(run: RunDir, sample: Sample, edited: Record | None) -> Iterator[Picture]:
@@ -62,8 +61,8 @@ def pictures_of(run: RunDir, sample: Sample, edited: Record | None) -> Iterator[
     for number, source in enumerate(sample.sources, 1):
         role = "source" if len(sample.sources) == 1 else f"source {number}"
         sha256 = sums[number - 1] if len(sums) == len(sample.sources) else None
-        yield Picture(role, run.root / source, sha256)
+        yield Picture(role, os.path.join(run.root, source), sha256)
     if edited is not None and "image" in edited:
-        yield Picture("edited", run.root / edited["image"], edited["sha256"])
+        yield Picture("edited", os.path.join(run.root, edited["image"]), edited["sha256"])
     if sample.reference is not None:
-        yield Picture("reference", run.root / sample.reference)
+        yield Picture("reference", os.path.join(run.root, sample.reference))

@@ -12,7 +12,7 @@ from slurm_bench.report.hours import hours_rows, hours_title
 from slurm_bench.report.judges import judge_notes
 from slurm_bench.report.markdown import counted
 from slurm_bench.report.official_text import OFFICIAL_COLUMNS, OFFICIAL_NOTE, official_cells, official_facts
-from slurm_bench.report.page.assemble import Page
+from slurm_bench.report.page.assemble import MOST_LISTED, Page
 from slurm_bench.report.page.causes import causes
 from slurm_bench.report.page.facts import for_a_paper, what_was_run
 from slurm_bench.report.page.pictures import Show, link_from_report, pictures_of
@@ -23,7 +23,6 @@ from slurm_bench.report.repeats import in_words
 from slurm_bench.report.table import score_columns
 from slurm_bench.run.hours import TaskHours
 from slurm_bench.run.opened import Run
-from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import State
 
 if TYPE_CHECKING:
@@ -58,13 +57,13 @@ def run_page(report: Report) -> Page:
         order="worst",
         pictures=lambda most: [list(pictures_of(run.folder, s, state.edits[s.id].ok)) for s in worst[:most]],
         link=partial(link_from_report, run.folder),
-        gallery=lambda show, most: _gallery(report, show, worst[:most]),
+        gallery=lambda show, most: _gallery(report, show, set(order[:MOST_LISTED]), set(order[:most])),
         facts=_facts(report),
     )
 
 
-def _gallery(report: Report, show: Show, whole: list[Sample]) -> dict[str, Any]:
-    ids = {sample.id for sample in whole}
+def _gallery(report: Report, show: Show, listed: set[int], whole: set[int]) -> dict[str, Any]:
+    """`listed` and `whole` are positions in the plan."""
     return {
         "headline": report.summary["headline"],
         "higherIsBetter": _higher_is_better(report),
@@ -72,8 +71,9 @@ def _gallery(report: Report, show: Show, whole: list[Sample]) -> dict[str, Any]:
         "sorts": SORTS,
         "pair": ["source", "edited"],
         "samples": [
-            gallery_sample(report.run, report.state, sample, row, show, sample.id in ids)
-            for sample, row in zip(report.state.samples, rows_of(report.table), strict=True)
+            gallery_sample(report.run, report.state, sample, row, show, position in whole)
+            for position, (sample, row) in enumerate(zip(report.state.samples, rows_of(report.table), strict=True))
+            if position in listed
         ],
     }
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from slurm_bench.report.page.pictures import Show, pictures_of
@@ -52,7 +53,6 @@ def gallery_sample(
         "scores": {name: row[name] for name in row["scores"] if not math.isnan(row[name])},
         "flags": flags_of(edit, scores),
         "seconds": _seconds(edit, scores),
-        "size": [edited["width"], edited["height"]] if edited and "width" in edited else None,
         "pictures": [show(picture) for picture in pictures_of(run.folder, sample, edited)],
     }
     if not whole:
@@ -60,13 +60,15 @@ def gallery_sample(
     said = [said_of(name, outcome) for name, outcome in scores.items()]
     facts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in sample.facts.items()}
     told = {**facts, "description": sample.description, "rationale": sample.rationale}
-    return known | {"told": told, "said": [words for words in said if words is not None]}
+    size = [edited["width"], edited["height"]] if edited and "width" in edited else None
+    return known | {"size": size, "told": told, "said": [words for words in said if words is not None]}
 
 
-def rows_of(table: pd.DataFrame) -> Sequence[dict[str, Any]]:
+def rows_of(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The table's rows, each with the names of its score columns under `scores`."""
     names = score_columns(table)
-    return [{**{str(key): value for key, value in row.items()}, "scores": names} for row in table.to_dict("records")]
+    columns = {**{str(name): table[name].tolist() for name in table.columns}, "scores": repeat(names)}
+    return (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=False))
 
 
 def flags_of(edit: Outcome, scores: Mapping[str, Outcome]) -> list[str]:

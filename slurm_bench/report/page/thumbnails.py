@@ -42,7 +42,7 @@ def _make(picture: Picture, folder: Path, there: set[str]) -> tuple[str, str]:
         name = f"{picture.key()}.webp"
         if name in there:
             return name, ""
-        data = file_bytes(picture.file)
+        data = file_bytes(Path(picture.file))
         if picture.sha256 not in (None, hashlib.sha256(data).hexdigest()):
             return "", "changed since it was recorded (another sha256)"
         small = thumbnail(data)
