@@ -146,6 +146,7 @@ def test_a_real_task_adds_up_and_the_report_and_status_tell_it(tmp_path: Path) -
     assert {"load", "text", "denoise", "idle"} <= tasks[0].by_kind.keys()
 
     done = launch("status", root, "--json")
+    assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)["hours"]
     assert told["stages"]["edit"]["by_kind"].keys() >= {"load", "text", "denoise"}
     assert [row["task"] for row in told["tasks"]] == [0, 1, 0]

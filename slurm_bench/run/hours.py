@@ -19,6 +19,8 @@ IMPORTS, OTHER, IDLE, LOST = "imports", "other work", "idle", "lost"
 BEFORE, AFTER = (IMPORTS, WAIT, LOAD, WARM), (OTHER, IDLE, LOST)
 # In an editor's `info.seconds`: what is written behind, while the next sample is worked on; and a load, seen already.
 BEHIND, LOADED = "encode", "load"
+# Seconds by which a journal's rounded times may be off.
+ROUNDED = 0.002
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,8 @@ def _kinds(process: Process, phases: Iterable[Part], records: Sequence[Record]) 
     found: list[Mapping[str, float]] = []
     for phase in phases:
         if phase.name == WORK:
-            found.append(_work(phase, [r for r in records if phase.begin <= r["time"] <= phase.end], process.died))
+            own = [record for record in records if phase.begin <= record["time"] <= phase.end + ROUNDED]
+            found.append(_work(phase, own, process.died))
         elif phase.name == LOAD:
             within = [part for part in process.parts if part.name.startswith("import ") and _lies_in(part, phase)]
             imports = min(phase.seconds, sum(part.seconds for part in within))
@@ -198,7 +201,7 @@ def _work(span: Part, records: Sequence[Record], died: bool) -> Mapping[str, flo
     behind, _ = told.pop(BEHIND, 0.0), told.pop(LOADED, None)
     other = calls + share * first_calls - sum(told.values())
     rest = max(0.0, span.seconds - calls - first_calls)
-    lost = min(rest, span.end - (records[-1]["time"] if records else span.begin)) if died else 0.0
+    lost = min(rest, max(0.0, span.end - (records[-1]["time"] if records else span.begin))) if died else 0.0
     warm = (1 - share) * first_calls
     return _sum([told, {WARM: warm, OTHER: other, LOST: lost, IDLE: rest - lost, BEHIND: behind}])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from slurm_bench.report.hours import amount
 from slurm_bench.run.hours import TaskHours
 from slurm_bench.run.timeline import LOAD, START, WAIT, WARM, WORK
 
@@ -27,7 +28,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Lane:
-    """`begin` and `end` in seconds since the run's first task began."""
+    """`begin` and `end` in seconds since the run's first task began; `queue` as a person reads it."""
 
     stage: str
     attempt: int
@@ -36,6 +37,7 @@ class Lane:
     begin: float
     end: float
     records: int
+    queue: str
     segments: Sequence[Segment]
 
 
@@ -52,5 +54,6 @@ def timeline(hours: Sequence[TaskHours]) -> list[Lane]:
         drawn = [segment(p.name, KINDS[p.name], p.begin, p.seconds) for p in row.phases if p.name in KINDS]
         drawn += [segment(TAIL, "tail", row.end, row.tail)] if row.tail else []
         begin, end = row.begin - start, row.end - start
-        lanes.append(Lane(row.stage, row.attempt, row.task, row.node, begin, end, row.records, drawn))
+        name = (row.stage, row.attempt, row.task, row.node)
+        lanes.append(Lane(*name, begin, end, row.records, amount(row.queue), drawn))
     return lanes
