@@ -192,6 +192,7 @@ def test_nothing_that_can_be_edited_is_refused_with_the_first_reason() -> None:
     ("reader", "says"),
     [
         ("jsnol", "did you mean 'jsonl'"),
+        ("geditbench2", "did you mean 'gedit2'"),
         ("nothing_like_it", "five_category"),
         ("no.such.module", "no.such"),
         (f"{__name__}.givn", "did you mean 'given'"),
