@@ -179,7 +179,7 @@ def report(options: argparse.Namespace) -> int:
 
     opened = open_run(options.run)
     state = opened.state()
-    causes = one_liners(opened, hear, state)
+    causes = one_liners(opened, hear, lambda: state)
     counts = write_report(opened, state, causes, options.single_file)["counts"]
     print_summary(opened.folder)
     if options.single_file:

@@ -146,7 +146,7 @@ def carry_on(run: Run, attempt: Attempt, executor: Executor) -> int | None:
 def conclude(run: Run) -> int:
     """Write the report, name what is missing and why, give the exit code."""
     state = run.state()
-    causes = one_liners(run, hear, state, over=True)
+    causes = one_liners(run, hear, lambda: state, over=True)
     write_report(run, state, causes)
     scored = set(state.scored())
     lacking = {

@@ -41,8 +41,7 @@ def write_report(run: Run, state: State, causes: Sequence[str] = (), single_file
     hours = hours_of(read_attempts(run.folder), read_timeline(run.folder), state)
     summary["hours"] = {stage: found.as_json() for stage, found in by_stage(hours, state).items()}
     cells = as_cells(table)
-    csv = cells.to_csv(index=False, lineterminator="\n")
-    write_atomic(folder / "scores.csv", csv.encode("utf-8", "replace"))
+    write_atomic(folder / "scores.csv", _csv(cells))
     if find_spec("pyarrow"):
         write_atomic(folder / "scores.parquet", _parquet(cells))
     write_atomic(folder / "summary.json", (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
@@ -53,6 +52,13 @@ def write_report(run: Run, state: State, causes: Sequence[str] = (), single_file
     if single_file:
         write_single_file(page)
     return summary
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    """Encoded as it is written: of a million samples each copy takes 200 MB."""
+    buffer = io.BytesIO()
+    table.to_csv(buffer, index=False, lineterminator="\n", mode="wb", encoding="utf-8", errors="replace")
+    return buffer.getvalue()
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

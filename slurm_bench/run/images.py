@@ -42,7 +42,7 @@ def find_gone(run: RunDir, records: Iterable[Record]) -> dict[str, str]:
     itself: on a parallel file system that is what takes long."""
     by_folder: Mapping[str, list[Record]] = defaultdict(list)
     for record in records:
-        by_folder[os.path.dirname(record["image"])].append(record)
+        by_folder[record["image"].rpartition("/")[0]].append(record)
     found = {}
     for folder, inside in by_folder.items():
         try:

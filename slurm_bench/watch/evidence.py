@@ -184,12 +184,15 @@ class Evidence:
 
 
 @without_collection()
-def gather(run: Run, hear: Hear, state: State | None = None, over: bool = False, images: bool = False) -> Evidence:
-    """`over` says that the caller knows the run to have ended. With `images` the folders' listings are looked at for
-    images that are gone. The queue is heard first: what ends meanwhile is then seen to have ended."""
+def gather(
+    run: Run, hear: Hear, look: Callable[[], State] | None = None, over: bool = False, images: bool = False
+) -> Evidence:
+    """`look` gives what the records say, where the caller has looked before. `over` says that the caller knows the run
+    to have ended. With `images` the folders' listings are looked at for images that are gone. The queue is heard first:
+    what ends meanwhile is then seen to have ended."""
     heard = hear(run.folder, over)
     attempts, jobs = heard.attempts, heard.jobs
-    state = state or run.state()
+    state = (look or run.state)()
     processes = [p for stage in STAGES for p in read_journals(run.folder, stage)]
     alive = {a.name: False if over else _alive(a, jobs, heard.silent) for a in attempts}
     known = heard.ended() if state.to_edit() or state.to_score() else ()

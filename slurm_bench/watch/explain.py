@@ -81,9 +81,9 @@ def read_causes(run: Run, hear: Hear, over: bool = False) -> tuple[Evidence, lis
     return seen, told + causes[TOLD:]
 
 
-def one_liners(run: Run, hear: Hear, state: State | None = None, over: bool = False) -> list[str]:
+def one_liners(run: Run, hear: Hear, look: Callable[[], State] | None = None, over: bool = False) -> list[str]:
     """Why something is missing, a line a cause, and the line to type next. Empty where nothing is."""
-    causes = explain(gather(run, hear, state, over))
+    causes = explain(gather(run, hear, look, over))
     typed = next_of(causes)
     return [*lines_of(causes), *([f"next, type: {typed}"] if typed else [])]
 

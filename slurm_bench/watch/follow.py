@@ -21,8 +21,9 @@ def follow(run: Run, hear: Hear, as_json: bool) -> int:
     """Gives the run's exit code. On a terminal the screen is painted anew; elsewhere a line is written when there is
     something new to say, and the whole status at the end."""
     screen, lines = sys.stdout.isatty() and not as_json, Lines(sys.stdout)
+    look = run.ledger().look
     while True:
-        found = status_of(run, hear)
+        found = status_of(run, hear, look=look)
         if as_json:
             print(json.dumps(found), flush=True)
         elif screen:

@@ -4,7 +4,7 @@ and the queue; needs neither torch nor Slurm."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,10 +31,10 @@ SLOWER, PEERS = 1.5, 2
 FEW = 2
 
 
-def status_of(run: Run, hear: Hear, hours: bool = False) -> dict[str, Any]:
+def status_of(run: Run, hear: Hear, hours: bool = False, look: Callable[[], State] | None = None) -> dict[str, Any]:
     """What `status --json` prints. Seconds and counts are numbers, what isn't known is null. With `hours` it says where
     those of the tasks went, too."""
-    seen = gather(run, hear)
+    seen = gather(run, hear, look)
     state = seen.state
     scored = set(state.scored())
     failed = sum(bool(state.failure(sample.id)) for sample in run.samples if sample.id not in scored)
