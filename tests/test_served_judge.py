@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,8 @@ def _a_proxy_that_leads_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_stays_behind(tmp_path: Path) -> Iterator[None]:
+def _nothing_stays_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # for the log of a server whose scorer has none
     yield
     deadline = time.monotonic() + 20
     while any(alive(pid) for start in starts(tmp_path) for pid in start["pids"]):
@@ -166,7 +168,8 @@ scorer.load()
 print("torch" in sys.modules, flush=True)
 time.sleep(600)
 """
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=REPO, stdout=subprocess.PIPE, text=True)
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=REPO, env=env, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "False\n"
     (start,) = starts(tmp_path)
