@@ -195,14 +195,15 @@ def test_the_models_own_schedule_is_followed(profile):
     with pytest.raises(UserError, match="3 steps"):
         tiny(random_qwen_image_21(sample_sigmas=own), profile=profile, num_inference_steps=4)
     even = tiny(random_qwen_image_21(sample_sigmas=own), profile=profile, scheduler="even").edit([request()])[0]
-    assert even.info["steps"] == 2
+    assert even.info["steps"] == even.info["forwards"] == 2
 
 
 @needs_pipeline
-def test_turbo_runs_its_own_sigmas_unshifted():
-    editor = tiny(num_inference_steps=None, scheduler="turbo")
+@pytest.mark.parametrize("profile", ["stock", "exact"])
+def test_turbo_runs_its_own_sigmas_unshifted(profile):
+    editor = tiny(num_inference_steps=None, scheduler="turbo", profile=profile)
     (edited,) = editor.edit([request()])
-    assert edited.info["steps"] == 8
+    assert edited.info["steps"] == edited.info["forwards"] == 8
     timesteps = editor._session.pipeline.scheduler.timesteps
     assert timesteps.tolist() == pytest.approx([1000 * sigma for sigma in TURBO_SIGMAS], rel=1e-6)
 

@@ -29,6 +29,8 @@ from slurm_bench.editors.qwen21.blocks import ExactBlock, Rope, Segment
 from slurm_bench.errors import SampleError
 from slurm_bench.kernels.ops import linear
 
+NEGATIVE = 1024  # of RoPE's positions, at the end of its tables: rows and columns on one side of an image's middle
+
 # Frames, rows and columns of tokens.
 Grid = tuple[int, int, int]
 
@@ -79,22 +81,18 @@ class ExactTransformer(nn.Module):
         behind the other; `grids` are each source's, then the noise's. Raises SampleError for a prompt that RoPE's
         tables have no positions for."""
         source = self.source
-        text = list(source.txt_in(embeds[None])[0].split(list(texts)))
         lengths = [rows * columns for _, rows, columns in grids]
-        images = [] if len(lengths) == 1 else list(linear(source.img_in, sources[0]).split(lengths[:-1]))
-        parts = [part for pair in zip(text, images, strict=False) for part in pair] + text[-1:]
-        tokens = torch.cat(parts)
+        *before, behind = source.txt_in(embeds[None])[0].split(list(texts))
+        images = linear(source.img_in, sources[0]).split(lengths[:-1])
+        tokens = torch.cat([*(part for pair in zip(before, images, strict=True) for part in pair), behind])
         segments = _segments(texts, lengths)
         noise = segments[-1]
         rope = self._rope(texts, grids, segments, tokens.device)
-        heads = source.transformer_blocks[0].attn
-        keys_values = tuple(tokens.new_empty((noise.end, 2 * heads.inner_dim)) for _ in source.transformer_blocks)
+        keys_values = tuple(tokens.new_empty((noise.end, 2 * source.inner_dim)) for _ in source.transformer_blocks)
         stream, last = Stream(tokens), len(keys_values) - 1
+        clean, places = modulation.blocks[-1:], rope[: noise.begin]
         for index, block in enumerate(self.transformer_blocks):
-            of_no_noise = modulation.blocks[-1:]
-            stream = block(
-                stream, of_no_noise, rope[: noise.begin], keys_values[index], segments[:-1], leave=index == last
-            )
+            stream = block(stream, clean, places, keys_values[index], segments[:-1], leave=index == last)
         return Prefix(keys_values, noise, rope[noise.begin :])
 
     def forward(self, latents: Tensor, prefix: Prefix, modulation: Modulation, step: int) -> Tensor:
@@ -118,9 +116,6 @@ class ExactTransformer(nn.Module):
         is_image = torch.cat([torch.full((part.end - part.begin,), not part.text) for part in segments])
         freqs = self.source.pos_embed(list(grids), is_image.to(device), device=device)
         return Rope(freqs.real.contiguous(), freqs.imag.contiguous())
-
-
-NEGATIVE = 1024  # of RoPE's positions, at the end of its tables: rows and columns on one side of an image's middle
 
 
 def _segments(texts: Sequence[int], lengths: Sequence[int]) -> list[Segment]:
