@@ -84,7 +84,7 @@ def checked(config: Config, words: Sequence[str]) -> tuple[Executor, CheckedPlug
 
 def overrides(options: argparse.Namespace) -> list[str]:
     """Options are short for settings; a `key=value` typed beside them wins."""
-    keys = ("executor", "gpus", "score_gpus")
+    keys = ("executor", "gpus", "score_gpus", "slices", "parallel", "pack")
     words = [f"{key}={getattr(options, key)}" for key in keys if getattr(options, key) is not None]
     words += ["strict=true"] if options.strict else []
     for option in SLURM_OPTIONS:

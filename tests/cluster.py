@@ -1,4 +1,5 @@
-"""A real Slurm on this one machine: two nodes of four pretend GPUs, and a partition that preempts.
+"""A real Slurm on this one machine: two nodes of four pretend GPUs, arrays of eight jobs at most, and a partition that
+preempts.
 
 Needs Debian's slurmctld, slurmd and slurm-client, and no privilege: the daemons run as whoever starts them, without
 munge and without accounting. The pretend GPUs are character devices that every Linux has.
@@ -45,6 +46,7 @@ ReturnToService=2
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 GresTypes=gpu
+MaxArraySize=8
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
 SlurmdParameters=config_overrides
 PreemptType=preempt/partition_prio

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from slurm_bench.cluster.alive import alive, at_work, attempts_and_jobs
+from slurm_bench.cluster.alive import alive, at_work, attempts_and_jobs, leftovers
 from slurm_bench.cluster.cancel import cancel_run
 from slurm_bench.cluster.here import InJob
 from slurm_bench.cluster.job import finish, task
 from slurm_bench.cluster.launch import choose_executor
-from slurm_bench.cluster.queue import cancel_jobs, release
+from slurm_bench.cluster.queue import cancel_jobs, max_array_size, release
 from slurm_bench.cluster.requeue import TaskIncomplete, leave
 from slurm_bench.cluster.slurm import Slurm
 from slurm_bench.config import Config
@@ -128,7 +128,7 @@ def test_a_launcher_elsewhere_gets_time_to_submit_and_then_blocks_nobody(run: Ru
 
 def test_a_local_launcher_elsewhere_may_be_at_work_until_it_is_forgotten(run: RunDir, queue: Queue) -> None:
     elsewhere = replace(claimed(run, "local"), host="another", time=time.time() - 600)
-    elsewhere = note_jobs(run, elsewhere, None, None, None)
+    elsewhere = note_jobs(run, elsewhere, (), None, None)
     assert "on another" in busy(run, [elsewhere])[0]
     (line,) = cancel_run(run)
     assert "another" in line
@@ -153,6 +153,20 @@ def test_the_job_after_an_attempt_that_is_over_is_still_at_work(run: RunDir, que
     assert busy(run, elsewhere) == ["job 42 (RUNNING)"]
     assert cancel_run(run) == ["cancelled job 42 (RUNNING)"]
     assert queue.cancelled() == ["42"]
+
+
+def test_all_that_a_dead_launcher_left_is_taken_back_and_what_works_is_not(run: RunDir, queue: Queue) -> None:
+    """Its following job isn't held: it waits for an array that is."""
+    claimed(run, "slurm")
+    old = replace(read_attempts(run)[0], host="another", time=time.time() - 600)
+    array, finish, _ = old.job_names
+    left = [f"41_[0-5]|{array}|PENDING|JobHeldUser", f"42|{finish}|PENDING|Dependency"]
+    queue.holds(*left)
+    jobs = attempts_and_jobs(run)[1]
+    assert leftovers([old], jobs) == jobs
+    assert busy(run, [old]) == []
+    queue.holds(*left, f"40_1|{array}|RUNNING|None")
+    assert leftovers([old], attempts_and_jobs(run)[1]) == []
 
 
 def test_a_queue_that_does_not_answer_is_no_empty_queue(run: RunDir, queue: Queue) -> None:
@@ -202,19 +216,18 @@ def test_slurm_is_taken_where_it_is(queue: Queue, tmp_path: Path, monkeypatch: p
         choose_executor("slurm")
 
 
-def test_an_array_is_no_larger_than_the_cluster_allows_and_that_is_said(
-    queue: Queue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said: list[str] = []
-    monkeypatch.setattr("slurm_bench.cluster.slurm.log.warning", lambda text, *words: said.append(text % words))
-    queue.command("scontrol", "echo 'MaxArraySize            = 4'")
-    assert Slurm(task, finish).slices("edit", Config(gpus=9, score_gpus=2)) == 4
-    (line,) = said
-    assert "9 tasks were asked for" in line
-    assert "at most 4 (MaxArraySize)" in line
-    assert Slurm(task, finish).slices("score", Config(gpus=9, score_gpus=2)) == 2
-    queue.command("scontrol", "echo ClusterName=x")
-    assert Slurm(task, finish).slices("edit", Config(gpus=2000)) == 1001
+@pytest.mark.parametrize(
+    ("said", "most"),
+    [
+        ("MaxArraySize            = 4", 4),
+        ("MaxArraySize = 4\nSchedulerParameters = sched_interval=2,max_array_tasks=3,bf_interval=2", 3),
+        ("MaxArraySize = 0", 1),
+        ("", 1001),
+    ],
+)
+def test_how_long_an_array_may_be_is_asked_of_the_cluster(queue: Queue, said: str, most: int) -> None:
+    queue.command("scontrol", f"printf '{said}'")
+    assert max_array_size() == most
 
 
 @pytest.mark.parametrize("name", ["squeue", "scancel", "scontrol", "sbatch"])
@@ -228,7 +241,7 @@ def test_a_controller_that_does_not_answer_is_waited_for_so_long(
     acts = {
         "squeue": lambda: at_work(run),
         "scancel": lambda: cancel_jobs(["41"]),
-        "scontrol": lambda: release("41"),
+        "scontrol": lambda: release(["41"]),
         "sbatch": lambda: Slurm(task, finish).execute(Run(run, Config(), []), claimed(run, "slurm", 2)),
     }
     claimed(run, "slurm")
@@ -278,7 +291,8 @@ def test_jobs_that_a_crashed_controller_forgot_are_submitted_again(
     assert len(count.read_text().split()) == (6 if lost else 3)
     (noted,) = read_attempts(run)
     assert noted.job_ids == (("4", "5", "6") if lost else ("1", "2", "3"))
-    released = (queue.folder / "asked").read_text().splitlines()
+    asked = (queue.folder / "asked").read_text().splitlines()
+    released = [line for line in asked if line.startswith("release")]
     assert released == (["release 1", "release 4"] if lost else ["release 1", "release 1"])
 
 
@@ -307,7 +321,7 @@ def test_cancel_stops_first_what_would_heal(run: RunDir, queue: Queue) -> None:
 
 
 def test_cancel_stops_the_local_launcher(run: RunDir, queue: Queue, launcher: subprocess.Popen[bytes]) -> None:
-    note_jobs(run, by(claimed(run, "local"), launcher), None, None, None)
+    note_jobs(run, by(claimed(run, "local"), launcher), (), None, None)
     assert cancel_run(run) == [f"stopped the launcher of edit-001 (pid {launcher.pid} on {HERE})"]
     assert launcher.wait(10) == -signal.SIGTERM
     assert cancel_run(run) == []
@@ -317,6 +331,6 @@ def test_cancel_leaves_alone_who_has_the_pid_of_a_dead_launcher(
     run: RunDir, queue: Queue, launcher: subprocess.Popen[bytes]
 ) -> None:
     attempt = by(claimed(run, "local"), launcher)
-    note_jobs(run, replace(attempt, pid_start=attempt.pid_start - 5), None, None, None)
+    note_jobs(run, replace(attempt, pid_start=attempt.pid_start - 5), (), None, None)
     assert cancel_run(run) == []
     assert launcher.poll() is None

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from slurm_bench.cluster.chain import Step, first_step, next_step
+from slurm_bench.cluster.pack import deal
 from slurm_bench.cluster.queue import outside_a_job
 from slurm_bench.cluster.sbatch import check_options, sbatch_parameters
+from slurm_bench.cluster.slurm import after_arrays
 from slurm_bench.config import Config
 from slurm_bench.errors import UserError
-from slurm_bench.run.attempts import Attempt
+from slurm_bench.run.attempts import Attempt, spread
 from slurm_bench.run.health import bad_nodes
 from slurm_bench.run.journal import DONE, FAILED, LOST, STOPPED, TaskProcess
 from slurm_bench.run.layout import RunDir
@@ -27,7 +29,7 @@ def ask(options: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def test_an_array_asks_for_one_gpu_a_task_and_all_tasks_at_once() -> None:
-    assert ask({"partition": "h100", "time": "04:00:00"}, slices=600) == {
+    assert ask({"partition": "h100", "time": "04:00:00"}, at_once=600) == {
         "job_name": "r.edit-001",
         "signal_delay_s": 90,
         "array_parallelism": 600,
@@ -37,12 +39,12 @@ def test_an_array_asks_for_one_gpu_a_task_and_all_tasks_at_once() -> None:
 
 
 def test_the_finishing_job_waits_for_the_whole_array() -> None:
-    assert ask({}, after="42")["additional_parameters"] == {"gres": "gpu:1", "dependency": "afterany:42"}
+    assert after_arrays(Config(), ["42", "43"]) == {"dependency": "afterany:42:43"}
+    assert after_arrays(Config(), []) == {"hold": True}, "until it is noted"
 
 
 def test_strict_waits_for_success_and_does_not_hang() -> None:
-    flags = ask({}, after="42", strict=True)["additional_parameters"]
-    assert flags == {"gres": "gpu:1", "dependency": "afterok:42", "kill-on-invalid-dep": "yes"}
+    assert after_arrays(Config(strict=True), ["42"]) == {"dependency": "afterok:42", "kill_on_invalid_dep": "yes"}
 
 
 @pytest.mark.parametrize("option", ["gres", "gpus", "gpus_per_node", "gpus_per_task", "gpus-per-node"])
@@ -67,6 +69,49 @@ def test_every_other_option_goes_through() -> None:
     one_line = sbatch_parameters({"setup": "module load x"}, job_name="r.edit-001", python_path="/b")
     assert one_line["setup"][1:] == ["module load x"]
     assert parameters["srun_args"] == ["--cpus-per-task=8"]
+
+
+def test_how_python_is_started_and_what_srun_is_told() -> None:
+    """By these a job runs in a container."""
+    typed = {"python": "apptainer exec --nv my.sif python", "srun_args": "--container-image='a b' --label"}
+    parameters = ask({**typed, "cpus_per_task": 2})
+    assert parameters["python"] == typed["python"]
+    assert parameters["srun_args"] == ["--cpus-per-task=2", "--container-image=a b", "--label"]
+    assert ask({"srun_args": ["--container-image=a b"]})["srun_args"] == ["--container-image=a b"]
+    assert {"python", "srun_args"}.isdisjoint(parameters["additional_parameters"])
+
+
+def test_a_job_of_several_tasks_asks_for_a_gpu_each() -> None:
+    assert ask({}, gpus=8)["additional_parameters"] == {"gres": "gpu:8"}
+    assert ask({"gpus_per_node": "h100:8"}, gpus=8)["additional_parameters"] == {"gpus-per-node": "h100:8"}
+
+
+def test_as_many_jobs_run_at_once_as_asked_for_at_most() -> None:
+    for option, at_once, expected in ((None, 6, 6), (4, 6, 4), (8, 6, 6)):
+        assert ask({"array_parallelism": option}, at_once=at_once)["array_parallelism"] == expected
+
+
+@pytest.mark.parametrize(("jobs", "arrays"), [(1, 1), (9, 2), (10, 3), (1001, 1), (5, 5)])
+def test_jobs_are_spread_over_arrays_evenly(jobs: int, arrays: int) -> None:
+    parts = spread(jobs, arrays)
+    assert [job for part in parts for job in part] == list(range(jobs))
+    sizes = {len(part) for part in parts}
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_each_task_is_found_in_its_job_and_each_job_has_its_tasks() -> None:
+    packed = replace(attempt("edit", ["s"]), slices=10, pack=4, job_id="41", more_job_ids=("42",))
+    assert [packed.job_of(task) for task in range(10)] == ["41"] * 4 + ["42_0"] * 4 + ["42_1"] * 2
+    assert [list(packed.tasks_of(job)) for job in range(packed.jobs)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert packed.job_ids == ("41", "42", "7")
+    assert replace(packed, job_id=None, more_job_ids=()).job_of(3) == "7", "the finishing job does it itself"
+
+
+def test_each_task_of_a_job_gets_a_gpu_of_its_own_or_the_job_is_refused() -> None:
+    assert deal(["GPU-a", " GPU-b", "GPU-c"], 2) == ["GPU-a", "GPU-b"]
+    assert deal(["NoDevFiles"], 2) == deal([], 2) == [None, None], "tasks that need none"
+    with pytest.raises(UserError, match=r"given 1 GPUs \(3\) for 2 tasks"):
+        deal(["3"], 2)
 
 
 def test_left_out_nodes_join_those_of_the_user() -> None:

@@ -35,9 +35,14 @@ def at_work(run: RunDir) -> list[str]:
 
 
 def leftovers(attempts: Sequence[Attempt], queued: Sequence[Job]) -> list[Job]:
-    """Held jobs of a launcher that died while it submitted: nobody will let them go."""
-    abandoned = [a for a in attempts if not a.submitted and _launcher(a) is None]
-    return [job for job in queued if job.held and any(job.belongs_to(a) for a in abandoned)]
+    """Jobs of a launcher that died while it submitted: they are held, or wait for one that is, and nobody will let them
+    go."""
+    found: list[Job] = []
+    for attempt in attempts:
+        jobs = [job for job in queued if job.belongs_to(attempt)] if not attempt.submitted else []
+        stands_still = any(job.held for job in jobs) and all(job.state == "PENDING" for job in jobs)
+        found += jobs if stands_still and _launcher(attempt) is None else []
+    return found
 
 
 def alive(attempts: Sequence[Attempt], queued: Sequence[Job]) -> list[str]:

@@ -19,7 +19,7 @@ def cancel_run(run: RunDir) -> list[str]:
         fresh = [job for job in queued if job.number not in stopped]
         if not fresh:
             break
-        for job in sorted(fresh, key=_turn):
+        for job in sorted(fresh, key=lambda job: (_turn(job), -int(job.number))):  # an array may wait for another one
             cancel_jobs([job.id])
             stopped.setdefault(job.number, f"cancelled {job}")
     lines = list(stopped.values())

@@ -185,7 +185,16 @@ def propose(run: Run, step: Step, attempts: Sequence[Attempt], executor: Executo
     """The attempt that would be claimed for a step; nothing is written."""
     number, slices = next_number(attempts, step.stage), executor.slices(step.stage, run.config)
     return draft(
-        run.folder, step.stage, step.samples, slices, executor.name, step.retry, number, run.by, step.only_scores
+        run.folder,
+        step.stage,
+        step.samples,
+        slices,
+        executor.name,
+        step.retry,
+        number,
+        run.by,
+        step.only_scores,
+        run.config.pack if executor.name == "slurm" else 1,
     )
 
 

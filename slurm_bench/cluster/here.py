@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from slurm_bench.cluster.queue import cancel_jobs, jobs_of, release
+from slurm_bench.cluster.queue import cancel_jobs, has_slurm, jobs_of, release
 from slurm_bench.cluster.requeue import TaskIncomplete, leave
-from slurm_bench.cluster.slot import Slot
-from slurm_bench.cluster.slurm import Slurm, after_array, scores_itself
-from slurm_bench.config import Config
+from slurm_bench.cluster.slot import Slot, wait_for
+from slurm_bench.cluster.slurm import Slurm, after_arrays, scores_itself
+from slurm_bench.config import Config, tasks_of
 from slurm_bench.errors import UserError, storage_problem
 from slurm_bench.logs import log
 from slurm_bench.run.attempts import Attempt, close, note_jobs, read_attempt, read_attempts
@@ -36,7 +36,7 @@ class Debug:
     name = "debug"
 
     def slices(self, stage: str, config: Config) -> int:
-        return config.gpus if stage == "edit" else config.score_gpus
+        return tasks_of(config, stage)
 
     def execute(self, run: Run, attempt: Attempt) -> bool:
         for task in range(attempt.slices):
@@ -62,12 +62,6 @@ class InJob(Slurm):
         """This job is a standby, and what it stood behind has died."""
         return self._generation > 0
 
-    def slices(self, stage: str, config: Config) -> int:
-        try:
-            return super().slices(stage, config)
-        except UserError:  # a controller that doesn't answer now may when it comes to submitting
-            return config.gpus if stage == "edit" else config.score_gpus
-
     def execute(self, run: Run, attempt: Attempt) -> bool:
         if not scores_itself(attempt):
             try:
@@ -78,10 +72,10 @@ class InJob(Slurm):
                 self._see_it_kept(run, attempt)
                 return False
         if not attempt.submitted:
-            attempt = note_jobs(run.folder, attempt, None, self._own or "this job", None)
+            attempt = note_jobs(run.folder, attempt, (), self._own or "this job", None)
         tally = Tally()
         for task in range(attempt.slices):
-            tally = Slot(run.folder, attempt, task, os.environ, warning=self._warning).wait(self.stop)
+            tally = wait_for([Slot(run.folder, attempt, task, os.environ, warning=self._warning)], self.stop)
             if self.stop.reason:
                 leave(self.stop, tally)
         return True
@@ -93,7 +87,7 @@ class InJob(Slurm):
         try:
             jobs = self._patiently(lambda: jobs_of(attempt.job_names))
             if any(job.held for job in jobs):
-                self._patiently(lambda: release(",".join({job.number for job in jobs if job.held})))
+                self._patiently(lambda: release({job.number for job in jobs if job.held}))
             followed = any(job.name == attempt.job_names.finish for job in jobs)
             if followed or read_attempt(run.folder.attempt(attempt.stage, attempt.number)).closed:
                 return
@@ -130,19 +124,19 @@ class InJob(Slurm):
         except UserError as error:  # what may be done twice thereby comes out the same (law 4)
             log.warning("going on without knowing whether %s is still at work: %s", attempt.name, error)
             return False
-        array = [job for job in jobs if job.name == names.array and job.state != "COMPLETING"]
-        if not array:
+        arrays = [job for job in jobs if job.name == names.array and job.state != "COMPLETING"]
+        if not arrays:
             return False
         if not any(job.name == names.finish and job.number != self._own for job in jobs):
-            after = after_array(run.config, attempt.job_id)
+            after = after_arrays(run.config, attempt.arrays)
             finish = self._patiently(
                 lambda: self._submit_following(run, attempt, names.finish, after, self._generation)
             )
             standby = self._patiently(lambda: self._submit_standby(run, attempt, finish, self._generation + 1))
-            note_jobs(run.folder, attempt, attempt.job_id, finish, standby)
-        log.info("%s is at work still: %s", attempt.name, ", ".join(map(str, array)))
-        if any(job.held for job in array):
-            self._patiently(lambda: release(str(attempt.job_id)))
+            note_jobs(run.folder, attempt, attempt.arrays, finish, standby)
+        log.info("%s is at work still: %s", attempt.name, ", ".join(map(str, arrays)))
+        if held := {job.number for job in arrays if job.held}:
+            self._patiently(lambda: release(held))
         return True
 
     def dismiss_standby(self, attempt: Attempt) -> None:
@@ -162,7 +156,7 @@ class InJob(Slurm):
         if others and latest.submitted:
             log.info("%s is at work already: %s", latest.name, ", ".join(map(str, others)))
             with suppress(UserError):
-                release(latest.job_id or latest.finish_job_id or "")
+                release(latest.arrays or filter(None, [latest.finish_job_id]))
             return None
         # Held, by a predecessor that died while it submitted.
         self._patiently(lambda: cancel_jobs(job.id for job in others))
@@ -170,7 +164,9 @@ class InJob(Slurm):
         return latest
 
     def _patiently(self, act: Callable[[], Any]) -> Any:
-        return patiently(act, self.stop, UserError, PATIENCE)
+        return patiently(
+            act, self.stop, UserError, PATIENCE if has_slurm() else ()
+        )  # a container may lack its commands
 
 
 def patiently(act: Callable[[], Any], stop: StopSignals, failure: type[Exception], pauses: Sequence[float]) -> Any:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from slurm_bench.cluster.chain import carry_on, resubmit_line
 from slurm_bench.cluster.here import InJob, patiently
+from slurm_bench.cluster.pack import slots_of
 from slurm_bench.cluster.requeue import TaskIncomplete, leave
-from slurm_bench.cluster.slot import Slot
+from slurm_bench.cluster.slot import wait_for
 from slurm_bench.cluster.slurm import scores_itself
 from slurm_bench.errors import COMPLETE, INCOMPLETE, USER_ERROR, UserError, storage_problem
 from slurm_bench.logs import log, log_to_stderr
-from slurm_bench.run.attempts import conclude_once, is_concluded, read_attempt
+from slurm_bench.run.attempts import Attempt, conclude_once, is_concluded, read_attempt
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import open_run
 from slurm_bench.run.records import read_records
@@ -28,20 +29,21 @@ from slurm_bench.stages.stop import StopSignals
 STORAGE_PATIENCE = (5, 15, 40, 120, 300, 600)
 
 
-def task(root: str, stage: str, number: int, index: int, warning: int) -> None:
-    """One array task. Told to stop in time (SIGUSR2) after it got something done, it asks to be run again, and the
-    job that follows goes on waiting; in every other case the chain takes over what is left."""
+def task(root: str, stage: str, number: int, job: int, warning: int) -> None:
+    """One job of an array: a task, or those that are packed into it. Told to stop in time (SIGUSR2) after it got
+    something done, it asks to be run again, and the job that follows goes on waiting; in every other case the chain
+    takes over what is left."""
     log_to_stderr()
     with _failures_in_a_line(), StopSignals(warning) as stop:
         run = open_run(Path(root))
         attempt = read_attempt(run.folder.attempt(stage, number))
-        slot = Slot(run.folder, attempt, index, os.environ, warning=warning)
-        tally = slot.wait(stop)
+        slots = slots_of(run.folder, attempt, job, os.environ, warning)
+        tally = wait_for(slots, stop)
         if tally.stopped or stop.reason:
             leave(stop, tally)
-        if slot.failed:
+        if any(slot.failed for slot in slots):
             raise TaskIncomplete("its processes died; the chain takes over what is left")
-        if run.config.strict and (failed := _failed(run.folder, stage, number, index)):
+        if run.config.strict and (failed := _failed(run.folder, attempt, attempt.tasks_of(job))):
             raise TaskIncomplete(f"{failed} samples failed")
 
 
@@ -93,7 +95,7 @@ def _failures_in_a_line() -> Iterator[None]:
         sys.exit(USER_ERROR)
 
 
-def _failed(run: RunDir, stage: str, number: int, index: int) -> int:
-    records = [r for r in read_records(run, stage) if (r["attempt"], r["task"]) == (number, index)]
+def _failed(run: RunDir, attempt: Attempt, tasks: Collection[int]) -> int:
+    records = [r for r in read_records(run, attempt.stage) if r["attempt"] == attempt.number and r["task"] in tasks]
     latest = {r["id"]: r["status"] for r in records}
     return sum(status == "error" for status in latest.values())

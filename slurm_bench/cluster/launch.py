@@ -21,7 +21,7 @@ from slurm_bench.data.text import printable
 from slurm_bench.errors import COMPLETE, UserError
 from slurm_bench.logs import log
 from slurm_bench.report.write import print_summary
-from slurm_bench.run.attempts import Attempt, close, conclusions, read_attempt
+from slurm_bench.run.attempts import Attempt, close, conclusions, read_attempt, spread
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run
 from slurm_bench.run.slices import describe_slices
@@ -141,11 +141,19 @@ def _announce(run: Run, attempt: Attempt) -> None:
     sys.stdout.flush()
 
 
+def _jobs(attempt: Attempt) -> str:
+    parts = spread(attempt.jobs, len(attempt.arrays))
+    sizes = ", ".join(str(len(part)) for part in parts)
+    arrays = f"an array of {sizes}" if len(parts) == 1 else f"{len(parts)} arrays, of {sizes}"
+    packed = f"{attempt.pack} tasks with a GPU of their own in each" if attempt.pack > 1 else "one GPU each"
+    return f"job {', '.join(attempt.arrays)}: {arrays}, {packed}"
+
+
 def _follow(run: RunDir, attempt: Attempt) -> None:
     attempt = read_attempt(run.attempt(attempt.stage, attempt.number))
     if not scores_itself(attempt):
-        print(f"{attempt.stage:9} job {attempt.job_id}: an array of {attempt.slices}, one GPU each")
-    after = f" after {attempt.job_id}" if attempt.job_id else ""
+        print(f"{attempt.stage:9} {_jobs(attempt)}")
+    after = f" after {', '.join(attempt.arrays)}" if attempt.arrays else ""
     print(f"finish    job {attempt.finish_job_id}{after}: looks, resubmits what is missing, scores, reports")
     print(f"follow    {command('status', run.root, '--watch')}")
     print(f"stop      {command('cancel', run.root)}", flush=True)

@@ -6,10 +6,9 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 
 from slurm_bench.cluster.slot import GRACE, Slot
-from slurm_bench.config import Config
+from slurm_bench.config import Config, at_once, tasks_of
 from slurm_bench.logs import log
 from slurm_bench.machine import visible_gpus
 from slurm_bench.run.attempts import Attempt
@@ -28,29 +27,32 @@ class Local:
         self._gpus = gpu_slots()
 
     def slices(self, stage: str, config: Config) -> int:
-        asked = config.gpus if stage == "edit" else config.score_gpus
-        return min(asked, len(self._gpus)) if self._gpus else asked
+        asked = tasks_of(config, stage)
+        cut = stage == "edit" and config.slices is not None
+        return min(asked, len(self._gpus)) if self._gpus and not cut else asked
 
     def execute(self, run: Run, attempt: Attempt) -> bool:
-        """Every slice in a slot of its own, each seeing its own one GPU. On Ctrl-C, or SIGTERM, all are asked to leave
-        in order."""
-        run.folder.logs.mkdir(parents=True, exist_ok=True)
-        slots: list[Slot] = []
-        with ExitStack() as files:
-            try:
-                for task in range(attempt.slices):
-                    output = files.enter_context(open(run.folder.logs / f"{attempt.name}-{task:04d}.out", "ab"))
-                    slots.append(Slot(run.folder, attempt, task, self._environment(task), output))
-                while any([not slot.over() for slot in slots]):  # noqa: C419 (each must be looked at)
-                    self.poll()
-                    time.sleep(POLL)
-            finally:
-                _stop(slots)
+        """Every slice by a slot that sees one GPU of its own; where there are more slices than GPUs, or than may work
+        at once, they queue. On Ctrl-C, or SIGTERM, all are asked to leave in order."""
+        free: list[str | None] = [*self._gpus] or [None] * attempt.slices
+        free = free[: at_once(run.config, attempt.stage)]
+        waiting = list(range(attempt.slices))
+        at_work: list[Slot] = []
+        try:
+            while waiting or at_work:
+                while waiting and free:
+                    task = waiting.pop(0)
+                    output = run.folder.output(attempt.stage, attempt.number, task)
+                    at_work.append(Slot(run.folder, attempt, task, os.environ, gpu=free.pop(0), output=output))
+                over = [slot for slot in at_work if slot.over()]
+                free += [slot.gpu for slot in over]
+                at_work = [slot for slot in at_work if slot not in over]
                 self.poll()
+                time.sleep(POLL)
+        finally:
+            _stop(at_work)
+            self.poll()
         return True
-
-    def _environment(self, task: int) -> dict[str, str]:
-        return dict(os.environ) | ({"CUDA_VISIBLE_DEVICES": self._gpus[task]} if self._gpus else {})
 
 
 def gpu_slots() -> list[str]:

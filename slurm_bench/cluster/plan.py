@@ -12,8 +12,9 @@ from pathlib import Path
 from slurm_bench.cluster.chain import Executor, Step, first_step, propose
 from slurm_bench.cluster.forecast import Pace, Told, known_to_us, paces
 from slurm_bench.cluster.queue import expected_start
-from slurm_bench.cluster.slurm import Slurm, scores_itself
+from slurm_bench.cluster.slurm import Slurm
 from slurm_bench.command import command
+from slurm_bench.config import at_once
 from slurm_bench.data.text import printable
 from slurm_bench.machine import GIB
 from slurm_bench.run.attempts import Attempt, read_attempts
@@ -49,7 +50,7 @@ def plan_lines(run: Run, executor: Executor, like: Told | None, old: Run | None)
     likes = iter([(STAGES, like)]) if like else known_to_us(run.config, run.root, isinstance(executor, Slurm))
     known = paces(run.config, likes, stages)
     scripts = executor.scripts(run, attempt) if isinstance(executor, Slurm) else {}
-    limits = {stage: _limit(scripts[job]) for stage, job in (("edit", "array"), ("score", "finish")) if job in scripts}
+    limits = {"score" if name == "finish" else "edit": _limit(script) for name, script in scripts.items()}
     for lines in (
         _what(run, attempt),
         _disk(run, counts, known),
@@ -107,10 +108,10 @@ def _forecast(
     unknown = [stage for stage in STAGES if counts[stage] and stage not in known]
     for stage, pace in sorted(known.items()):
         slices = min(executor.slices(stage, run.config), counts[stage])
-        at_once = min(slices, int(run.config.slurm.get("array_parallelism") or slices))
+        together = min(slices, at_once(run.config, stage))
         seconds = counts[stage] * pace.seconds + slices * pace.start
         longest = math.ceil(counts[stage] / slices) * pace.seconds + pace.start
-        took = math.ceil(slices / at_once) * longest
+        took = math.ceil(slices / together) * longest
         work, wall = work + seconds, wall + took
         start = f", and {pace.start:.3g} s before the first one on each of {slices}" if pace.start else ""
         what = f"{counts[stage]} samples at {pace.seconds:.3g} s{start}"
@@ -154,7 +155,7 @@ def _limit(script: str) -> float:
 
 
 def _scripts(attempt: Attempt, scripts: Mapping[str, str]) -> Iterator[str]:
-    first = scripts["finish" if scores_itself(attempt) else "array"]
+    first = next(iter(scripts.values()))
     yield fit(f"start     {printable(expected_start(_tested(first)))}", columns())
     for name, script in scripts.items():
         yield from ("", f"---- {name} ----", *(printable(line) for line in script.splitlines()))

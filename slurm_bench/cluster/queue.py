@@ -74,14 +74,15 @@ def jobs_of(names: Iterable[str], ids: Iterable[str] = ()) -> list[Job]:
 
 
 def cancel_jobs(ids: Iterable[str]) -> None:
-    """Raises UserError where the controller can't be asked; a job that is over is none to cancel."""
-    if numbers := sorted({job_id.split("_")[0] for job_id in ids}):
+    """The newest first: else what waits for the end of another would begin. Raises UserError where the controller can't
+    be asked; a job that is over is none to cancel."""
+    if numbers := sorted({job_id.split("_")[0] for job_id in ids}, key=int, reverse=True):
         _ask(["scancel", *numbers])
 
 
-def release(job_id: str) -> None:
-    """Let a held job go. Raises UserError."""
-    _ask(["scontrol", "release", job_id])
+def release(ids: Iterable[str]) -> None:
+    """Let held jobs go. Raises UserError."""
+    _ask(["scontrol", "release", ",".join(ids)])
 
 
 def _squeue(*which: str) -> list[Job]:
@@ -148,9 +149,10 @@ def nodes_of(partition: str | None) -> list[str]:
 
 
 def max_array_size() -> int:
-    """The largest index + 1 that an array may have, 1001 where the cluster doesn't say."""
-    match = re.search(r"MaxArraySize\s*=\s*(\d+)", _ask(["scontrol", "show", "config"]))
-    return int(match.group(1)) if match else 1001
+    """How many jobs an array may have, 1001 where the cluster doesn't say. MaxArraySize bounds the index, which begins
+    at 0; where it is 0 the cluster takes no arrays."""
+    found = re.findall(r"\b(?:MaxArraySize\s*=\s*|max_array_tasks=)(\d+)", _ask(["scontrol", "show", "config"]))
+    return max(1, min(map(int, found), default=1001))
 
 
 def requeue_self() -> bool:

@@ -11,7 +11,7 @@ from slurm_bench.config import Config
 from slurm_bench.errors import UserError
 
 # Options of ours beside Slurm's own; what isn't here goes to sbatch as `--option=value`.
-OURS = ("setup", "signal_delay_s", "array_parallelism")
+OURS = ("setup", "signal_delay_s", "array_parallelism", "python", "srun_args")
 WHOLE_NUMBERS = {"signal_delay_s": 0, "array_parallelism": 1}  # of ours, and the least that each may be
 # By these a run finds its jobs, tells them to stop in time, and reads what they said.
 RESERVED = ("array", "job_name", "output", "error", "signal", "wait", "wrap", "test_only", "parsable", "quiet")
@@ -41,34 +41,32 @@ def sbatch_parameters(
     *,
     job_name: str,
     python_path: str,
-    slices: int = 1,
-    after: str | None = None,
-    strict: bool = False,
+    gpus: int = 1,
+    at_once: int = 1,
     exclude: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Parameters for submitit's SlurmExecutor. `options` is the configuration's `slurm`, `after` the array that a
-    following job waits for. srun stays in between: without it the warning signal never reaches Python."""
+    """Parameters for submitit's SlurmExecutor, and `python`, its own argument, where that is set. `options` is the
+    configuration's `slurm`, `gpus` what each job asks for, `at_once` how many jobs of an array may run. srun stays in
+    between: without it the warning signal never reaches Python."""
     flags = {key.replace("-", "_"): value for key, value in options.items() if value is not None}
     ours = {key: flags.pop(key) for key in OURS if key in flags}
     if not any(key in flags for key in GPU_OPTIONS):
-        flags["gres"] = "gpu:1"
+        flags["gres"] = f"gpu:{gpus}"
     if exclude:
         flags["exclude"] = ",".join([*([flags["exclude"]] if "exclude" in flags else []), *exclude])
-    if after is not None:
-        flags["dependency"] = f"{'afterok' if strict else 'afterany'}:{after}"
-        if strict:
-            flags["kill_on_invalid_dep"] = "yes"
-    setup = ours.get("setup") or []
+    python = ours.get("python")
+    setup, srun_args = ours.get("setup") or [], ours.get("srun_args") or []
     parameters: dict[str, Any] = {
         "job_name": job_name,
         "signal_delay_s": int(ours.get("signal_delay_s", SIGNAL_DELAY)),
-        "array_parallelism": int(ours.get("array_parallelism", slices)),
+        "array_parallelism": min(at_once, int(ours.get("array_parallelism", at_once))),
         "setup": [
             f"export PYTHONPATH={shlex.quote(python_path)}${{PYTHONPATH:+:$PYTHONPATH}}",
             *([setup] if isinstance(setup, str) else setup),
         ],
         "additional_parameters": {key.replace("_", "-"): value for key, value in flags.items() if value is not False},
     }
+    words = shlex.split(srun_args) if isinstance(srun_args, str) else list(map(str, srun_args))
     if "cpus_per_task" in flags:  # since Slurm 22.05 srun doesn't take it over from sbatch
-        parameters["srun_args"] = [f"--cpus-per-task={flags['cpus_per_task']}"]
-    return parameters
+        words = [f"--cpus-per-task={flags['cpus_per_task']}", *words]
+    return parameters | ({"srun_args": words} if words else {}) | ({"python": python} if python else {})

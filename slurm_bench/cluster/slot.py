@@ -9,11 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 from slurm_bench.errors import storage_problem
 from slurm_bench.logs import log
@@ -35,7 +34,8 @@ GRACE = 40
 
 
 class Slot:
-    """`warning` is the time between SIGUSR2 and the kill, in seconds."""
+    """`gpu` is all that the task may see, where not the whole environment's; `output` the file that its processes print
+    to, where not this one's streams. `warning` is the time between SIGUSR2 and the kill, in seconds."""
 
     def __init__(
         self,
@@ -43,12 +43,15 @@ class Slot:
         attempt: Attempt,
         task: int,
         environment: Mapping[str, str],
-        output: IO[bytes] | None = None,
+        gpu: str | None = None,
+        output: Path | None = None,
         warning: int = 90,
     ) -> None:
+        self.gpu = gpu
         self._run, self._attempt, self._task, self._warning = run, attempt, task, warning
         path = os.pathsep.join(filter(None, [PACKAGE_ROOT, environment.get("PYTHONPATH")]))
-        self._environment = {**environment, "PYTHONPATH": path}
+        only = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
+        self._environment = {**environment, "PYTHONPATH": path, **only}
         self._output = output
         self._fruitless = 0
         self._told: int | None = None
@@ -90,20 +93,17 @@ class Slot:
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
-    def wait(self, stop: StopSignals) -> Tally:
-        """Until it is over; what tells `stop` to leave is passed on. Gives how it ended."""
-        while not self.over():
-            if stop.reason is not None:
-                self.tell(signal.Signals[stop.reason])
-            time.sleep(POLL)
-        last = self._last()
-        return Tally(ok=last.ok, stopped=last.message if last.end == STOPPED else None)
-
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self.over()
+
+    @property
+    def tally(self) -> Tally:
+        """How its last process ended."""
+        last = self._last()
+        return Tally(ok=last.ok, stopped=last.message if last.end == STOPPED else None)
 
     @property
     def failed(self) -> bool:
@@ -120,14 +120,15 @@ class Slot:
         since = {"held": round(process_began(), 3)} if job and first else {}  # when the job got its place, nearly
         self._journal.note("spawn", node=node_name(), job=job, **since)
         words = [run.root, attempt.stage, attempt.number, task, self._restart, self._warning, os.getpid()]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "slurm_bench.cluster.worker", *map(str, words)],
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=self._output,
-            env=dict(self._environment),
-            start_new_session=True,
-        )
+        with nullcontext() if self._output is None else open(self._output, "ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "slurm_bench.cluster.worker", *map(str, words)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=dict(self._environment),
+                start_new_session=True,
+            )
         self._process, self._group = process, process.pid
 
     def _end_children(self) -> None:
@@ -146,3 +147,13 @@ class Slot:
             return True
         files = manifests(self._run, died.stage, died.attempt, died.task)
         return len(died.in_hand) == 1 and any(file.stat().st_size for file in files)
+
+
+def wait_for(slots: Sequence[Slot], stop: StopSignals) -> Tally:
+    """Until all are over; what tells `stop` to leave is passed on. Gives how they ended, together."""
+    while any([not slot.over() for slot in slots]):  # noqa: C419 (each must be looked at)
+        for slot in slots if stop.reason is not None else ():
+            slot.tell(signal.Signals[str(stop.reason)])
+        time.sleep(POLL)
+    tallies = [slot.tally for slot in slots]
+    return Tally(ok=sum(tally.ok for tally in tallies), stopped=next(filter(None, (t.stopped for t in tallies)), None))

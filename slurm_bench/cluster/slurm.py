@@ -1,8 +1,10 @@
-"""The Slurm executor, through submitit: an array, the job that follows it, and a standby for that one."""
+"""The Slurm executor, through submitit: an array (several, where the cluster's are too short), the job that follows,
+and a standby for that one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,10 @@ from slurm_bench.cluster.interrupts import postponed
 from slurm_bench.cluster.queue import cancel_jobs, jobs_of, max_array_size, nodes_of, outside_a_job, release
 from slurm_bench.cluster.sbatch import sbatch_parameters
 from slurm_bench.cluster.slot import PACKAGE_ROOT
-from slurm_bench.config import Config
+from slurm_bench.config import Config, at_once, tasks_of
 from slurm_bench.errors import UserError
 from slurm_bench.logs import log
-from slurm_bench.run.attempts import Attempt, note_jobs
+from slurm_bench.run.attempts import Attempt, note_jobs, spread
 from slurm_bench.run.health import bad_nodes
 from slurm_bench.run.journal import read_journals
 from slurm_bench.run.layout import RunDir
@@ -32,49 +34,58 @@ class Slurm:
         self._task, self._finish = task, finish
 
     def slices(self, stage: str, config: Config) -> int:
-        asked, most = config.gpus if stage == "edit" else config.score_gpus, max_array_size()
-        if asked > most:
-            log.warning("%d tasks were asked for; this cluster's arrays take at most %d (MaxArraySize)", asked, most)
-        return min(asked, most)
+        return tasks_of(config, stage)
 
     def execute(self, run: Run, attempt: Attempt) -> bool:
-        """Submit all of the attempt's jobs, or none. The first one is held until all are there and noted, so that
+        """Submit all of the attempt's jobs, or none. The arrays are held until all are there and noted, so that
         whoever dies in between leaves nothing at work. An interrupt is postponed until then. Raises UserError."""
         with postponed():
             try:
-                array, finish, standby = self._submit_held(run, attempt)
-                note_jobs(run.folder, attempt, array, finish, standby)
-                release(array or finish)
+                arrays, finish, standby = self._submit_held(run, attempt)
+                note_jobs(run.folder, attempt, arrays, finish, standby)
+                release(arrays or [finish])
             except Exception as error:
                 self._withdraw(attempt)
                 raise UserError(f"nothing was submitted: {_reason(error)}") from None
         return False
 
     def scripts(self, run: Run, attempt: Attempt) -> dict[str, str]:
-        """The batch scripts of the attempt's array and of the job that follows it, by those names, as they would be.
-        The array's job id, which nobody knows yet, is called ARRAY. Nothing is written or submitted."""
-        found = {}
-        if not scores_itself(attempt):
-            found["array"] = _script(run.folder.submitit, self._array_parameters(run, attempt), attempt.slices)
-        after = after_array(run.config, None if scores_itself(attempt) else "ARRAY")
-        following = self._following_parameters(run, attempt, attempt.job_names.finish, after)
+        """The batch scripts of the attempt's arrays and of the job that follows, by those names, as they would be. An
+        array's job id, which nobody knows yet, is called ARRAY or ARRAY_1. Nothing is written or submitted."""
+        found: dict[str, str] = {}
+        ids: list[str] = []
+        parts = list(_arrays(attempt))
+        for number, part in enumerate(parts, 1):
+            name = "array" if len(parts) == 1 else f"array {number} of {len(parts)}"
+            parameters = self._array_parameters(run, attempt, ids[-1:])
+            found[name] = _script(run.folder.submitit, parameters, len(part))
+            ids.append("ARRAY" if len(parts) == 1 else f"ARRAY_{number}")
+        following = self._following_parameters(run, attempt, attempt.job_names.finish, after_arrays(run.config, ids))
         return {**found, "finish": _script(run.folder.submitit, following, 1)}
 
-    def _submit_held(self, run: Run, attempt: Attempt) -> tuple[str | None, str, str]:
-        """A single scoring slice needs no array: the following job does it itself."""
-        array = None if scores_itself(attempt) else self._submit_array(run, attempt)
-        finish = self._submit_following(run, attempt, attempt.job_names.finish, after_array(run.config, array), 0)
-        return array, finish, self._submit_standby(run, attempt, finish, 1)
+    def _submit_held(self, run: Run, attempt: Attempt) -> tuple[list[str], str, str]:
+        arrays: list[str] = []
+        for jobs in _arrays(attempt):
+            arrays.append(self._submit_array(run, attempt, jobs, arrays[-1:]))
+        finish = self._submit_following(run, attempt, attempt.job_names.finish, after_arrays(run.config, arrays), 0)
+        return arrays, finish, self._submit_standby(run, attempt, finish, 1)
 
-    def _array_parameters(self, run: Run, attempt: Attempt) -> dict[str, Any]:
-        options = slurm_options(run.config, attempt.stage)
-        return sbatch_parameters(
+    def _array_parameters(self, run: Run, attempt: Attempt, before: Sequence[str]) -> dict[str, Any]:
+        """`before` is the array that was submitted before this one, if any. Where only so many jobs may run at once one
+        array waits for the end of the other, since Slurm counts within an array."""
+        options, tasks = slurm_options(run.config, attempt.stage), at_once(run.config, attempt.stage)
+        jobs = attempt.jobs if tasks >= attempt.slices else max(1, tasks // attempt.pack)
+        parameters = sbatch_parameters(
             {**options, "hold": True},
             job_name=attempt.job_names.array,
             python_path=PACKAGE_ROOT,
-            slices=attempt.slices,
+            gpus=attempt.pack,
+            at_once=jobs,
             exclude=self._exclude(run.folder, attempt, options),
         )
+        if before and parameters["array_parallelism"] < attempt.jobs:
+            parameters["additional_parameters"]["dependency"] = f"afterany:{':'.join(before)}"
+        return parameters
 
     def _following_parameters(self, run: Run, attempt: Attempt, name: str, after: dict[str, Any]) -> dict[str, Any]:
         options = slurm_options(run.config, "score")
@@ -85,10 +96,10 @@ class Slurm:
             exclude=self._exclude(run.folder, attempt, options),
         )
 
-    def _submit_array(self, run: Run, attempt: Attempt) -> str:
-        n, parameters = attempt.slices, self._array_parameters(run, attempt)
+    def _submit_array(self, run: Run, attempt: Attempt, jobs: range, before: Sequence[str]) -> str:
+        n, parameters = len(jobs), self._array_parameters(run, attempt, before)
         warning = parameters["signal_delay_s"]
-        columns = [str(run.root)] * n, [attempt.stage] * n, [attempt.number] * n, range(n), [warning] * n
+        columns = [str(run.root)] * n, [attempt.stage] * n, [attempt.number] * n, jobs, [warning] * n
         return self._submit(run.folder, parameters, self._task, *columns)
 
     def _submit_standby(self, run: Run, attempt: Attempt, finish: str, generation: int) -> str:
@@ -110,8 +121,7 @@ class Slurm:
     def _submit(self, run: RunDir, parameters: dict[str, Any], function: Any, *columns: Sequence[Any]) -> str:
         """One array (or job, where the columns have one row) of calls of an importable function; gives its id."""
         run.submitit.mkdir(parents=True, exist_ok=True)
-        executor = _executor(run.submitit)
-        executor.update_parameters(**parameters)
+        executor = _executor(run.submitit, parameters)
         with outside_a_job():
             jobs = executor.map_array(function, *(list(column) for column in columns))
         return str(jobs[0].job_id).split("_")[0]
@@ -131,20 +141,25 @@ def scores_itself(attempt: Attempt) -> bool:
     return attempt.stage == "score" and attempt.slices == 1
 
 
-def after_array(config: Config, array: str | None) -> dict[str, Any]:
-    """What the job that follows `array` waits for; without one it is held until it is noted."""
-    if array is None:
+def after_arrays(config: Config, arrays: Sequence[str]) -> dict[str, Any]:
+    """What the job that follows them all waits for; without any it is held until it is noted."""
+    if not arrays:
         return {"hold": True}
     if config.strict:
-        return {"dependency": f"afterok:{array}", "kill_on_invalid_dep": "yes"}
-    return {"dependency": f"afterany:{array}"}
+        return {"dependency": f"afterok:{':'.join(arrays)}", "kill_on_invalid_dep": "yes"}
+    return {"dependency": f"afterany:{':'.join(arrays)}"}
 
 
-def _script(folder: Path, parameters: dict[str, Any], slices: int) -> str:
-    executor = _executor(folder)
-    executor.update_parameters(**parameters)
-    if slices > 1:  # as submitit does for an array of more than one
-        executor.parameters["map_count"] = slices
+def _arrays(attempt: Attempt) -> Iterator[range]:
+    """The jobs of each array. A single scoring slice needs none: the following job does it itself."""
+    if not scores_itself(attempt):
+        yield from spread(attempt.jobs, math.ceil(attempt.jobs / max_array_size()))
+
+
+def _script(folder: Path, parameters: dict[str, Any], jobs: int) -> str:
+    executor = _executor(folder, parameters)
+    if jobs > 1:  # as submitit does for an array of more than one
+        executor.parameters["map_count"] = jobs
     return str(executor._make_submission_file_text(executor._submitit_command_str, ""))
 
 
@@ -152,7 +167,7 @@ def slurm_options(config: Config, stage: str) -> dict[str, Any]:
     return dict(config.slurm) if stage == "edit" else {**config.slurm, **config.score_slurm}
 
 
-def _executor(folder: Path) -> Any:
+def _executor(folder: Path, parameters: dict[str, Any]) -> Any:
     """submitit's, with a bound on how long sbatch may take."""
     from submitit.slurm.slurm import SlurmExecutor
 
@@ -161,7 +176,9 @@ def _executor(folder: Path) -> Any:
 
     # On the class: an array is submitted by an executor of its own, which submitit makes.
     SlurmExecutor._make_submission_command = bounded  # type: ignore[assignment,method-assign]
-    return SlurmExecutor(folder)
+    executor = SlurmExecutor(folder, python=parameters.get("python"))
+    executor.update_parameters(**{key: value for key, value in parameters.items() if key != "python"})
+    return executor
 
 
 def _reason(error: Exception) -> str:

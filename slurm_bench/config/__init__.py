@@ -15,7 +15,9 @@ from slurm_bench.config.schema import (
     DataConfig,
     PluginConfig,
     ReportConfig,
+    at_once,
     plugins_of,
+    tasks_of,
 )
 from slurm_bench.config.text import to_yaml
 
@@ -26,12 +28,14 @@ __all__ = [
     "DataConfig",
     "PluginConfig",
     "ReportConfig",
+    "at_once",
     "config_hash",
     "differences",
     "dump",
     "load_config",
     "nearest",
     "plugins_of",
+    "tasks_of",
     "with_environment",
 ]
 

@@ -14,7 +14,16 @@ from slurm_bench.bundled import bundled
 from slurm_bench.command import EXECUTORS
 from slurm_bench.config.nearest import nearest
 from slurm_bench.config.references import escape_literal, resolve
-from slurm_bench.config.schema import OPTIONAL, Config, DataConfig, PluginConfig, ReportConfig, plugins_of
+from slurm_bench.config.schema import (
+    OPTIONAL,
+    Config,
+    DataConfig,
+    PluginConfig,
+    ReportConfig,
+    at_once,
+    plugins_of,
+    tasks_of,
+)
 from slurm_bench.config.text import quoted, read_file, read_word
 from slurm_bench.errors import UserError
 
@@ -22,6 +31,9 @@ LEAST = {
     "repeats": 1,
     "gpus": 1,
     "score_gpus": 1,
+    "slices": 1,
+    "parallel": 1,
+    "pack": 1,
     "batch_size": 1,
     "score_batch_size": 1,
     "load_concurrency": 1,
@@ -106,8 +118,17 @@ def _typed(values: dict[str, Any]) -> Config:
 
 def _check_values(config: Config) -> None:
     for key, bound in LEAST.items():
-        if getattr(config, key) < bound:
-            raise UserError(f"'{key}' is {getattr(config, key)}; it must be at least {bound}")
+        value = getattr(config, key)
+        if value is not None and value < bound:
+            raise UserError(f"'{key}' is {value}; it must be at least {bound}")
+    for stage, key in (("edit", "gpus"), ("score", "score_gpus")):
+        together, bound = min(config.pack, tasks_of(config, stage)), at_once(config, stage)
+        if bound < together:
+            key = key if getattr(config, key) == bound else "parallel"
+            raise UserError(
+                f"'{key}' is {bound}, but by 'pack' {together} tasks of a job work at once; "
+                f"make '{key}' at least {together}, or 'pack' at most {bound}"
+            )
     if config.data.limit is not None and config.data.limit < 1:
         raise UserError(f"'data.limit' is {config.data.limit}; it must be at least 1, or null for all")
     if config.executor not in (None, *EXECUTORS):

@@ -61,6 +61,9 @@ class Config:
     executor: str | None = None
     gpus: int = 1
     score_gpus: int = 1
+    slices: int | None = None
+    parallel: int | None = None
+    pack: int = 1
     batch_size: int = 1
     score_batch_size: int = 32
     takeover: str = "auto"
@@ -75,6 +78,17 @@ def plugins_of(config: Config) -> dict[str, PluginConfig]:
     """The configured plug-ins by their keys: `editor`, `rewriter` where there is one, `scorers.<name>`."""
     found = {"editor": config.editor} | ({} if config.rewriter is None else {"rewriter": config.rewriter})
     return found | {f"scorers.{name}": scorer for name, scorer in config.scorers.items()}
+
+
+def tasks_of(config: Config, stage: str) -> int:
+    """How many tasks a stage is cut into."""
+    return config.score_gpus if stage == "score" else config.slices or config.gpus
+
+
+def at_once(config: Config, stage: str) -> int:
+    """How many of them may be at work at the same time, each on one GPU."""
+    gpus = config.score_gpus if stage == "score" else config.gpus
+    return min(gpus, tasks_of(config, stage), config.parallel or gpus)
 
 
 def fields_of(schema: type) -> dict[str, Any]:

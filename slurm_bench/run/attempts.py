@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -31,7 +33,8 @@ SAME_START = 2.0
 class Attempt:
     """The frozen list of what was missing, cut into N slices. `retry` counts the attempts that brought no sample
     forward since a person asked; with `only_scores` that was for scores, and nothing is edited afterwards. `key` and
-    `by` are the run's name in the queue and the plug-ins' marks (law 14) at that time.
+    `by` are the run's name in the queue and the plug-ins' marks (law 14) at that time. `pack` tasks share a job.
+    `job_id` is its array's, `more_job_ids` those of further arrays, where the cluster takes none that is long enough.
 
     The job ids stay empty where the launcher died before it could note them: then nothing of the attempt has begun to
     work, for its first job is held until they are noted.
@@ -50,7 +53,9 @@ class Attempt:
     key: str = ""
     by: Mapping[str, str] = field(default_factory=dict)
     only_scores: bool = False
+    pack: int = 1
     job_id: str | None = None
+    more_job_ids: tuple[str, ...] = ()
     finish_job_id: str | None = None
     standby_job_id: str | None = None
     closed: bool = False
@@ -70,7 +75,31 @@ class Attempt:
 
     @property
     def job_ids(self) -> tuple[str, ...]:
-        return tuple(filter(None, (self.job_id, self.finish_job_id, self.standby_job_id)))
+        return (*self.arrays, *filter(None, (self.finish_job_id, self.standby_job_id)))
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """The ids of its arrays (of one element: of its job). Its jobs are spread over them as evenly as can be."""
+        return (self.job_id, *self.more_job_ids) if self.job_id else ()
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs its tasks are packed into."""
+        return math.ceil(self.slices / self.pack)
+
+    def tasks_of(self, job: int) -> range:
+        return range(job * self.pack, min((job + 1) * self.pack, self.slices))
+
+    def job_of(self, task: int) -> str:
+        """The id of the job that works on a task, as the queue calls it: `4242_3` where it is one of an array's. ""
+        where there is none."""
+        if not self.arrays:
+            return self.finish_job_id or ""
+        job = task // self.pack
+        parts = spread(self.jobs, len(self.arrays))
+        number = next(n for n, part in enumerate(parts) if job in part)
+        array, part = self.arrays[number], parts[number]
+        return f"{array}_{job - part.start}" if len(part) > 1 else array
 
     @property
     def submitted(self) -> bool:
@@ -87,6 +116,12 @@ class Attempt:
             return None
         started = process_start(self.pid)
         return started is not None and abs(started - self.pid_start) < SAME_START
+
+
+def spread(jobs: int, arrays: int) -> list[range]:
+    """Which of an attempt's jobs each of its arrays has."""
+    ends = [jobs * n // arrays for n in range(arrays + 1)]
+    return [range(begin, end) for begin, end in itertools.pairwise(ends)]
 
 
 class JobNames(NamedTuple):
@@ -126,13 +161,16 @@ def draft(
     number: int,
     by: Mapping[str, str] | None = None,
     only_scores: bool = False,
+    pack: int = 1,
 ) -> Attempt:
     """What would be claimed; nothing is written."""
+    slices = max(1, min(slices, len(samples)))
     return Attempt(
         stage=stage,
         number=number,
         samples=tuple(samples),
-        slices=max(1, min(slices, len(samples))),
+        slices=slices,
+        pack=min(pack, slices),
         executor=executor,
         retry=retry,
         time=time.time(),
@@ -145,9 +183,10 @@ def draft(
     )
 
 
-def note_jobs(run: RunDir, attempt: Attempt, array: str | None, finish: str | None, standby: str | None) -> Attempt:
+def note_jobs(run: RunDir, attempt: Attempt, arrays: Sequence[str], finish: str | None, standby: str | None) -> Attempt:
     """Add the job ids, which only the claimer learns."""
-    attempt = replace(attempt, job_id=array, finish_job_id=finish, standby_job_id=standby)
+    first, more = next(iter(arrays), None), tuple(arrays[1:])
+    attempt = replace(attempt, job_id=first, more_job_ids=more, finish_job_id=finish, standby_job_id=standby)
     write_atomic(run.attempt(attempt.stage, attempt.number), _line(attempt))
     return attempt
 
@@ -196,7 +235,8 @@ def read_attempt(file: Path) -> Attempt:
         row = json.loads(file.read_bytes())
         check_version(row, file)
         row.pop("v", None)
-        return Attempt(**{**row, "samples": tuple(row["samples"]), "closed": _closing(file).exists()})
+        lists = {key: tuple(row.get(key, ())) for key in ("samples", "more_job_ids")}
+        return Attempt(**{**row, **lists, "closed": _closing(file).exists()})
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file}: damaged ({error}); move it away, its records stay valid") from None
 

@@ -104,6 +104,10 @@ class RunDir:
     def log(self, stage: str, attempt: int, task: int) -> Path:
         return self.logs / f"{stage}-{attempt:03d}-{task:04d}.log"
 
+    def output(self, stage: str, attempt: int, task: int) -> Path:
+        """What a task's processes print, where several tasks share a job or a launcher."""
+        return self.logs / f"{stage}-{attempt:03d}-{task:04d}.out"
+
     def journal(self, stage: str, attempt: int, task: int, restart: int) -> Path:
         return self.logs / "tasks" / f"{stage}-{attempt:03d}-{task:04d}-r{restart}.jsonl"
 

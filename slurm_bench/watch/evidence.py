@@ -110,9 +110,7 @@ class Task:
     @property
     def job_id(self) -> str:
         """Its job's, as `4242_3` where that is an array's; "" where it has none."""
-        if self.attempt.job_id and self.attempt.slices > 1:
-            return f"{self.attempt.job_id}_{self.number}"
-        return self.attempt.job_id or self.attempt.finish_job_id or ""
+        return self.attempt.job_of(self.number)
 
     @property
     def ids(self) -> Sequence[str]:
@@ -258,8 +256,8 @@ def _task(
     jobs: Sequence[Job],
     alive: bool | None,
 ) -> Task:
-    job_id = attempt.job_id or attempt.finish_job_id
-    job = next((job for job in jobs if job.number == job_id and job.has_task(number)), None)
+    job_id, _, index = attempt.job_of(number).partition("_")
+    job = next((job for job in jobs if job.number == job_id and job.has_task(int(index or 0))), None)
     if alive and attempt.submitted and job is None:  # its attempt goes on without it
         alive = False
     return Task(

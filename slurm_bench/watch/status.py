@@ -108,6 +108,7 @@ def _attempt(seen: Evidence, attempt: Attempt) -> dict[str, Any]:
         "attempt": attempt.name,
         "executor": attempt.executor,
         "job_id": attempt.job_id,
+        "array_job_ids": list(attempt.arrays),
         "finish_job_id": attempt.finish_job_id,
         "closed": attempt.closed,
         "retry": attempt.retry,
@@ -239,7 +240,7 @@ def stage_line(row: Mapping[str, Any]) -> str:
 
 
 def _attempt_lines(attempt: Mapping[str, Any]) -> list[str]:
-    jobs = " → ".join(job for job in (attempt["job_id"], attempt["finish_job_id"]) if job)
+    jobs = " → ".join(job for job in (", ".join(attempt["array_job_ids"]), attempt["finish_job_id"]) if job)
     lines = [
         f"{attempt['attempt']}  {attempt['samples']} samples on {attempt['executor']}"
         + (f", job {jobs}" if jobs else "")

@@ -21,7 +21,7 @@ FULL = 1 << 16
 NO_SPACE = "No space left on device"
 
 # Reasons with which a job waits as it should: for the array before it.
-IN_ORDER = ("", "None", "Dependency")
+IN_ORDER = ("", "None", "Dependency", "JobArrayTaskLimit")
 
 
 @dataclass(frozen=True)
