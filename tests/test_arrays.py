@@ -131,7 +131,7 @@ def test_jobs_run_in_a_container_that_has_no_slurm(bed: Bed, undisturbed: Path) 
     inside.write_text(f'#!/bin/sh\necho "$1 $*" >> {marks}\nshift\nPATH=/nowhere IN_IT=yes exec "$@"\n')
     inside.chmod(0o755)
     typed = {"python": f"'{inside}' exec '{sys.executable}'", "srun_args": ["--label"]}
-    bed.config("LoadsAtSecond", {"marks": bed.marks()}, slurm=typed)
+    bed.config("LoadsAtSecond", {"marks": bed.marks()}, slurm=typed, takeover="never")
     bed.submitted(gpus=2)
     bed.slurm.wait_idle(120)
     assert_whole(bed.root, undisturbed)

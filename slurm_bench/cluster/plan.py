@@ -108,7 +108,8 @@ def _forecast(
     unknown = [stage for stage in STAGES if counts[stage] and stage not in known]
     for stage, pace in sorted(known.items()):
         slices = min(executor.slices(stage, run.config), counts[stage])
-        together = min(slices, at_once(run.config, stage))
+        jobs = int(run.config.slurm.get("array_parallelism") or slices)
+        together = min(slices, at_once(run.config, stage), jobs * run.config.pack)
         seconds = counts[stage] * pace.seconds + slices * pace.start
         longest = math.ceil(counts[stage] / slices) * pace.seconds + pace.start
         took = math.ceil(slices / together) * longest
