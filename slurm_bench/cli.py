@@ -78,6 +78,12 @@ def _run_folder(parser: argparse.ArgumentParser) -> None:
 def _report_options(parser: argparse.ArgumentParser) -> None:
     _run_folder(parser)
     parser.add_argument("--single-file", action="store_true", help="the page as one file too, to be sent")
+    parser.add_argument(
+        "--marks", type=Path, metavar="FILE", help="people's, a CSV with id and mark: the judge is held against them"
+    )
+    parser.add_argument(
+        "--width", type=float, metavar="X", help="with --marks: how many marks would give an interval as narrow"
+    )
 
 
 def _status_options(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -173,14 +174,18 @@ def cancel(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     from slurm_bench.cluster.heard import hear
+    from slurm_bench.report.people import read_people
     from slurm_bench.report.write import print_summary, write_report
     from slurm_bench.run.opened import open_run
     from slurm_bench.watch.explain import one_liners
 
+    if options.width is not None and (options.marks is None or not 0 < options.width < math.inf):
+        raise UserError(f"--width {options.width}: with --marks, it is the wanted interval's width, above 0")
     opened = open_run(options.run)
+    people = read_people(options.marks, [sample.id for sample in opened.samples]) if options.marks else None
     state = opened.state()
     causes = one_liners(opened, hear, lambda: state)
-    counts = write_report(opened, state, causes, options.single_file)["counts"]
+    counts = write_report(opened, state, causes, options.single_file, people, options.width)["counts"]
     print_summary(opened.folder)
     if options.single_file:
         print(f"to send {opened.folder.report / 'report-single.html'}")

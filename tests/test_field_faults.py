@@ -281,8 +281,8 @@ def _(tmp_path: Path) -> None:
 
 
 def twice(patch: Patch) -> None:
-    once = statistics._t_interval
-    patch.setattr(statistics, "_t_interval", lambda m, parts, c, freedom: once(m, parts, c / len(parts), freedom))
+    once = statistics.t_interval
+    patch.setattr(statistics, "t_interval", lambda m, parts, c, freedom: once(m, parts, c / len(parts), freedom))
 
 
 @fault(

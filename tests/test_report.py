@@ -255,6 +255,38 @@ def test_a_judge_that_likes_edits_that_change_nothing_is_named(tmp_path: Path) -
     assert summary["agreement"][0]["spearman"] == pytest.approx(0.894, abs=1e-3)
 
 
+def test_edits_that_left_the_source_nearly_as_it_was_count_with_those_that_did(tmp_path: Path) -> None:
+    def edit(**said: Any) -> Outcome:
+        return Outcome(ok={"status": "ok", "sha256": "x", "seconds": 1.0, **said})
+
+    edits = [
+        edit(unchanged=True, largest_change=0),
+        edit(unchanged=False, largest_change=16),
+        edit(unchanged=False, largest_change=17),
+        edit(unchanged=False),  # of an older version, which didn't look
+    ]
+    rows = [(str(n), "c", done, {"j": outcome(q=float(4 - n))}) for n, done in enumerate(edits)]
+    summary, _, text = made(tmp_path, *rows, declared={"j": JUDGE})
+    found = summary["health"]["j"]["unchanged"]
+    assert (found["count"], found["nearly"], found["ids"]) == (2, 1, ["0", "1"])
+    assert found["scores"]["q"] == {"n": 2, "mean": 3.5, "others": 1.5, "likes_no_ops": True}
+    assert "2 unchanged images, 1 of them nearly, got 3.500" in text
+    assert summary["counts"]["unchanged"] == 1, "nearly isn't: that is counted pixel by pixel"
+    samples = json.loads((tmp_path / "report" / "page" / "data.js").read_text()[len("var REPORT = ") :].rstrip(";\n"))
+    assert [sample["flags"] for sample in samples["samples"]] == [["unchanged"], ["nearly unchanged"], [], []]
+
+
+def test_a_judge_that_judged_twice_tells_its_noise(tmp_path: Path) -> None:
+    twice = [(3.0, 3.0), (4.0, 5.0), (2.0, 2.0), (5.0, 4.0), (1.0, 1.0)]
+    rows = [(str(n), "c", DONE, {"j": outcome(q=a), "again": outcome(q=b)}) for n, (a, b) in enumerate(twice)]
+    summary, _, text = made(tmp_path, *rows, declared={"j": JUDGE, "again": JUDGE})
+    (found,) = summary["agreement"]
+    assert (found["same_judge"], found["equal"], found["mean_shift"]) == (True, 0.6, 0.0)
+    assert found["sd"] == pytest.approx(0.5**0.5)
+    assert "60.0 % got equal marks" in text
+    assert "moves one mark by 0.500 and their mean by 0.224" in text
+
+
 def test_a_long_list_of_failures_is_cut_with_a_count(tmp_path: Path) -> None:
     rows = [(f"id-{n}", "c", failed("boom"), {"j": Outcome()}) for n in range(230)]
     summary, _, text = made(tmp_path, *rows)

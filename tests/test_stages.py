@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from helpers import images, make_benchmark, make_config, run_dir
-from PIL import Image
+from PIL import Image, ImageDraw
 from plugins import Tint
 from tasks import edits, prepare, work
 
@@ -24,6 +24,7 @@ from slurm_bench.config import load_config
 from slurm_bench.data import read_items
 from slurm_bench.editors.base import EditRequest
 from slurm_bench.errors import LostGpu, SampleError, ServiceDown, UserError
+from slurm_bench.report.health import NO_CHANGE
 from slurm_bench.run.attempts import claim
 from slurm_bench.run.create import create_run
 from slurm_bench.run.journal import read_journals
@@ -37,7 +38,7 @@ from slurm_bench.stages.engine import GpuLost, SystematicFailure, Tally
 from slurm_bench.stages.faults import is_out_of_memory, is_poisoned
 from slurm_bench.stages.stop import Stopped, StopSignals
 from slurm_bench.stages.task import run_task
-from slurm_bench.stages.work import checked_scores, copied, encode_png
+from slurm_bench.stages.work import checked_scores, copied, encode_png, largest_change, small
 
 
 def test_records_keep_the_contract_and_the_images_their_promise(tmp_path: Path) -> None:
@@ -352,6 +353,43 @@ def test_only_finite_numbers_are_scores_where_there_is_no_range(number: float) -
 def test_only_finite_numbers_in_range_are_scores(bad: Any) -> None:
     with pytest.raises(SampleError):
         checked_scores(bad, {"q": Score(0, 10)})
+
+
+@pytest.mark.parametrize(
+    ("how", "changes"),
+    [
+        ("encoded", False),
+        ("resized", False),
+        ("opaque", False),
+        ("beneath what is transparent", False),
+        ("a dot", True),
+        ("made transparent", True),
+        ("a tint", True),
+    ],
+)
+def test_an_encoders_noise_is_no_change_and_a_dot_is_one(how: str, changes: bool) -> None:
+    source = Image.fromarray(pytest.importorskip("skimage.data").chelsea()).resize((1024, 768))
+    edited = source.copy()
+    if how == "encoded":
+        buffer = io.BytesIO()
+        source.save(buffer, "JPEG", quality=50)
+        edited = Image.open(buffer)
+    elif how == "resized":
+        edited = source.resize((832, 608), Image.Resampling.LANCZOS)
+    elif how == "opaque":
+        edited.putalpha(255)
+    elif how == "beneath what is transparent":
+        hole = Image.new("L", source.size, 255)
+        ImageDraw.Draw(hole).rectangle((100, 100, 300, 300), fill=0)
+        source.putalpha(hole)
+        edited = Image.composite(source, Image.new("RGBA", source.size, (9, 9, 9, 0)), hole)
+    elif how == "a dot":
+        ImageDraw.Draw(edited).ellipse((500, 380, 516, 396), fill="red")
+    elif how == "made transparent":
+        edited.putalpha(200)
+    else:
+        edited = Image.blend(source, Image.new("RGB", source.size, "orange"), 0.25)
+    assert (largest_change(small(source), small(edited)) > NO_CHANGE) is changes
 
 
 def test_the_log_and_the_records_survive_strange_ids(tmp_path: Path) -> None:

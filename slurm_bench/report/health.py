@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 NEAR = 0.01  # of the scale's length from its end is extreme: an expectation never reaches the end
 SHOWN = 20
+EQUAL = 1e-9  # marks no further apart are equal
+# Of 255, of the mean over a 64th of width and height: what `changed` of ReferenceMetrics takes for a change of a pixel.
+# An encoder alone moves single pixels by more, and such means by less.
+NO_CHANGE = 16
+UNCHANGED, NEARLY = "unchanged", "nearly unchanged"
 
 
 def health(scorer: str, config: Config, state: State, table: pd.DataFrame, declared: Declared) -> dict[str, Any]:
@@ -46,26 +51,37 @@ def health(scorer: str, config: Config, state: State, table: pd.DataFrame, decla
 
 
 def agreement(config: Config, table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Each two scorers that gave a score of the same name, over the samples that have both: rank correlation, how much
-    higher the second marks, and kappa with quadratic weights (of continuous scores: Lin's concordance)."""
+    """Each two scorers that gave a score of the same name, over the samples that have both. `same_judge` where both are
+    one class with the same params: then their differences are the judge's own noise."""
     columns = [(*split_column(column, config), column) for column in score_columns(table)]
     found = []
     for (first, score, a), (second, other, b) in combinations(columns, 2):
         if first == second or score != other:
             continue
         both = table[[a, b]].dropna()
-        found.append({"score": score, "scorers": [first, second], "n": len(both), **_agreement(both[a], both[b])})
+        same = config.scorers.get(first) == config.scorers.get(second)
+        said = {"score": score, "scorers": [first, second], "same_judge": same, "n": len(both)}
+        found.append(said | agreement_of(both[a], both[b]))
     return found
 
 
-def _agreement(a: pd.Series, b: pd.Series) -> dict[str, float | None]:
-    if len(a) < 3 or a.nunique() == 1 or b.nunique() == 1:
-        return {"spearman": None, "mean_shift": float((b - a).mean()) if len(a) else None, "weighted_kappa": None}
-    shift = float((b - a).mean())
-    covariance = float(((a - a.mean()) * (b - b.mean())).mean())
+def agreement_of(a: pd.Series, b: pd.Series) -> dict[str, float | None]:
+    """Rank correlation (Spearman's), how much higher the second marks, kappa with quadratic weights (of continuous
+    scores: Lin's concordance), the standard deviation of the differences, and the share of equal marks."""
+    found: dict[str, float | None] = dict.fromkeys(("spearman", "mean_shift", "weighted_kappa", "sd", "equal"))
+    if not len(a):
+        return found
+    differences = b - a
+    shift = float(differences.mean())
+    found |= {"mean_shift": shift, "equal": float((differences.abs() < EQUAL).mean())}
+    if len(a) < 3:
+        return found
+    found["sd"] = float(differences.std())
     spread = float(a.var(ddof=0) + b.var(ddof=0)) + shift**2
-    rank = float(a.rank().corr(b.rank()))  # Spearman's
-    return {"spearman": rank, "mean_shift": shift, "weighted_kappa": 2 * covariance / spread}
+    if a.nunique() > 1 and b.nunique() > 1:
+        covariance = float(((a - a.mean()) * (b - b.mean())).mean())
+        found |= {"spearman": float(a.rank().corr(b.rank())), "weighted_kappa": 2 * covariance / spread}
+    return found
 
 
 def _mass(records: Iterable[Record]) -> dict[str, dict[str, float]]:
@@ -94,9 +110,10 @@ def _extremes(values: pd.Series, scale: Score) -> dict[str, float]:
 def _unchanged(
     state: State, table: pd.DataFrame, columns: Iterable[str], scales: Mapping[str, Score | None]
 ) -> dict[str, Any]:
-    """What edits got that equal their source, beside the mean of the others. A judge that gives them no less
-    `likes_no_ops`."""
-    ids = [i for i, outcome in state.edits.items() if outcome.ok and outcome.ok.get("unchanged")]
+    """What edits got that left their source as it was, or nearly, beside the mean of the others. A judge that gives
+    them no less `likes_no_ops`."""
+    said = {i: unchanged(outcome.ok) for i, outcome in state.edits.items()}
+    ids = [i for i, how in said.items() if how]
     if not ids:
         return {}
     same = table["id"].isin(ids)
@@ -110,7 +127,19 @@ def _unchanged(
         mean, rest = float(given.mean()), float(others.mean()) if len(others) else None
         liked = rest is not None and (mean >= rest if direction else mean <= rest)
         scores[column] = {"n": len(given), "mean": mean, "others": rest, "likes_no_ops": liked}
-    return {"count": len(ids), "ids": ids[:SHOWN], "scores": scores}
+    nearly = sum(how == NEARLY for how in said.values())
+    return {"count": len(ids), "nearly": nearly, "ids": ids[:SHOWN], "scores": scores}
+
+
+def unchanged(edit: Record | None) -> str:
+    """UNCHANGED where the edited image equals its source pixel by pixel, NEARLY where none of the areas that the record
+    compares changed by more than NO_CHANGE; "" where it did, or an older version made the record."""
+    if edit is None:
+        return ""
+    if edit.get("unchanged"):
+        return UNCHANGED
+    change = edit.get("largest_change")
+    return NEARLY if isinstance(change, int | float) and change <= NO_CHANGE else ""
 
 
 def _info(record: Record) -> Mapping[str, Any]:

@@ -1,26 +1,30 @@
-"""How far the judges can be trusted, in plain sentences: what `health` and `agreement` of the summary say."""
+"""How far the judges can be trusted, in plain sentences: what `health`, `agreement` and `people` of the summary say."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from slurm_bench.report.prediction_powered import FEWEST
+
 
 def judge_notes(summary: Mapping[str, Any]) -> dict[str, list[str]]:
-    """By scorer, and what two say of each other under both names. Empty where nothing is known."""
+    """By scorer, what two say of each other under both names, and what people say. Empty where nothing is known."""
     notes = {name: list(_health(found)) for name, found in summary["health"].items()}
     for row in summary["agreement"]:
-        notes.setdefault(" and ".join(row["scorers"]), []).append(
-            f"{row['score']}, {row['n']} samples: rank correlation {_number(row['spearman'])}, weighted kappa "
-            f"{_number(row['weighted_kappa'])}; the second marks {_number(row['mean_shift'], '+')} from the first"
-        )
+        told = notes.setdefault(" and ".join(row["scorers"]), [])
+        told.append(_twice(row) if row["same_judge"] else _two(row))
+    notes["people"] = [line for row in summary.get("people", ()) for line in _people(row)]
     return {name: lines for name, lines in notes.items() if lines}
 
 
 def _health(found: Mapping[str, Any]) -> Iterator[str]:
-    for score, row in found.get("unchanged", {}).get("scores", {}).items():
+    alike = found.get("unchanged", {})
+    nearly = f", {alike['nearly']} of them nearly," if alike.get("nearly") else ""
+    for score, row in alike.get("scores", {}).items():
         liked = "; it likes edits that change nothing" if row["likes_no_ops"] else ""
-        got = f"{row['n']} unchanged images got {_number(row['mean'])}, the others {_number(row['others'])}"
+        got = f"{row['n']} unchanged images{nearly} got {_number(row['mean'])}, the others {_number(row['others'])}"
         yield f"{score}: {got}{liked}"
     for category, count in found.get("parse_failures", {}).items():
         yield f"{category}: replies that couldn't be read: {count}"
@@ -32,6 +36,64 @@ def _health(found: Mapping[str, Any]) -> Iterator[str]:
     if usage := found.get("usage"):
         tokens = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in usage.items())
         yield f"{tokens}, by {found.get('served_model', 'an unknown model')}"
+
+
+def _two(row: Mapping[str, Any]) -> str:
+    return (
+        f"{row['score']}, {row['n']} samples: rank correlation {_number(row['spearman'])}, weighted kappa "
+        f"{_number(row['weighted_kappa'])}; the second marks {_number(row['mean_shift'], '+')} from the first"
+    )
+
+
+def _twice(row: Mapping[str, Any]) -> str:
+    """Each of two marks has half of the variance of their difference."""
+    said = f"{row['score']}, {row['n']} samples judged twice by the same judge: {_share(row['equal'])} got equal marks"
+    if not row["sd"]:
+        return said
+    one = row["sd"] / math.sqrt(2)
+    return (
+        f"{said}; the differences' standard deviation is {_number(row['sd'])}, so its noise moves one mark by "
+        f"{_number(one)} and their mean by {_number(one / math.sqrt(row['n']))} (standard error)"
+    )
+
+
+def _people(row: Mapping[str, Any]) -> Iterator[str]:
+    score, over = row["score"], row["people_over_all"]
+    without = f" ({row['without_score']} further marks are of samples without it)" if row["without_score"] else ""
+    told = f"{score}, {row['n']} samples that people marked{without}: rank correlation {_number(row['spearman'])}"
+    if row["mean_shift"] is not None:
+        told += (
+            f", weighted kappa {_number(row['weighted_kappa'])}; it marks {_number(row['mean_shift'], '+')} from them"
+        )
+    yield told
+    if over is None:
+        yield f"{score}: fewer than {FEWEST} marks (or source images of them) say nothing of the others"
+        return
+    alone = _with_interval(row["marks_alone"])
+    few = ", of too few marks to trust the interval where marks are skewed" if over["too_few"] else ""
+    yield (
+        f"{score}: people's mean over all {row['of']} samples is {_with_interval(over)} by the marks and this score of "
+        f"all{few}; by the marks alone {alone}. It holds if chance chose what was marked"
+    )
+    if row["drawn_otherwise"] is not None:
+        yield (
+            f"{score}: the marked samples' mean is {_number(row['drawn_otherwise'], '+')} from the others', by more "
+            "than chance explains: people's mean over all can't be concluded from them"
+        )
+    if not over["width"]:  # all marks lie on one line through the scores
+        return
+    needed = over["marks_for_width"]
+    wanted = f"{score}: an interval {over['width']:.3g} wide"
+    yield f"{wanted} would take {needed} marks" if needed else f"{wanted} would take more samples than the run has"
+
+
+def _with_interval(row: Mapping[str, Any]) -> str:
+    within = f" (95 % interval {row['ci_low']:.3f} to {row['ci_high']:.3f})" if row["ci_low"] is not None else ""
+    return f"{_number(row['mean'])}{within}"
+
+
+def _share(share: float | None) -> str:
+    return "–" if share is None else _percent(share)
 
 
 def _number(value: float | None, sign: str = "") -> str:

@@ -107,7 +107,7 @@ def difference_of(values: Sequence[float], clusters: Sequence[Hashable] | None =
     method, (low, high) = None, NO_INTERVAL
     if units > 1:
         parts = _sums((x - x.mean()) / len(x), index)
-        method, (low, high) = _t_interval(float(x.mean()), parts, units / (units - 1), units - 1)
+        method, (low, high) = t_interval(float(x.mean()), parts, units / (units - 1), units - 1)
     return Mean(
         n=len(x),
         mean=float(x.mean()),
@@ -151,7 +151,7 @@ def _interval(
         return "Wilson, all are alike", (low + (high - low) * ends[0], low + (high - low) * ends[1])
     if units >= FEW and index is None and high is None and _looks_lognormal(x):
         return "Cox, lognormal", _cox(x)
-    return _t_interval(mean, parts, units / (units - 1), units - 1)
+    return t_interval(mean, parts, units / (units - 1), units - 1)
 
 
 def _macro_interval(
@@ -172,7 +172,7 @@ def _macro_interval(
         freedom = units - count
         if freedom < 1:
             return None, NO_INTERVAL
-        return _t_interval(mean, _sums(np.concatenate(residuals), index), units / freedom, freedom)
+        return t_interval(mean, _sums(np.concatenate(residuals), index), units / freedom, freedom)
     if any(len(part) < 2 for part in parts):
         return None, NO_INTERVAL
     if all(_passes_and_fails(part, low, high) for part in parts):
@@ -186,10 +186,10 @@ def _macro_interval(
         return None, NO_INTERVAL
     # Welch and Satterthwaite: the categories' variances are estimated from few samples each.
     freedom_of_all = sum(variances) ** 2 / sum(v**2 / (len(r) - 1) for v, r in zip(variances, scaled, strict=True))
-    return _t_interval(mean, np.concatenate(scaled), 1.0, freedom_of_all)
+    return t_interval(mean, np.concatenate(scaled), 1.0, freedom_of_all)
 
 
-def _t_interval(mean: float, parts: np.ndarray, correction: float, freedom: float) -> tuple[str | None, Interval]:
+def t_interval(mean: float, parts: np.ndarray, correction: float, freedom: float) -> tuple[str | None, Interval]:
     """Student's t, corrected for skewness by Hall's transformation (1992, JRSS B 54) where there are enough units for
     that. `parts` is what each independent unit adds to the estimate's error: their squares add up to its variance."""
     import numpy as np

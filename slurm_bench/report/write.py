@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,10 @@ from slurm_bench.machine import without_collection
 from slurm_bench.report.markdown import counted, interval, notes, number, render
 from slurm_bench.report.page.assemble import write_page, write_single_file
 from slurm_bench.report.page.run_page import Report, run_page
+from slurm_bench.report.people import people_say
 from slurm_bench.report.rewrites import rewrite_lines
-from slurm_bench.report.summary import summarize
-from slurm_bench.report.table import as_cells, score_table
+from slurm_bench.report.summary import source_marks, summarize
+from slurm_bench.report.table import as_cells, declared_in, score_table
 from slurm_bench.run.attempts import read_attempts
 from slurm_bench.run.durable import write_atomic
 from slurm_bench.run.hours import by_stage, hours_of
@@ -31,13 +32,23 @@ if TYPE_CHECKING:
 
 
 @without_collection()
-def write_report(run: Run, state: State, causes: Sequence[str] = (), single_file: bool = False) -> dict[str, Any]:
+def write_report(
+    run: Run,
+    state: State,
+    causes: Sequence[str] = (),
+    single_file: bool = False,
+    people: Mapping[str, float] | None = None,
+    width: float | None = None,
+) -> dict[str, Any]:
     """summary.json, scores.csv (scores.parquet too, where pyarrow is), report.md and report.html, and where asked for
-    the page as one file; gives the summary. `causes` say why something is missing, in lines."""
+    the page as one file; gives the summary. `causes` say why something is missing, in lines;
+    `people` has people's marks by sample id, and `width` is the interval's that their mean shall have."""
     folder = run.folder.report
     provenance = _provenance_with_machines(run.folder)
     table = score_table(run.config, state)
     summary = summarize(run.config, state, table, provenance)
+    sources, declared = source_marks(state), declared_in(provenance)
+    summary["people"] = people_say(people or {}, width, table, sources, run.config, declared)
     hours = hours_of(read_attempts(run.folder), read_timeline(run.folder), state)
     summary["hours"] = {stage: found.as_json() for stage, found in by_stage(hours, state).items()}
     cells = as_cells(table)

@@ -44,6 +44,7 @@ class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=
     bytes: int | UnsetType = UNSET
     scores: dict[str, float] | UnsetType = UNSET
     unchanged: bool | UnsetType = UNSET
+    largest_change: int | UnsetType = UNSET
     info: Raw | UnsetType = UNSET
     # Where its line stands; whatever a line says under these names is overwritten.
     manifest: Any = msgspec.field(name="@manifest", default=None)

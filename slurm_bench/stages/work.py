@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from slurm_bench.data.images import file_bytes, open_image
 from slurm_bench.editors.base import Edited, EditRequest
@@ -26,6 +26,8 @@ from slurm_bench.stages.rewriting import Rewriting
 
 # zlib's level 1: half the time of the default for a photograph, a tenth more bytes.
 PNG_LEVEL = 1
+
+CELLS = 64  # a side: one is 16 pixels wide in an image of a megapixel
 
 
 class ParseFailure(SampleError):
@@ -51,11 +53,12 @@ class Sources:
 
 @dataclass(frozen=True)
 class EditInput:
-    """`pixels` tells the source as it was read: an editor may paint on its own."""
+    """`pixels` and `small` tell the first source as it was read: an editor may paint on its own."""
 
     request: EditRequest
     source_sha256: str | list[str]
     pixels: bytes
+    small: Image.Image
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class EditWork:
         request = EditRequest(sample.id, sample.instruction, sources.images, sample.seed)
         if self.rewriting is not None:
             request = self.rewriting.rewritten(sample, request, sources.for_record)
-        return EditInput(request, sources.for_record, pixels_digest(request.image))
+        return EditInput(request, sources.for_record, pixels_digest(request.image), small(request.image))
 
     def weight(self, given: EditInput) -> int:
         return _bytes_of(given.request.images)
@@ -116,6 +119,7 @@ class EditWork:
             "width": taken.image.width,
             "height": taken.image.height,
             "unchanged": pixels_digest(taken.image) == taken.given.pixels,
+            "largest_change": largest_change(taken.given.small, small(taken.image)),
             "info": taken.info,
         }
 
@@ -225,6 +229,20 @@ def copied(image: Image.Image) -> Image.Image:
 def pixels_digest(image: Image.Image) -> bytes:
     """Equal for equal pictures; an opaque one equals the same with alpha at 255."""
     return hashlib.sha256(repr(image.size).encode() + image.convert("RGBA").tobytes()).digest()
+
+
+def small(image: Image.Image) -> Image.Image:
+    """The means over CELLS × CELLS areas, whatever the image's size; RGB premultiplied by alpha, as what lies under a
+    transparent pixel isn't seen."""
+    plain = image if image.mode == "RGB" else image.convert("RGBA").convert("RGBa")
+    means = plain.resize((CELLS, CELLS), Image.Resampling.BOX)
+    return means if means.mode == "RGBa" else means.convert("RGBA").convert("RGBa")
+
+
+def largest_change(source: Image.Image, edited: Image.Image) -> int:
+    """Of two that `small` gave: by how much an area's mean differs at most in a channel, 0 … 255. That of two images
+    that differ by an encoder's noise or by their size alone is near 0."""
+    return max(ImageChops.difference(source, edited).tobytes())
 
 
 def encode_png(image: Image.Image) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
+from slurm_bench.report.health import NEARLY, UNCHANGED, unchanged
 from slurm_bench.report.page.pictures import Show, pictures_of
 from slurm_bench.report.table import OK, score_columns
 from slurm_bench.run.opened import Run
@@ -74,7 +75,8 @@ def rows_of(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
 def flags_of(edit: Outcome, scores: Mapping[str, Outcome]) -> list[str]:
     records = [edit.ok or {}, *(outcome.ok or {} for outcome in scores.values())]
     found = {
-        "unchanged": bool((edit.ok or {}).get("unchanged")),
+        UNCHANGED: unchanged(edit.ok) == UNCHANGED,
+        NEARLY: unchanged(edit.ok) == NEARLY,
         "prompt cut": any((record.get("info") or {}).get("prompt_cut") for record in records),
         "tried again": any(outcome.ok and outcome.errors for outcome in (edit, *scores.values())),
     }
