@@ -85,7 +85,8 @@ class DiesOnBothSides(Tint):
 
     def one(self, request: EditRequest) -> Edited | Exception:
         self.slices.add(int(request.id.partition("-")[2]) % 2)
-        time.sleep(0.4 if self.slices == {0} else 0.02)
+        waits = self.slices == {0} and not Path(self.marks, "owner").exists()
+        time.sleep(0.6 if waits else 0.15)
         if len(self.slices) > 1 and once(self.marks, "taker"):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.slices == {0} and Path(self.marks, "taker").exists() and once(self.marks, "owner"):

@@ -210,15 +210,30 @@ def test_chinese_that_is_not_there_is_refused(tmp_path: Path) -> None:
         read("risebench2", path, options={"language": "cn"})
 
 
-def test_a_hybrid_case_is_named_as_what_cannot_be_run_yet(tmp_path: Path) -> None:
+def test_a_hybrid_case_is_run_turn_by_turn_where_that_is_asked_for(tmp_path: Path) -> None:
     path = make_risebench2(tmp_path)
     item = read("risebench2", path)["hybrid_reasoning_1"]
-    assert item.problem == "2 turns, each on what the one before made: chained samples can't be run yet"
+    assert "data.options.turns=multi" in item.problem
     assert (item.category, item.on_storage, item.facts["turns"]) == ("hybrid_reasoning", False, 2)
     assert list(read("risebench2", path, categories=["temporal_reasoning"])) == [
         "temporal_reasoning_1",
         "temporal_reasoning_8",
     ]
+    turns = list(read("risebench2", path, options={"turns": "multi", "language": "cn"}).values())[2:]
+    first, last = turns
+    assert [turn.id for turn in turns] == ["hybrid_reasoning_1-cn-1", "hybrid_reasoning_1-cn-2"]
+    assert [(turn.instruction, turn.category, turn.problem) for turn in turns] == [
+        ("减半", "hybrid_reasoning", ""),
+        ("变老", "hybrid_reasoning", ""),
+    ]
+    assert (first.source, first.follows, last.source, last.follows) == (path / "t/1.png", "", None, first.id)
+    assert (first.rationale, last.rationale) == ("", "both")
+    assert [(turn.facts["turn"], turn.facts["turns"], turn.facts["task_type"]) for turn in turns] == [
+        (1, 2, "c"),
+        (2, 2, "d"),
+    ]
+    with pytest.raises(UserError, match=r"'data.options.turns': .*'multi'"):
+        read("risebench2", path, options={"turns": "mutli"})
 
 
 # KRIS-Bench
@@ -261,6 +276,13 @@ def test_magicbrush_takes_each_turn_from_its_own_source(tmp_path: Path) -> None:
     assert first.reference == second.source == picture("green")
     assert first.mask == picture("white")
     assert second.facts == {"img_id": "242679", "turn": 2}
+
+
+def test_a_later_turn_of_magicbrush_follows_the_one_before_where_that_is_asked_for(tmp_path: Path) -> None:
+    first, second = read("magicbrush", make_magicbrush(tmp_path), options={"turns": "multi"}).values()
+    assert (first.source, first.follows) == (picture("red"), "")
+    assert (second.source, second.follows, second.problem) == (None, "242679-1", "")
+    assert second.reference == picture("blue")
 
 
 def test_magicbrush_of_two_splits_wants_one_named(tmp_path: Path) -> None:

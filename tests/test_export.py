@@ -44,7 +44,15 @@ def make_run(tmp_path: Path, samples: Sequence[tuple[str, str]], fail: Sequence[
     """A run that has edited these (id, category), less those that fail."""
     root = tmp_path / more.pop("name", "run")
     config = load_config(make_config(tmp_path / "c.yaml", tmp_path / "data", params={"fail": list(fail)}), [])
-    items = [Item(i, category, f"edit {i}", more.get("source", encoded())) for i, category in samples]
+    source, follows, facts = more.get("source", encoded()), more.get("follows", {}), more.get("facts", {})
+    items = [
+        Item(
+            *(i, category, f"edit {i}", None if i in follows else source),
+            follows=follows.get(i, ""),
+            facts=facts.get(i, {}),
+        )
+        for i, category in samples
+    ]
     create_run(root, config, lambda: items, {}, force=False)
     work(root)
     return root
@@ -212,6 +220,22 @@ def test_magicbrush_has_a_folder_a_session(tmp_path: Path) -> None:
         "52": ["52_1.png"],
     }
     assert (tmp_path / "out/139306/139306_inde_2.png").read_bytes() == of_run(root, "139306-2")
+
+
+def test_magicbrush_made_turn_by_turn_has_names_of_its_own(tmp_path: Path) -> None:
+    root = make_run(tmp_path, [("139306-1", "all"), ("139306-2", "all")], follows={"139306-2": "139306-1"})
+    exported(root, "magicbrush", tmp_path / "out")
+    assert set(files(tmp_path / "out")) == {"exported.json", "139306/139306_1.png", "139306/139306_iter_2.png"}
+    assert (tmp_path / "out/139306/139306_iter_2.png").read_bytes() == of_run(root, "139306-2")
+
+
+def test_of_a_case_of_several_turns_risebench_gets_the_last_one(tmp_path: Path) -> None:
+    facts = {f"h-{n}": {"index": "h", "turn": n, "turns": 2} for n in (1, 2)}
+    root = make_run(tmp_path, [(i, "hybrid_reasoning") for i in facts], follows={"h-2": "h-1"}, facts=facts)
+    assert exported(root, "risebench", tmp_path / "out").left_out == {}
+    image = "outputs/M/images/hybrid_reasoning/h.png"
+    assert set(files(tmp_path / "out")) == {"exported.json", image}
+    assert (tmp_path / "out" / image).read_bytes() == of_run(root, "h-2")
 
 
 def test_wiseedit_by_subset_and_language(tmp_path: Path) -> None:

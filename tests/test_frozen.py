@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from helpers import images, launch, rows, run_dir, summary
 
-from slurm_bench.run.layout import VERSION
+from slurm_bench.run.layout import CHAINED
 from slurm_bench.run.records import read_records
 
 FROZEN = Path(__file__).parent / "frozen" / "v1"
@@ -50,7 +50,7 @@ def test_an_old_run_is_finished_and_nothing_of_it_made_again(old: Path, tmp_path
 @pytest.mark.parametrize("file", ["plan.jsonl", "attempts/edit-001.json"])
 def test_a_newer_run_is_refused_in_one_line(old: Path, file: str) -> None:
     lines = (old / file).read_text().splitlines()
-    newer = [json.dumps({**json.loads(line), "v": VERSION + 1}) for line in lines]
+    newer = [json.dumps({**json.loads(line), "v": CHAINED + 1}) for line in lines]
     (old / file).write_text("\n".join(newer) + "\n")
     done = launch("resubmit", old, "--executor", "local")
     assert done.returncode == 1

@@ -202,7 +202,7 @@ def test_nothing_is_listed_while_nobody_takes_anything(tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize(("count", "batch"), [(1, 1), (256, 1), (257, 1), (10_000, 1), (10_000, 32), (5, 8)])
 def test_blocks_are_whole_batches_and_few(count: int, batch: int) -> None:
-    blocks = blocks_of(range(count), batch)
+    blocks = blocks_of([(n,) for n in range(count)], batch)
     assert [n for block in blocks for n in block] == list(range(count))
     assert len(blocks) <= BLOCKS
     assert all(len(block) % batch == 0 for block in blocks[:-1])

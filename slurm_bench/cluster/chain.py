@@ -25,6 +25,7 @@ from slurm_bench.run.journal import REFUSED, read_journals
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run
 from slurm_bench.run.records import State, note_lost
+from slurm_bench.run.turns import followed
 from slurm_bench.watch.explain import one_liners
 
 # So many failures are named one by one; more are told together, by what failed them.
@@ -184,6 +185,7 @@ def _told(lacking: Mapping[str, str]) -> list[str]:
 def propose(run: Run, step: Step, attempts: Sequence[Attempt], executor: Executor) -> Attempt:
     """The attempt that would be claimed for a step; nothing is written."""
     number, slices = next_number(attempts, step.stage), executor.slices(step.stage, run.config)
+    follows = followed(run.samples) if step.stage == "edit" else None
     return draft(
         run.folder,
         step.stage,
@@ -195,6 +197,7 @@ def propose(run: Run, step: Step, attempts: Sequence[Attempt], executor: Executo
         run.by,
         step.only_scores,
         run.config.pack if executor.name == "slurm" else 1,
+        follows,
     )
 
 

@@ -136,7 +136,7 @@ def _announce(run: Run, attempt: Attempt) -> None:
     print(f"{attempt.name}  {len(attempt.samples)} of {len(run.samples)} samples: ", end="")
     print(", ".join(f"{printable(name)} {count}" for name, count in counts.items()))
     print(f"slices    idx % {attempt.slices} over what is missing, on {attempt.executor}")
-    for line in describe_slices([index[i] for i in attempt.samples], attempt.slices):
+    for line in describe_slices([index[i] for i in attempt.slice(task)] for task in range(attempt.slices)):
         print(f"  {line}")
     sys.stdout.flush()
 

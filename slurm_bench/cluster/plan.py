@@ -80,7 +80,7 @@ def _what(run: Run, attempt: Attempt) -> Iterator[str]:
     for name, count in sorted(counts.items()):
         yield f"  {printable(name)}: {count}"
     yield f"slices    idx % {attempt.slices} over what is missing"
-    for line in describe_slices([index[i] for i in attempt.samples], attempt.slices):
+    for line in describe_slices([index[i] for i in attempt.slice(task)] for task in range(attempt.slices)):
         yield f"  {line}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -35,7 +35,7 @@ def read_items(data: DataConfig) -> Iterator[Item]:
     first_problem = ""
     all_bad = True
     for position, item in counted(_checked_ahead(_chosen(data, where), where), where.rpartition("/")[2]):
-        item = _told_apart(item, position, positions, where)
+        item = _after_its_turn(_told_apart(item, position, positions, where), positions)
         positions[item.id] = position
         first_problem = first_problem or f"item {position} ({quoted(item.id)}): {item.problem}"
         all_bad = all_bad and bool(item.problem)
@@ -117,6 +117,14 @@ def _records(data: DataConfig, where: str) -> Iterator[tuple[int, Any]]:
             f"{where}: the reader '{data.reader}' failed after {position} items: {type(error).__name__}: {message} "
             f"({place.filename}:{place.lineno})"
         ) from error
+
+
+def _after_its_turn(item: Item, before: Collection[str]) -> Item:
+    """What follows a sample that isn't among those before it can't be edited."""
+    if not item.follows or item.follows in before:
+        return item
+    why = f"it follows {quoted(item.follows)}, which isn't before it in the data, or was left out of it"
+    return replace(item, follows="", problem=item.problem or why, on_storage=False)
 
 
 def _told_apart(item: Item, position: int, positions: dict[str, int], where: str) -> Item:

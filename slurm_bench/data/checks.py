@@ -50,6 +50,9 @@ def checked(item: Item, where: str) -> Item:
     sources = [_as_source(source) for source in _several(item.source)]
     others = {name: _as_source(getattr(item, name)) for name in _OTHERS if getattr(item, name) not in (None, "")}
     texts, problem = {}, item.problem
+    follows = identifier(item.follows, where, _NAMES) if item.follows not in (None, "") else ""
+    if follows and sources:
+        problem, sources = problem or f"it follows {quoted(follows)} and has a source image of its own", []
     for name in _TEXTS:
         try:
             texts[name] = as_text(getattr(item, name))
@@ -62,9 +65,9 @@ def checked(item: Item, where: str) -> Item:
         facts = {}
         problem = problem or f"the facts {error}"
     identity = identifier(item.id, where, _NAMES)
-    problem = problem or _text_problem({"id": identity, **texts}) or _image_problem(sources, others, bytes)
+    problem = problem or _text_problem({"id": identity, **texts}) or _image_problem(sources, others, bytes, follows)
     on_storage = item.on_storage if item.problem else not problem
-    problem = problem or _image_problem(sources, others, Path)
+    problem = problem or _image_problem(sources, others, Path, follows)
     images = [image for image in sources if isinstance(image, (Path, bytes))]
     return Item(
         id=identity,
@@ -74,6 +77,7 @@ def checked(item: Item, where: str) -> Item:
         problem=" ".join(as_text(problem).split()),
         on_storage=bool(problem) and on_storage,
         facts=facts,
+        follows=follows,
         **{**texts, "category": texts["category"].strip() or "uncategorised"},
     )
 
@@ -101,11 +105,11 @@ def _text_problem(texts: Mapping[str, str]) -> str:
     return "" if texts["instruction"].strip() else "the instruction is empty"
 
 
-def _image_problem(sources: list[Any], others: Mapping[str, Any], kind: type) -> str:
+def _image_problem(sources: list[Any], others: Mapping[str, Any], kind: type, follows: str) -> str:
     """What is wrong with the images of `kind`: bytes are part of the data, a Path is a file beside it."""
     from slurm_bench.data.images import check_image
 
-    if not sources:
+    if not sources and not follows:
         return "there is no source image"
     for name, image in [*(("source", source) for source in sources), *others.items()]:
         if not isinstance(image, (Path, bytes)):

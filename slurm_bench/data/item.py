@@ -16,8 +16,9 @@ class Item:
     becomes an error record: counted, named, and no hindrance to the others. With `on_storage` it lies in a file beside
     the data (absent, truncated) instead: it is named at launch and not planned, for the file may be there, or whole,
     by the time it is read. `mask`, an image file too, is transparent, or white, where the edit is wanted. `facts` are
-    further values by name, to cut a report by (`data/facts.py`). A reader is a
-    function that takes the `data` part of the configuration and yields Items in a fixed order.
+    further values by name, to cut a report by (`data/facts.py`). `follows` is the id of an earlier item of which this
+    one is the next turn: its source is what was made of that one, so it has none of its own. A reader is a function
+    that takes the `data` part of the configuration and yields Items in a fixed order.
     """
 
     id: str
@@ -31,3 +32,4 @@ class Item:
     on_storage: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
     mask: Path | bytes | None = None
+    follows: str = ""

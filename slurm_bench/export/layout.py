@@ -27,10 +27,11 @@ class File:
 
 @dataclass(frozen=True)
 class Layout:
-    """`files` gives those of a sample under a model's name; it raises SampleError where the sample has no place there.
-    `by_model` says that each model has a folder of its own, so that one export folder holds several. `index` gives
-    metadata.jsonl, where the layout has it, from what it is so far, the samples that have a place, the model, whose
-    earlier images are taken out, and the ids of those that are exported. It raises UserError where it is damaged."""
+    """`files` gives those of a sample under a model's name, none where the layout wants none of it; it raises
+    SampleError where the sample has no place there. `by_model` says that each model has a folder of its own, so that
+    one export folder holds several. `index` gives metadata.jsonl, where the layout has it, from what it is so far, the
+    samples that have a place, the model, whose earlier images are taken out, and the ids of those that are exported. It
+    raises UserError where it is damaged."""
 
     files: Callable[[Sample, str], tuple[File, ...]]
     by_model: bool = True

@@ -13,6 +13,7 @@ from slurm_bench.run.images import read_recorded
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Record
+from slurm_bench.run.turns import sources_of
 
 JPEG_QUALITY = 95  # without chroma subsampling (4:4:4)
 
@@ -36,11 +37,12 @@ def _source(run: RunDir, sample: Sample, record: Record) -> bytes:
     """The first source image, if it is the one that was edited."""
     from slurm_bench.data.images import file_bytes
 
-    data = file_bytes(run.root / sample.sources[0])
+    source = sources_of(run, sample, str(record.get("by", "")))[0]
+    data = file_bytes(run.root / source)
     recorded = record.get("source_sha256")
     first = recorded[0] if isinstance(recorded, list) else recorded
     if first is not None and hashlib.sha256(data).hexdigest() != first:
-        raise SampleError(f"{sample.sources[0]} isn't the source that was edited (another sha256)")
+        raise SampleError(f"{source} isn't the source that was edited (another sha256)")
     return data
 
 

@@ -101,7 +101,7 @@ def _exchange(sides: Sequence[Side], asker: Asker, match: Match, asked: Asked) -
     sample = first.samples[match.sample]
     order = (first, second) if asked.first == match.images[0] else (second, first)
     try:
-        images = {"source": read_sources(first.run.folder, sample).images[0]}
+        images = {"source": read_sources(first.run.folder, sample, first.run.by.get("editor", "")).images[0]}
         for name, side in zip((FIRST, SECOND), order, strict=True):
             record = side.state.edits[side.samples[match.sample].id].ok
             data, problem = read_recorded(side.run.folder, record or {})

@@ -124,16 +124,18 @@ class _Headline:
 
 
 def source_marks(state: State) -> dict[str, Hashable]:
-    """Which samples share their source images: by the files' sha256 where one of them was edited, else by path."""
+    """Which samples share their source images, or follow one that does: by the files' sha256 where one of them was
+    edited, else by path."""
     known = {
         sample.sources: _hashable(edit["source_sha256"])
         for sample in state.samples
         if (edit := state.edits[sample.id].ok) is not None and edit.get("source_sha256")
     }
-    return {
-        sample.id: known.get(sample.sources, sample.sources) if sample.sources else sample.data_id
-        for sample in state.samples
-    }
+    marks: dict[str, Hashable] = {}
+    for sample in state.samples:
+        own = known.get(sample.sources, sample.sources) if sample.sources else sample.data_id
+        marks[sample.id] = marks[sample.follows] if sample.follows else own
+    return marks
 
 
 def by_facts(state: State, names: Sequence[str]) -> dict[str, dict[str, list[str]]]:

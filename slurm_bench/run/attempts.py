@@ -12,13 +12,15 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from slurm_bench.errors import UserError
 from slurm_bench.run.durable import create_once, json_line, write_atomic
-from slurm_bench.run.layout import VERSION, RunDir, check_version
+from slurm_bench.run.layout import CHAINED, VERSION, RunDir, check_version
 from slurm_bench.run.slices import slice_of
+from slurm_bench.run.turns import chains_of
 
 _FILE = re.compile(r"(edit|score)-\d+\.json")
 
@@ -31,7 +33,8 @@ SAME_START = 2.0
 
 @dataclass(frozen=True)
 class Attempt:
-    """The frozen list of what was missing, cut into N slices. `retry` counts the attempts that brought no sample
+    """The frozen list of what was missing, cut into N slices. Where samples follow others, each chain's turns stand
+    together, and `chains` has how many each chain has here. `retry` counts the attempts that brought no sample
     forward since a person asked; with `only_scores` that was for scores, and nothing is edited afterwards. `key` and
     `by` are the run's name in the queue and the plug-ins' marks (law 14) at that time. `pack` tasks share a job.
     `job_id` is its array's, `more_job_ids` those of further arrays, where the cluster takes none that is long enough.
@@ -59,9 +62,21 @@ class Attempt:
     finish_job_id: str | None = None
     standby_job_id: str | None = None
     closed: bool = False
+    chains: tuple[int, ...] = ()
 
     def slice(self, task: int) -> Sequence[str]:
-        return slice_of(self.samples, task, self.slices)
+        return [sample_id for unit in self.units(task) for sample_id in unit]
+
+    def units(self, task: int) -> Sequence[Sequence[str]]:
+        """A slice's samples, those together that follow one another."""
+        return slice_of(self._units, task, self.slices)
+
+    @cached_property
+    def _units(self) -> Sequence[Sequence[str]]:
+        if not self.chains:
+            return [(sample_id,) for sample_id in self.samples]
+        ends = list(itertools.accumulate(self.chains))
+        return [self.samples[end - count : end] for count, end in zip(self.chains, ends, strict=True)]
 
     @property
     def name(self) -> str:
@@ -140,9 +155,10 @@ def claim(
     number: int,
     by: Mapping[str, str] | None = None,
     only_scores: bool = False,
+    follows: Mapping[str, str] | None = None,
 ) -> Attempt | None:
     """The attempt of that number, or None where another launcher has claimed it first."""
-    attempt = draft(run, stage, samples, slices, executor, retry, number, by, only_scores)
+    attempt = draft(run, stage, samples, slices, executor, retry, number, by, only_scores, follows=follows)
     return attempt if claim_draft(run, attempt) else None
 
 
@@ -162,13 +178,16 @@ def draft(
     by: Mapping[str, str] | None = None,
     only_scores: bool = False,
     pack: int = 1,
+    follows: Mapping[str, str] | None = None,
 ) -> Attempt:
-    """What would be claimed; nothing is written."""
-    slices = max(1, min(slices, len(samples)))
+    """What would be claimed; nothing is written. `follows` has the samples that follow others: slices are cut between
+    chains, never through one."""
+    chains = chains_of(samples, follows) if follows else [[sample_id] for sample_id in samples]
+    slices = max(1, min(slices, len(chains)))
     return Attempt(
         stage=stage,
         number=number,
-        samples=tuple(samples),
+        samples=tuple(sample_id for chain in chains for sample_id in chain),
         slices=slices,
         pack=min(pack, slices),
         executor=executor,
@@ -180,6 +199,7 @@ def draft(
         key=run.key,
         by=dict(by or {}),
         only_scores=only_scores,
+        chains=tuple(map(len, chains)) if len(chains) < len(samples) else (),
     )
 
 
@@ -216,7 +236,10 @@ def _conclusion(run: RunDir, attempt: Attempt) -> Path:
 
 
 def _line(attempt: Attempt) -> bytes:
-    return json_line({**asdict(attempt), "v": VERSION})
+    row = {**asdict(attempt), "v": CHAINED if attempt.chains else VERSION}
+    if not attempt.chains:
+        del row["chains"]
+    return json_line(row)
 
 
 def _closing(file: Path) -> Path:
@@ -235,7 +258,7 @@ def read_attempt(file: Path) -> Attempt:
         row = json.loads(file.read_bytes())
         check_version(row, file)
         row.pop("v", None)
-        lists = {key: tuple(row.get(key, ())) for key in ("samples", "more_job_ids")}
+        lists = {key: tuple(row.get(key, ())) for key in ("samples", "chains", "more_job_ids")}
         return Attempt(**{**row, **lists, "closed": _closing(file).exists()})
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file}: damaged ({error}); move it away, its records stay valid") from None

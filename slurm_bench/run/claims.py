@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from slurm_bench.run.durable import create_once, json_line, parse_line
+from slurm_bench.run.turns import in_turns
 
 T = TypeVar("T")
 
@@ -26,10 +27,11 @@ BLOCKS = 256
 LOOK = 1.0
 
 
-def blocks_of(items: Sequence[T], batch_size: int) -> list[Sequence[T]]:
-    """A slice's blocks: whole batches, the same for whoever asks."""
-    size = batch_size * max(1, math.ceil(len(items) / (BLOCKS * batch_size)))
-    return [items[first : first + size] for first in range(0, len(items), size)]
+def blocks_of(chains: Sequence[Sequence[T]], batch_size: int) -> list[Sequence[T]]:
+    """A slice's blocks: whole batches, the same for whoever asks. What follows one another is in one block, turn by
+    turn."""
+    size = batch_size * max(1, math.ceil(len(chains) / (BLOCKS * batch_size)))
+    return [in_turns(chains[first : first + size]) for first in range(0, len(chains), size)]
 
 
 @dataclass(frozen=True)

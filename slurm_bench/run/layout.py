@@ -27,12 +27,15 @@ def fan(sample_id: str) -> str:
 # What the lines of plan, records and attempts look like. It goes up when a reader of before would misread them; a run
 # of version 1 (no `v`: records without `by`) is still gone on with.
 VERSION = 2
+# A run in which samples follow others says this instead, in plan and attempts: who doesn't know of it would edit them
+# out of turn. Other runs don't, so that an earlier slurm_bench still reads them.
+CHAINED = 3
 
 
 def check_version(row: Any, file: Path) -> None:
     """Raises UserError where a newer slurm_bench wrote it."""
-    if isinstance(row, Mapping) and row.get("v", 1) > VERSION:
-        raise UserError(f"{file}: written by a newer slurm_bench (format {row['v']}, this one reads up to {VERSION})")
+    if isinstance(row, Mapping) and row.get("v", 1) > CHAINED:
+        raise UserError(f"{file}: written by a newer slurm_bench (format {row['v']}, this one reads up to {CHAINED})")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from slurm_bench.run.layout import RunDir
 from slurm_bench.run.manifest import Manifest, OkRecord, Record, manifest_key
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Outcome, Scores, State, read_lost
+from slurm_bench.run.turns import followed
 
 STAGES = ("edit", "score")
 # Of all that have no record yet: a million of them take no memory.
@@ -35,6 +36,7 @@ class Ledger:
         self, run: RunDir, samples: Sequence[Sample], scorers: Iterable[str], by: Mapping[str, str] | None = None
     ) -> None:
         self._run, self._samples, marks = run, samples, by or {}
+        self._follows = followed(samples)
         self._editor = marks.get("editor")
         self._scorers = {name: marks.get(f"scorers.{name}") for name in scorers}
         self._begin({})
@@ -67,7 +69,25 @@ class Ledger:
                 if known is None or listed[stage][name] > file.read:
                     self._files[stage, name] = file
                     add(*file.news())
-        return State(self._samples, self._edits, self._scores, self._others)
+        stale = self._stale()
+        edits: dict[str, Outcome] = self._edits
+        scores = self._scores
+        if stale:
+            edits = edits | {i: Outcome(None, edits[i].errors) for i in stale}
+            none = dict.fromkeys(stale, _NOTHING)
+            scores = Scores({name: outcomes | none for name, outcomes in scores.by_scorer.items()})
+        return State(self._samples, edits, scores, self._others)
+
+    def _stale(self) -> set[str]:
+        """What follows a sample, was made from another image of it than it has now, and holds no more. While the
+        turn before has no image, the same may come again."""
+        stale = set[str]()
+        for sample_id, before in self._follows.items():
+            own, source = self._edits[sample_id].ok, self._edits.get(before, _NOTHING).ok
+            other = own is not None and source is not None and own.get("source_sha256") != source["sha256"]
+            if own is not None and (other or before in stale):
+                stale.add(sample_id)
+        return stale
 
     def counts(self) -> dict[str, tuple[int, int, int]]:
         """As of the last look: done, total and failed, by stage; a sample counts once for each scorer."""

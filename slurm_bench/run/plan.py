@@ -15,7 +15,7 @@ from slurm_bench.data.item import Item
 from slurm_bench.errors import UserError
 from slurm_bench.machine import without_collection
 from slurm_bench.run.durable import create_once, json_line, parse_line, write_atomic
-from slurm_bench.run.layout import VERSION, RunDir, check_version
+from slurm_bench.run.layout import CHAINED, VERSION, RunDir, check_version
 from slurm_bench.run.slices import seed_of
 
 # A line says one source alone, several, or null; a sample has them as a tuple.
@@ -27,7 +27,8 @@ else:
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
     """One line of the plan. Image paths are absolute, or relative to the run folder where unpacked. Where every sample
-    has several seeds, `sample` is the data's id, and `repeat` counts its lines from 1."""
+    has several seeds, `sample` is the data's id, and `repeat` counts its lines from 1. One that `follows` another, of a
+    line before it, has that one's edited image as its source."""
 
     index: int
     id: str
@@ -43,6 +44,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     mask: str | None = None
     sample: str = ""
     repeat: int = 1
+    follows: str = ""
 
     @property
     def data_id(self) -> str:
@@ -55,6 +57,8 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
             del row["mask"]
         if not self.sample:
             del row["sample"], row["repeat"]
+        if not self.follows:
+            del row["follows"]
         sources = row.pop("sources")
         row["source"] = sources[0] if len(sources) == 1 else list(sources) or None
         return {**row, "v": VERSION}
@@ -90,7 +94,8 @@ class Plan:
 
     def freeze(self) -> list[Sample]:
         """Where two launchers plan the same run at once, the first to finish wins and both get its plan."""
-        create_once(self._run.plan, b"".join(json_line(sample.to_json()) for sample in self.samples))
+        version = {"v": CHAINED} if any(sample.follows for sample in self.samples) else {}
+        create_once(self._run.plan, b"".join(json_line(sample.to_json() | version) for sample in self.samples))
         return read_plan(self._run)
 
     def withdraw(self) -> None:
@@ -123,6 +128,7 @@ class Plan:
             problem="" if item.on_storage else item.problem,
             facts=item.facts,
             mask=mask,
+            follows=item.follows,
         )
 
     def _placed(self, sample_id: str, part: str, image: Path | bytes) -> str:
@@ -151,8 +157,9 @@ def repeated(samples: Sequence[Sample], base_seed: int, repeats: int) -> list[Sa
                     f"the data have a sample {name!r}, which is {sample.id!r} under seed number {repeat}; "
                     "give it another id, or plan with repeats=1"
                 )
-            seed = seed_of(name, base_seed)
-            rows.append(structs.replace(sample, index=len(rows), id=name, seed=seed, sample=sample.id, repeat=repeat))
+            row = structs.replace(sample, index=len(rows), id=name, seed=seed_of(name, base_seed), repeat=repeat)
+            follows = f"{sample.follows}@{repeat}" if sample.follows else ""
+            rows.append(structs.replace(row, sample=sample.id, follows=follows))
     return rows
 
 

@@ -18,6 +18,7 @@ from slurm_bench.run.durable import LineWriter, read_lines
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.manifest import Record, failure_kind, manifest_key, read_manifest
 from slurm_bench.run.plan import Sample
+from slurm_bench.run.turns import NoTurnBefore, followed
 
 
 class Outcome(msgspec.Struct, gc=False):
@@ -36,13 +37,16 @@ class Outcome(msgspec.Struct, gc=False):
     @property
     def settled(self) -> bool:
         """Done, or failed for good: the plug-in says so, or two processes had the same failure. Processes in which
-        everything failed alike count once a node: it may be the node, or a service."""
+        everything failed alike count once a node: it may be the node, or a service. What failed for the turn before it
+        says nothing."""
         if self.ok is not None or any(record.get("final") for record in self.errors):
             return True
         processes = Counter[tuple[str, str]]()
         nodes = set[tuple[tuple[str, str], str]]()
         for record in self.errors:
             way = failure_kind(record["error"])
+            if way[0] == NoTurnBefore.__name__:
+                continue
             if not record.get("systematic"):
                 processes[way] += 1
             elif (mark := (way, str(record.get("node", record.get("host"))))) not in nodes:
@@ -130,7 +134,13 @@ class State:
         return found
 
     def worth_editing(self) -> list[str]:
-        return [i for i in self.to_edit() if not self.edits[i].settled]
+        follows, worth = followed(self.samples), dict[str, None]()
+        for i in self.to_edit():
+            before = follows.get(i)
+            hopeful = before is None or before in worth or self.edits[before].ok is not None
+            if hopeful and not self.edits[i].settled:
+                worth[i] = None
+        return list(worth)
 
     def worth_scoring(self) -> list[str]:
         return [i for i in self.to_score() if not all(o.settled for o in self.scores[i].values())]

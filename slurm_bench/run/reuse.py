@@ -48,7 +48,12 @@ def reusable(run: Run, old: Run, state: State) -> dict[str, Record]:
 
 
 def _alike(sample: Sample, before: Sample | None) -> bool:
-    return before is not None and (sample.instruction, sample.seed) == (before.instruction, before.seed)
+    """What follows another sample is made anew: its source is made first."""
+    return (
+        not sample.follows
+        and before is not None
+        and (sample.instruction, sample.seed) == (before.instruction, before.seed)
+    )
 
 
 def _take(run: Run, old: Run, sample: Sample, record: Record) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -20,11 +20,11 @@ def seed_of(sample_id: str, base_seed: int) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:4], "big")
 
 
-def describe_slices(indices: Sequence[int], slices: int) -> list[str]:
+def describe_slices(slices: Iterable[Sequence[int]]) -> list[str]:
     """A line a task: how many samples, and which indices of the plan."""
     lines = []
-    for task in range(slices):
-        mine = [str(i) for i in slice_of(indices, task, slices)]
+    for task, indices in enumerate(slices):
+        mine = [str(i) for i in indices]
         shown = ", ".join(mine if len(mine) <= 8 else [*mine[:6], "…", mine[-1]])
         lines.append(f"task {task}: {len(mine)} samples, indices {shown}")
     return lines

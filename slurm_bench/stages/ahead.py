@@ -30,10 +30,11 @@ class Readable(Protocol):
 
 
 class ReadAhead:
-    """`begun` are the ids that were begun here and not yet taken out by whoever finishes them."""
+    """`begun` are the ids that were begun here and not yet taken out by whoever finishes them. `settle` waits until
+    what was given out is finished."""
 
-    def __init__(self, work: Readable, stop: StopSignals) -> None:
-        self._work, self._stop = work, stop
+    def __init__(self, work: Readable, stop: StopSignals, settle: Callable[[], None]) -> None:
+        self._work, self._stop, self.settle = work, stop, settle
         self._heaviest = 0  # bytes of the largest sample so far
         self.begun: dict[str, None] = {}
 
@@ -43,12 +44,18 @@ class ReadAhead:
         """Each sample with what was read, or why it could not be; while `ahead` says so, the batch after it is read
         meanwhile. Ends early when told to stop."""
         reading: deque[tuple[Sample, Future[Any]]] = deque()
-        waiting = iter(samples)
+        waiting, held = iter(samples), None
         with ThreadPoolExecutor(READERS, "read") as reader:
             try:
                 while self._stop.reason is None:
                     most = self._most(size(), ahead())
-                    while len(reading) < most and (sample := next(waiting, None)) is not None:
+                    while len(reading) < most and (sample := held or next(waiting, None)) is not None:
+                        held = sample if sample.follows in self.begun else None
+                        if held is not None:  # its source is still to be made
+                            if reading:
+                                break
+                            self.settle()
+                            held = None
                         self.begun[sample.id] = None
                         reading.append((sample, reader.submit(self._work.read, sample)))
                     if not reading:

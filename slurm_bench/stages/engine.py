@@ -102,7 +102,7 @@ class Engine:
     _faults: int = 0  # samples that failed at first
 
     def __post_init__(self) -> None:
-        self._ahead = ReadAhead(self.work, self.stop)
+        self._ahead = ReadAhead(self.work, self.stop, lambda: self._writer.drain())
 
     def run(self, samples: Iterable[Sample], suspects: Sequence[Sample] = (), others: Iterable[Sample] = ()) -> Tally:
         """Every sample to a record, unless told to stop; then those of `others`, which are this task's once they are

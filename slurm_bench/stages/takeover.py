@@ -7,24 +7,18 @@ A slice's own task claims nothing until somebody else has; from then on it asks 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 from slurm_bench.config import Config
 from slurm_bench.logs import log
 from slurm_bench.run.attempts import Attempt
 from slurm_bench.run.claims import Claims, Holder, blocks_of
-from slurm_bench.run.journal import TaskProcess, read_journal
 from slurm_bench.run.layout import RunDir
-from slurm_bench.run.manifest import Manifest
 from slurm_bench.run.plan import Sample
+from slurm_bench.stages.peer import Peer
 
 # So many slices a task looks at; in a larger array each looks at others, by chance, or all would ask for all.
 LOOKS_AT = 64
-# A holder that says nothing for so many times as long as its slowest sample took, and at least so many seconds, may be
-# dead without a word, with its node.
-SILENT_TIMES, SILENT_AT_LEAST = 10, 300.0
 # Seconds of work that a slice's own task must still have before it for others to take of it: less is done before
 # anybody would gain by it, and in a small run every sample stays in its slice.
 WORTH = 1.0
@@ -48,73 +42,6 @@ def window_of(attempt: Attempt, task: int) -> list[int]:
     return random.Random(task).sample(others, LOOKS_AT) if len(others) > LOOKS_AT else others
 
 
-@dataclass
-class _Task:
-    """What a task of the attempt has done with one plug-in, as far as its files tell; `look` reads what is new."""
-
-    folder: RunDir
-    attempt: Attempt
-    number: int
-    plugin: str
-    recorded: set[str] = field(default_factory=set)
-    processes: list[TaskProcess] = field(default_factory=list)
-    heard: float = 0.0
-    slowest: float = 0.0
-    seconds: float = 0.0  # of all that it has recorded
-    _files: dict[int, Manifest] = field(default_factory=dict)  # by restart
-
-    def look(self) -> None:
-        stage, number, restart = self.attempt.stage, self.attempt.number, 0
-        self.processes.clear()
-        while self._read_on(restart):
-            self.processes.append(read_journal(self.folder, stage, number, self.number, restart))
-            self.heard = max(self.heard, self.processes[-1].heard)
-            restart += 1
-
-    def _read_on(self, restart: int) -> bool:
-        """False where there is no such process."""
-        stage, number = self.attempt.stage, self.attempt.number
-        if restart not in self._files:
-            path = self.folder.manifest(stage, number, self.number, restart)
-            self._files[restart] = Manifest(path, (number, self.number, restart))
-        try:
-            done, failed = self._files[restart].news()
-        except FileNotFoundError:
-            return False
-        for record in (*done, *failed):
-            if record.get("scorer", "editor") == self.plugin.removeprefix("scorers."):
-                self.recorded.add(record["id"])
-                self.heard = max(self.heard, float(record.get("time", 0.0)))
-                self.slowest = max(self.slowest, float(record.get("seconds", 0.0)))
-                self.seconds += float(record.get("seconds", 0.0))
-        return True
-
-    @property
-    def pace(self) -> float | None:
-        """Seconds a sample."""
-        return self.seconds / len(self.recorded) if self.recorded else None
-
-    @property
-    def in_hand(self) -> set[str]:
-        """By any of its processes: what one that died had is suspect, and stays with its task (law 13)."""
-        return {i for process in self.processes if process.plugin == self.plugin for i in process.in_hand}
-
-    @property
-    def cards(self) -> set[str]:
-        return {gpu.get("name", "") for process in self.processes for gpu in process.gpus}
-
-    def is_dead(self, restart: int = -1) -> bool:
-        """Will that process (the last one) do nothing more of what it has claimed?"""
-        if restart < 0:
-            restart = len(self.processes) - 1
-        if not 0 <= restart < len(self.processes):
-            return False
-        process, followed = self.processes[restart], restart < len(self.processes) - 1
-        if followed or process.end is not None or process.exit is not None:
-            return True
-        return time.time() - self.heard > max(SILENT_TIMES * self.slowest, SILENT_AT_LEAST)
-
-
 class Share:
     """One process's part of an attempt, for one plug-in. Without `on` it is the task's slice, and nothing else."""
 
@@ -132,7 +59,7 @@ class Share:
         self._plugin, self._same_card = plugin, config.takeover == "auto"
         self._batch_size = config.batch_size if attempt.stage == "edit" else config.score_batch_size
         self._cut: dict[int, list[Sequence[str]]] = {}
-        self._tasks: dict[int, _Task] = {}
+        self._tasks: dict[int, Peer] = {}
         self._claims: dict[int, Claims] = {}
         # Slice → how many samples of it are free at most: others take of it too, and nothing is ever put back.
         self._window = window_of(attempt, me.task) if on else []
@@ -230,7 +157,7 @@ class Share:
         free = [n for n in free if self._pick(blocks[n])]
         return free if self._is_worth(owner, sum(len(blocks[n]) for n in free)) else []
 
-    def _is_worth(self, owner: _Task, count: int) -> bool:
+    def _is_worth(self, owner: Peer, count: int) -> bool:
         """Would its own task need so long for them that somebody else gains time? One that is dead does none."""
         pace = owner.pace if owner.pace is not None else self._look(self._me.task).pace
         return pace is None or pace * count > WORTH or owner.is_dead()
@@ -291,13 +218,13 @@ class Share:
             self._claims[task] = Claims(folder, self._me)
         return self._claims[task]
 
-    def _look(self, task: int) -> _Task:
+    def _look(self, task: int) -> Peer:
         if task not in self._tasks:
-            self._tasks[task] = _Task(self._folder, self._attempt, task, self._plugin)
+            self._tasks[task] = Peer(self._folder, self._attempt, task, self._plugin)
         self._tasks[task].look()
         return self._tasks[task]
 
     def _blocks(self, task: int) -> list[Sequence[str]]:
         if task not in self._cut:
-            self._cut[task] = blocks_of(self._attempt.slice(task), self._batch_size)
+            self._cut[task] = blocks_of(self._attempt.units(task), self._batch_size)
         return self._cut[task]

@@ -14,7 +14,7 @@ from slurm_bench.errors import LostGpu, UserError
 from slurm_bench.logs import log, log_to_file
 from slurm_bench.plugins import make_editor, make_rewriter, make_scorer
 from slurm_bench.run.attempts import Attempt, read_attempt
-from slurm_bench.run.claims import Holder
+from slurm_bench.run.claims import Holder, blocks_of
 from slurm_bench.run.durable import LineWriter
 from slurm_bench.run.journal import DONE, FAILED, LOST, REFUSED, STOPPED, Journal, node_name, read_journals
 from slurm_bench.run.layout import VERSION
@@ -31,6 +31,7 @@ from slurm_bench.run.records import (
     reserve_manifest,
 )
 from slurm_bench.run.suspects import ProcessDied, Suspect, find_suspects
+from slurm_bench.run.turns import followed, less_what_follows
 from slurm_bench.stages.engine import Engine, GpuLost, Tally, Work
 from slurm_bench.stages.loading import keep_bytecode, load_slot
 from slurm_bench.stages.rewriting import Rewriting
@@ -84,7 +85,9 @@ class _Task:
         self.manifest, self.journal, self.stop = manifest, journal, stop
         self.total = Tally()
         self.samples = {s.id: s for s in run.samples}
-        self.slice = [self.samples[i] for i in attempt.slice(task)]
+        batch_size = run.config.batch_size if attempt.stage == "edit" else run.config.score_batch_size
+        blocks = blocks_of(attempt.units(task), batch_size)
+        self.slice = [self.samples[i] for block in blocks for i in block]
 
     def run(self) -> Tally:
         log.info(
@@ -108,13 +111,29 @@ class _Task:
         rewriting = (
             None if rewriter is None else Rewriting(self.folder, rewriter, self._mark("rewriter"), self.config.seed)
         )
-        work = EditWork(self.folder, editor, self._mark("editor"), rewriting)
-        share = self._share("editor", editor, lambda ids: [self.samples[i] for i in ids if i not in done])
+        turns = self._turns()
+        work = EditWork(self.folder, editor, self._mark("editor"), rewriting, turns, self._note_lost)
+
+        def pick(ids: Sequence[str]) -> list[Sample]:
+            found = [self.samples[i] for i in ids if i not in done]
+            if turns is not None and not {s.follows for s in found if s.follows} <= turns.keys() | set(ids):
+                turns.update(self._turns() or {})  # whoever had the turns before is dead
+            return found
+
+        share = self._share("editor", editor, pick)
         try:
             self._work("editor", editor, todo, work, self.config.batch_size, share)
         finally:
             if rewriting is not None:
                 rewriting.close()
+
+    def _turns(self) -> dict[str, Record] | None:
+        """The records of what may be followed; None where no sample follows another."""
+        samples = list(self.samples.values())
+        if not followed(samples):
+            return None
+        state = read_state(self.folder, samples, (), self.attempt.by)
+        return {sample_id: edit.ok for sample_id, edit in state.edits.items() if edit.ok is not None}
 
     def _score(self) -> None:
         """Scorer after scorer, so that one model at a time is in memory."""
@@ -174,7 +193,8 @@ class _Task:
                 engine.give_up(sample, ProcessDied(suspects[sample.id].sentence))
             left = [s for s in todo if s.id not in suspects or not suspects[s.id].convicted]
             alone = sorted((s for s in left if s.id in suspects), key=lambda s: suspects[s.id].times)
-            ordinary = [s for s in left if s.id not in suspects]
+            ordinary, behind = less_what_follows([s for s in left if s.id not in suspects], alone)
+            alone += behind
             if (left or share.others_wait()) and not self.stop.reason:
                 self._load(plugin)
                 self._prepare(key, plugin, [*ordinary, *alone], work)

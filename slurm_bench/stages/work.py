@@ -21,6 +21,7 @@ from slurm_bench.run.images import read_recorded
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Record
+from slurm_bench.run.turns import NoTurnBefore, sources_of
 from slurm_bench.scorers.base import Score, Scored, ScoreRequest, declared_score, declared_scores
 from slurm_bench.stages.rewriting import Rewriting
 
@@ -72,21 +73,38 @@ class Taken:
 
 @dataclass(frozen=True)
 class EditWork:
+    """`turns` are the records of images that others may follow, to which those made here are added; None where no
+    sample follows another. A turn's image that is no more is told to `lost`."""
+
     run: RunDir
     editor: Any
     by: str
     rewriting: Rewriting | None = None
+    turns: dict[str, Record] | None = None
+    lost: Callable[[Record, str], None] = lambda record, problem: None
 
     def about(self, sample: Sample) -> dict[str, Any]:
         rewrite = self.rewriting.known.get(sample.id) if self.rewriting else None
         return {"seed": sample.seed, "by": self.by} | ({"rewrite": rewrite} if rewrite else {})
 
     def read(self, sample: Sample) -> EditInput:
-        sources = read_sources(self.run, sample)
+        if sample.follows and not sample.problem:
+            self._check_turn(sample.follows)
+        sources = read_sources(self.run, sample, self.by)
         request = EditRequest(sample.id, sample.instruction, sources.images, sample.seed)
         if self.rewriting is not None:
             request = self.rewriting.rewritten(sample, request, sources.for_record)
         return EditInput(request, sources.for_record, pixels_digest(request.image), small(request.image))
+
+    def _check_turn(self, before: str) -> None:
+        record = (self.turns or {}).get(before)
+        if record is None:
+            raise NoTurnBefore(f"its turn before, {before!r}, has no image")
+        problem = read_recorded(self.run, record)[1]
+        if problem:
+            if "time" in record:
+                self.lost(record, problem)
+            raise NoTurnBefore(f"its turn before, {before!r}, has lost its image: {problem}")
 
     def weight(self, given: EditInput) -> int:
         return _bytes_of(given.request.images)
@@ -111,9 +129,12 @@ class EditWork:
         parts = taken.info.setdefault("seconds", {})
         if isinstance(parts, dict):
             parts["encode"] = round(time.monotonic() - begin, 4)
+        sha256 = hashlib.sha256(data).hexdigest()
+        if self.turns is not None:
+            self.turns[sample.id] = {"image": path, "sha256": sha256}
         return {
             "image": path,
-            "sha256": hashlib.sha256(data).hexdigest(),
+            "sha256": sha256,
             "bytes": len(data),
             "source_sha256": taken.given.source_sha256,
             "width": taken.image.width,
@@ -147,7 +168,7 @@ class ScoreWork:
         if problem:
             self.lost(record, problem)
             raise SampleError(f"the edited image is lost, and will be made again: {problem}")
-        sources = read_sources(self.run, sample)
+        sources = read_sources(self.run, sample, record.get("by", ""))
         if record.get("source_sha256", sources.for_record) != sources.for_record:
             raise SampleError(
                 "the source isn't the one that was edited (another sha256); restore it, or plan a new run"
@@ -193,20 +214,22 @@ class ScoreWork:
         }
 
 
-def read_sources(run: RunDir, sample: Sample) -> Sources:
-    """Raises SampleError. A file that wasn't there when the run was planned is looked for again."""
+def read_sources(run: RunDir, sample: Sample, by: str) -> Sources:
+    """Those of a sample that this editor edits. Raises SampleError. A file that wasn't there when the run was planned
+    is looked for again."""
     if sample.problem:
         raise SampleError(sample.problem)
-    if not sample.sources:
+    paths = sources_of(run, sample, by)
+    if not paths:
         raise SampleError("the data names no source image")
     files = []
-    for source in sample.sources:
+    for source in paths:
         try:
             files.append(file_bytes(run.root / source))
         except SampleError as error:
             raise SampleError(f"{source}: {error}") from None
     images = []
-    for source, data in zip(sample.sources, files, strict=True):
+    for source, data in zip(paths, files, strict=True):
         try:
             images.append(open_image(data))
         except SampleError as error:

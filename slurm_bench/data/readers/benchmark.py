@@ -115,6 +115,14 @@ def flags(cells: Mapping[str, Any], names: Sequence[str]) -> tuple[dict[str, boo
     return told, problem
 
 
+def multi_turn(data: DataConfig) -> bool:
+    """Whether `data.options.turns` has each turn made of what was made in the one before. Raises UserError."""
+    asked = data.options.get("turns", "single")
+    if asked not in (known := ("single", "multi")):
+        raise UserError(f"'data.options.turns': {quoted(asked)}; {nearest(str(asked), known)}")
+    return bool(asked == "multi")
+
+
 def languages(data: DataConfig, known: Sequence[str], default: Sequence[str]) -> list[str]:
     """Those of `data.options.language`, one or a list. Raises UserError."""
     asked = data.options.get("language")

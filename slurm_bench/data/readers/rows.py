@@ -20,7 +20,7 @@ from slurm_bench.data.readers.fields import data_path, image_folder, mapped_name
 from slurm_bench.errors import UserError
 
 _REQUIRED = ("id", "instruction", "image")
-FIELDS = (*_REQUIRED, "category", "reference", "description", "rationale", "mask")
+FIELDS = (*_REQUIRED, "category", "reference", "description", "rationale", "mask", "follows")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def wanted_fields(data: DataConfig) -> dict[str, str]:
 
 
 def _names(data: DataConfig) -> dict[str, tuple[str, ...]]:
-    return mapped_names({name: (name,) if name != "mask" else () for name in FIELDS}, data.fields)
+    return mapped_names({name: (name,) if name not in ("mask", "follows") else () for name in FIELDS}, data.fields)
 
 
 def items_of(data: DataConfig, rows: Iterable[Row], found: Collection[str]) -> Iterator[Item]:
@@ -73,5 +73,6 @@ def items_of(data: DataConfig, rows: Iterable[Row], found: Collection[str]) -> I
             reference=others["reference"][0],
             mask=others["mask"][0],
             problem=row.problem or problem or next(iter(problems), ""),
+            follows=values["follows"] or "",
             facts={name: value for name, value in row.cells.items() if name not in used},
         )

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Record
+from slurm_bench.run.turns import sources_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +59,10 @@ def pictures_of(run: RunDir, sample: Sample, edited: Record | None) -> Iterator[
     """Sources, the edited image, the reference: in the order in which they are looked at."""
     recorded = (edited or {}).get("source_sha256")
     sums = recorded if isinstance(recorded, list) else [recorded]
-    for number, source in enumerate(sample.sources, 1):
-        role = "source" if len(sample.sources) == 1 else f"source {number}"
-        sha256 = sums[number - 1] if len(sums) == len(sample.sources) else None
+    sources = sources_of(run, sample, str(edited.get("by", ""))) if edited else sample.sources
+    for number, source in enumerate(sources, 1):
+        role = "source" if len(sources) == 1 else f"source {number}"
+        sha256 = sums[number - 1] if len(sums) == len(sources) else None
         yield Picture(role, os.path.join(run.root, source), sha256)
     if edited is not None and "image" in edited:
         yield Picture("edited", os.path.join(run.root, edited["image"]), edited["sha256"])
