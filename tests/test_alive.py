@@ -320,6 +320,11 @@ def test_cancel_stops_first_what_would_heal(run: RunDir, queue: Queue) -> None:
     assert list(dict.fromkeys(queue.cancelled())) == ["44", "42", "41"]
 
 
+def test_what_waits_for_another_is_cancelled_before_it(queue: Queue) -> None:
+    cancel_jobs(["9", "41_3", "41_4", "100"])
+    assert queue.cancelled() == ["100", "41", "9"]
+
+
 def test_cancel_stops_the_local_launcher(run: RunDir, queue: Queue, launcher: subprocess.Popen[bytes]) -> None:
     note_jobs(run, by(claimed(run, "local"), launcher), (), None, None)
     assert cancel_run(run) == [f"stopped the launcher of edit-001 (pid {launcher.pid} on {HERE})"]
