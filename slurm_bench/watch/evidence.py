@@ -7,13 +7,11 @@ is handed in, as `hear`: this room knows no executor.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,13 +26,10 @@ from slurm_bench.run.manifest import OkRecord
 from slurm_bench.run.opened import Run
 from slurm_bench.run.records import Record, State
 from slurm_bench.watch.by_task import Part, by_task
+from slurm_bench.watch.job_logs import job_logs, tail
 
 STAGES = ("edit", "score")
 
-# So much of the end of a log file is looked at, in bytes.
-TAIL = 32_000
-
-_JOB_LOG = re.compile(r"(\d+(?:_\d+)?)_\d+_log\.err")
 # What Slurm's programs and the batch script's shell say into a job's log, beside our own lines.
 _SLURM = re.compile(
     r"\b(srun|slurmstepd(-\S+)?|sbatch|slurm_script|bash|sh): |oom[-_]kill|^(Killed|Segmentation fault|Terminated)$"
@@ -146,6 +141,12 @@ class Task:
         return max(self._seconds, default=None)
 
     @cached_property
+    def of_others(self) -> frozenset[str]:
+        """The ids of what it has done that isn't of its slice."""
+        done = (r.id if type(r) is OkRecord else r["id"] for r in self.records)
+        return frozenset(done).difference(self.ids)
+
+    @cached_property
     def _times(self) -> Sequence[float]:
         return [(r.time if type(r) is OkRecord else r.get("time")) or 0.0 for r in self.records]
 
@@ -198,7 +199,7 @@ def gather(
     own_processes = defaultdict(list)
     for process in processes:
         own_processes[process.stage, process.attempt, process.task].append(process)
-    logs = _job_logs(run.folder.submitit)
+    logs = job_logs(run.folder.submitit)
     tasks = []
     for attempt in attempts:
         for number in range(attempt.slices):
@@ -226,14 +227,6 @@ def gather(
         free=shutil.disk_usage(run.root).free,
         gone=find_gone(run.folder, [o.ok for o in state.edits.values() if o.ok]) if images else {},
     )
-
-
-def tail(file: str | Path, size: int = TAIL) -> list[str]:
-    """The last lines of a text file, without blank ones. Empty where it can't be read."""
-    with suppress(OSError), open(file, "rb") as log:
-        log.seek(max(0, os.fstat(log.fileno()).st_size - size))
-        return [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    return []
 
 
 def _alive(attempt: Attempt, jobs: Sequence[Job], silent: str) -> bool | None:
@@ -289,9 +282,3 @@ def _said(logs: Mapping[str, Path], job_id: str) -> Said | None:
     lines = tail(logs[job_id])
     slurm = [line.strip() for line in lines if _SLURM.search(line) and not OWN_LINE.match(line)]
     return Said(str(logs[job_id]), tuple(slurm[-6:]), tuple(lines[-6:]))
-
-
-def _job_logs(folder: Path) -> dict[str, Path]:
-    """By job id, an array's task as `4242_3`."""
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return {match[1]: file for file in files if (match := _JOB_LOG.fullmatch(file.name))}

@@ -148,10 +148,12 @@ def _task(task: Task, slower: float | None, taken: Mapping[int, int]) -> dict[st
 
 def _taken(tasks: Sequence[Task]) -> Mapping[int, int]:
     """By task of an attempt: how many more samples it took over than others took of its slice."""
-    slice_of = {sample_id: task.number for task in tasks for sample_id in task.ids}
     taken = Counter[int]()
+    if not any(task.of_others for task in tasks):
+        return taken
+    slice_of = {sample_id: task.number for task in tasks for sample_id in task.ids}
     for task in tasks:
-        for sample_id in {record["id"] for record in task.records} & slice_of.keys():
+        for sample_id in task.of_others & slice_of.keys():
             taken[task.number] += 1
             taken[slice_of[sample_id]] -= 1
     return taken
