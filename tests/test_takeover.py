@@ -92,6 +92,15 @@ def test_what_is_done_within_a_second_stays_in_its_slice(tmp_path: Path, monkeyp
     assert [task(root, number) for number in range(3)] == [Tally(ok=4)] * 3
 
 
+def test_a_waiting_task_is_left_nothing_of_what_was_worth_taking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(takeover, "WORTH", 0.1)
+    root = prepare(tmp_path, "Tint", {"delay": 0.05}, count=8)
+    begin(root, 2)
+    assert task(root, 0) == Tally(ok=8)
+
+
 def test_what_others_have_taken_is_not_done_again_by_its_own_task(tmp_path: Path) -> None:
     """The slow one notices while it works, and is left what it has read ahead."""
     params = {"root": str(tmp_path / "run"), "meanwhile": 1}

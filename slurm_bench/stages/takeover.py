@@ -158,9 +158,11 @@ class Share:
         return free if self._is_worth(owner, sum(len(blocks[n]) for n in free)) else []
 
     def _is_worth(self, owner: Peer, count: int) -> bool:
-        """Would its own task need so long for them that somebody else gains time? One that is dead does none."""
+        """Would its own task need so long for them that somebody else gains time? One that is dead does none; and one
+        that hasn't started, and of which some were taken, had better not load a model for the last ones."""
         pace = owner.pace if owner.pace is not None else self._look(self._me.task).pace
-        return pace is None or pace * count > WORTH or owner.is_dead()
+        spared = not owner.processes and bool(self._of(owner.number).turns())
+        return pace is None or pace * count > WORTH or spared or owner.is_dead()
 
     def _take_again(self) -> tuple[int, Sequence[str]] | None:
         while (found := self._abandoned()) is not None:
