@@ -17,7 +17,7 @@ def hours_title(hours: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def hours_rows(hours: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """`hours` is summary.json's. A row's label, and what each stage has of it; the first row has the stages' names."""
+    """`hours` is hours.json's. A row's label, and what each stage has of it; the first row has the stages' names."""
     unit, stages = _unit(hours), hours.values()
     rows = [("", [f"{name}, {stage['tasks']} task{'s' * (stage['tasks'] != 1)}" for name, stage in hours.items()])]
     for kind in in_order({kind: seconds for stage in stages for kind, seconds in stage["by_kind"].items()}):

@@ -40,8 +40,8 @@ def write_report(
     people: Mapping[str, float] | None = None,
     width: float | None = None,
 ) -> dict[str, Any]:
-    """summary.json, scores.csv (scores.parquet too, where pyarrow is), report.md and report.html, and where asked for
-    the page as one file; gives the summary. `causes` say why something is missing, in lines;
+    """summary.json, hours.json, scores.csv (scores.parquet too, where pyarrow is), report.md and report.html, and where
+    asked for the page as one file; gives the summary. `causes` say why something is missing, in lines;
     `people` has people's marks by sample id, and `width` is the interval's that their mean shall have."""
     folder = run.folder.report
     provenance = _provenance_with_machines(run.folder)
@@ -49,13 +49,15 @@ def write_report(
     summary = summarize(run.config, state, table, provenance)
     sources, declared = source_marks(state), declared_in(provenance)
     summary["people"] = people_say(people or {}, width, table, sources, run.config, declared)
-    hours = hours_of(read_attempts(run.folder), read_timeline(run.folder), state)
-    summary["hours"] = {stage: found.as_json() for stage, found in by_stage(hours, state).items()}
     cells = as_cells(table)
     write_atomic(folder / "scores.csv", _csv(cells))
     if find_spec("pyarrow"):
         write_atomic(folder / "scores.parquet", _parquet(cells))
-    write_atomic(folder / "summary.json", (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
+    write_atomic(folder / "summary.json", _json(summary))
+    # Not among the numbers: these are made from plan and records alone (law 1), hours from the tasks' logs.
+    hours = hours_of(read_attempts(run.folder), read_timeline(run.folder), state)
+    summary["hours"] = {stage: found.as_json() for stage, found in by_stage(hours, state).items()}
+    write_atomic(folder / "hours.json", _json(summary["hours"]))
     text = render(run.root.name, run.config, summary, provenance, causes, rewrite_lines(table))
     write_atomic(folder / "report.md", text.encode("utf-8", "replace"))
     page = run_page(Report(run, state, table, summary, provenance, hours, causes))
@@ -70,6 +72,10 @@ def _csv(table: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
     table.to_csv(buffer, index=False, lineterminator="\n", mode="wb", encoding="utf-8", errors="replace")
     return buffer.getvalue()
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
 def _parquet(table: pd.DataFrame) -> bytes:
