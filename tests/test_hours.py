@@ -43,7 +43,7 @@ def records(root: Path, task: int, restart: int, *rows: tuple[int, float, float,
     """Of sample n, at a time, so many seconds in the plug-in, and by part."""
     file = run_dir(root).manifest("edit", 1, task, restart)
     file.parent.mkdir(parents=True, exist_ok=True)
-    stamp = {"status": "ok", "sha256": "0", "attempt": 1, "task": task}
+    stamp = {"status": "ok", "sha256": "0", "image": "i", "attempt": 1, "task": task}
     lines = [
         {"id": f"s-{n}", "time": time, "seconds": took, "info": {"seconds": parts}, **stamp}
         for n, time, took, parts in rows

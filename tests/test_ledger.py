@@ -23,7 +23,13 @@ BY = {"editor": "e", "scorers.s": "j", "scorers.t": "j"}
 IDENTITY = {"id": st.sampled_from(["a", "a", "b"]), "by": st.sampled_from(["e", "e", "j", "j", ""])}
 SHA = st.sampled_from(["x", "y"])
 FAILED = {"status": st.just("error"), "error": st.just({"type": "E", "message": "boom"})}
-EDITED = {"status": st.just("ok"), "sha256": SHA, "source_sha256": SHA, "time": st.sampled_from([1.0, 2.0])}
+EDITED = {
+    "status": st.just("ok"),
+    "sha256": SHA,
+    "source_sha256": SHA,
+    "time": st.sampled_from([1.0, 2.0]),
+    "image": st.just("i"),
+}
 SCORED = {"status": st.just("ok"), "scores": st.just({"q": 1.0})}
 MATCHED = {"scorer": st.sampled_from(["s", "t"]), "edit_sha256": SHA, "source_sha256": SHA}
 RECORDS = {
@@ -91,13 +97,13 @@ def test_failures_are_no_longer_the_process_own_once_something_comes_right_in_it
     _, errors = found.news()
     assert all(record["systematic"] for record in errors)
     with found.path.open("ab") as file:
-        file.write(b'{"id": "c", "status": "ok", "sha256": "x"}\n' + error % b"d")
+        file.write(b'{"id": "c", "status": "ok", "sha256": "x", "image": "i", "time": 1}\n' + error % b"d")
     _, later = found.news()
     assert not any("systematic" in record for record in [*errors, *later])
 
 
 def test_what_was_read_is_not_read_again(tmp_path: Path) -> None:
-    line = b'{"id": "a", "status": "ok", "sha256": "x"}\n'
+    line = b'{"id": "a", "status": "ok", "sha256": "x", "image": "i", "time": 1}\n'
     found = manifest(tmp_path, line)
     assert len(found.news()[0]) == 1
     found.path.write_bytes(b"?" * len(line) + line + line[:9])
@@ -108,13 +114,22 @@ def test_what_was_read_is_not_read_again(tmp_path: Path) -> None:
 
 
 def test_a_record_says_all_of_its_line_whatever_is_kept_of_it_in_memory(tmp_path: Path) -> None:
-    row = {"id": "a", "status": "ok", "seconds": 1, "sha256": "x", "info": {"deep": [1, {"a": None}]}, "raw": "\ud800"}
+    row = {
+        "id": "a",
+        "status": "ok",
+        "seconds": 1,
+        "sha256": "x",
+        "image": "i",
+        "time": 1,
+        "info": {"deep": [1, {"a": None}]},
+        "raw": "\ud800",
+    }
     plain = {"id": "b", "status": "ok", "scores": {"q": 2}, "time": 3.5, "raw": "é\u2028", "n": 2**70}
     done, _ = manifest(tmp_path, *(json.dumps(record).encode() + b"\n" for record in (row, plain))).news()
     assert [dict(record) for record in done] == [row, plain]
     assert done[0]["info"] == row["info"]
     assert done[1]["scores"] == {"q": 2}
-    assert (done[0].get("image"), done[0].get("nothing", 1), "info" in done[0], "image" in done[0]) == (
+    assert (done[0].get("bytes"), done[0].get("nothing", 1), "info" in done[0], "bytes" in done[0]) == (
         None,
         1,
         True,
@@ -129,7 +144,7 @@ def test_a_record_says_all_of_its_line_whatever_is_kept_of_it_in_memory(tmp_path
         b'{"id": "a", "status": "ok", "sha256": 7}',
         b'{"id": "a", "status": "ok", "scores": {"q": "high"}}',
         b'{"id": "a", "status": "ok", "scores": [1]}',
-        b'{"id": "a", "status": "ok", "sha256": "x", "time": "noon"}',
+        b'{"id": "a", "status": "ok", "sha256": "x", "image": "i", "time": "noon"}',
         b'{"id": ["a"], "status": "error", "error": {}}',
         b'{"id": "a", "status": "error", "error": "boom"}',
         b"[" * 100_000,
@@ -137,7 +152,7 @@ def test_a_record_says_all_of_its_line_whatever_is_kept_of_it_in_memory(tmp_path
     ],
 )
 def test_what_is_no_record_is_passed_over(tmp_path: Path, line: bytes) -> None:
-    whole = b'{"id": "b", "status": "ok", "sha256": "x"}\n'
+    whole = b'{"id": "b", "status": "ok", "sha256": "x", "image": "i", "time": 1}\n'
     done, errors = manifest(tmp_path, line + b"\n", whole).news()
     assert [record.id for record in done] == ["b"]
     assert errors == []

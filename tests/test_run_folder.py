@@ -76,7 +76,15 @@ def samples(*ids: str) -> list[Sample]:
 
 
 def ok(sample_id: str, attempt: int = 1, sha: str = "aa") -> dict[str, Any]:
-    return {"id": sample_id, "status": "ok", "sha256": sha, "image": "i.png", "attempt": attempt, "seconds": 1.0}
+    return {
+        "id": sample_id,
+        "status": "ok",
+        "sha256": sha,
+        "image": "i.png",
+        "attempt": attempt,
+        "seconds": 1.0,
+        "time": 1.0,
+    }
 
 
 def failed(sample_id: str, message: str, tries: int = 1) -> dict[str, Any]:

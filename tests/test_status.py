@@ -105,7 +105,7 @@ def note(root: Path, task: int, *events: dict[str, Any]) -> None:
 def record(root: Path, task: int, ids: Sequence[str], every: float) -> None:
     file = run_dir(root).manifest("edit", 1, task, 0)
     file.parent.mkdir(parents=True, exist_ok=True)
-    facts = {"status": "ok", "sha256": "0", "attempt": 1, "task": task, "seconds": every}
+    facts = {"status": "ok", "sha256": "0", "image": "i", "attempt": 1, "task": task, "seconds": every}
     lines = [{"id": name, "time": 102.0 + every * n, **facts} for n, name in enumerate(ids)]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
@@ -157,7 +157,7 @@ def test_the_time_that_a_task_waited_to_be_run_again_is_no_pace(tmp_path: Path) 
     record(root, 0, ["s-0", "s-1"], 1.0)
     again = run_dir(root).journal("edit", 1, 0, 1)
     again.write_text(json.dumps({"event": "start", "time": 5000.0, "node": "n1"}) + "\n")
-    facts = {"status": "ok", "sha256": "0", "attempt": 1, "task": 0, "seconds": 1.0}
+    facts = {"status": "ok", "sha256": "0", "image": "i", "attempt": 1, "task": 0, "seconds": 1.0}
     lines = [{"id": f"s-{n}", "time": 5000.0 + n, **facts} for n in (2, 3, 4)]
     run_dir(root).manifest("edit", 1, 0, 1).write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert said(root)["stages"]["edit"]["seconds_a_sample"] == 1.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 import re
@@ -16,9 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from slurm_bench.errors import UserError
-from slurm_bench.run.durable import create_once, json_line, write_atomic
+from slurm_bench.run.durable import create_once, json_line, parse_line, write_atomic
 from slurm_bench.run.layout import CHAINED, VERSION, RunDir, check_version
+from slurm_bench.run.shapes import Number, Pid, Time
 from slurm_bench.run.slices import slice_of
 from slurm_bench.run.turns import chains_of
 
@@ -44,15 +46,15 @@ class Attempt:
     """
 
     stage: str
-    number: int
+    number: Number
     samples: tuple[str, ...]
     slices: int
     executor: str
     retry: int
-    time: float
+    time: Time
     host: str
-    pid: int
-    pid_start: float
+    pid: Pid
+    pid_start: Time
     key: str = ""
     by: Mapping[str, str] = field(default_factory=dict)
     only_scores: bool = False
@@ -62,7 +64,7 @@ class Attempt:
     finish_job_id: str | None = None
     standby_job_id: str | None = None
     closed: bool = False
-    chains: tuple[int, ...] = ()
+    chains: tuple[Number, ...] = ()
 
     def slice(self, task: int) -> Sequence[str]:
         return [sample_id for unit in self.units(task) for sample_id in unit]
@@ -255,12 +257,16 @@ def read_attempts(run: RunDir) -> list[Attempt]:
 
 def read_attempt(file: Path) -> Attempt:
     try:
-        row = json.loads(file.read_bytes())
+        row = parse_line(file.read_bytes())
         check_version(row, file)
-        row.pop("v", None)
-        lists = {key: tuple(row.get(key, ())) for key in ("samples", "chains", "more_job_ids")}
-        return Attempt(**{**row, **lists, "closed": _closing(file).exists()})
-    except (ValueError, TypeError, KeyError) as error:
+        attempt = replace(msgspec.convert(row, Attempt), closed=_closing(file).exists())
+        count = len(attempt.samples)
+        if f"{attempt.name}.json" != file.name:
+            raise ValueError(f"it says {attempt.name}")
+        if not (1 <= attempt.slices <= max(1, count) and attempt.pack >= 1 and sum(attempt.chains) in (0, count)):
+            raise ValueError(f"{attempt.slices} slices, {attempt.pack} a job, of {count} samples")
+        return attempt
+    except (ValueError, TypeError) as error:
         raise UserError(f"{file}: damaged ({error}); move it away, its records stay valid") from None
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -115,9 +116,18 @@ def parse_line(line: bytes) -> Any:
         return msgspec.json.decode(line)
     except (msgspec.MsgspecError, RecursionError):
         try:
-            return json.loads(line)
+            return json.loads(line, parse_constant=_refuse, parse_float=_finite)
         except (ValueError, RecursionError):
             return None
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _refuse(digits)
 
 
 def _write_beside(path: Path, data: bytes) -> Path:

@@ -14,11 +14,15 @@ from slurm_bench.run.records import Record
 READERS = 8
 
 
+# What a name raises that leads to no file, also one that no file can have.
+NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError)
+
+
 def read_recorded(run: RunDir, record: Record) -> tuple[bytes, str]:
     """The image that a record names, and what is wrong with it, if anything is."""
     try:
         data = (run.root / record["image"]).read_bytes()
-    except FileNotFoundError:
+    except NOT_THERE:
         return b"", f"{record['image']} is gone"
     if hashlib.sha256(data).hexdigest() != record["sha256"]:
         return b"", f"{record['image']} isn't the image that was recorded (another sha256)"
@@ -47,7 +51,7 @@ def find_gone(run: RunDir, records: Iterable[Record]) -> dict[str, str]:
     for folder, inside in by_folder.items():
         try:
             sizes = {entry.name: entry.stat().st_size for entry in os.scandir(run.root / folder)}
-        except FileNotFoundError:
+        except NOT_THERE:
             sizes = {}
         for record in inside:
             size = sizes.get(os.path.basename(record["image"]))

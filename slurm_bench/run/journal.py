@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import socket
 import time
 from collections.abc import Iterable, Sequence
@@ -21,10 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slurm_bench.machine import peak_gpu_memory, visible_gpus
+import msgspec
+
+from slurm_bench.machine import peak_gpu_memory, signal_name, visible_gpus
 from slurm_bench.marks import process_began
-from slurm_bench.run.durable import json_line, read_lines
+from slurm_bench.run.durable import json_line, parse_line, read_lines
 from slurm_bench.run.layout import RunDir
+from slurm_bench.run.shapes import Event, Hand, fits
 
 # How a process may end. One without an end was killed, or is still at work. LOST: its GPU can't be used any more.
 DONE, STOPPED, REFUSED, FAILED, LOST = "done", "stopped", "refused", "failed", "lost"
@@ -124,8 +126,13 @@ class TaskProcess:
         if self.exit is None:
             return "ended without a word, its supervisor too"
         if self.exit < 0:
-            return f"killed by {signal.Signals(-self.exit).name}"
+            return f"killed by {signal_name(-self.exit)}"
         return f"left with exit code {self.exit}"
+
+
+def read_events(file: Path) -> list[dict[str, Any]]:
+    """The lines of a journal, in their order. Raises OSError."""
+    return [{"time": 0.0, **row} for row in read_lines(file) if fits(row, Event)]
 
 
 def node_name() -> str:
@@ -156,11 +163,11 @@ def read_journal(run: RunDir, stage: str, attempt: int, task: int, restart: int)
 def _read(file: Path, stage: str, attempt: int, task: int, restart: int) -> TaskProcess:
     rows: list[dict[str, Any]] = []
     with suppress(OSError):
-        rows = read_lines(file)
-    events = {row["event"]: row for row in rows if "event" in row}
+        rows = read_events(file)
+    events = {row["event"]: row for row in rows}
     start, end = events.get("start", events.get("spawn", {})), events.get("end", {})
     plugin, in_hand, since = _read_hand(_hand_of(file))
-    doing: dict[str, Any] = next((row for row in reversed(rows) if row.get("event") not in ("part", "memory")), {})
+    doing: dict[str, Any] = next((row for row in reversed(rows) if row["event"] not in ("part", "memory")), {})
     code, died = events.get("exit", {}).get("code"), events.get("exit", {}).get("time")
     return TaskProcess(
         stage=stage,
@@ -180,7 +187,7 @@ def _read(file: Path, stage: str, attempt: int, task: int, restart: int) -> Task
         gpus=start.get("gpus", []),
         last=doing.get("event", ""),
         since=doing.get("time", 0.0),
-        heard=rows[-1].get("time", 0.0) if rows else 0.0,
+        heard=rows[-1]["time"] if rows else 0.0,
         memory=events.get("memory", {}).get("peak"),
         load_seconds=events.get("loaded", {}).get("took"),
     )
@@ -193,7 +200,7 @@ def _hand_of(file: Path) -> Path:
 def _read_hand(file: Path) -> tuple[str, tuple[str, ...], float]:
     """The plug-in, the ids, and since when."""
     try:
-        row = json.loads(file.read_bytes())
-        return str(row["plugin"]), tuple(i for i in row["ids"] if isinstance(i, str)), float(row.get("time", 0))
-    except (OSError, ValueError, TypeError, KeyError):
+        hand = msgspec.convert(parse_line(file.read_bytes()), Hand)
+        return hand.plugin, hand.ids, hand.time
+    except (OSError, msgspec.MsgspecError):
         return "", (), 0.0

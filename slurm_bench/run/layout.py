@@ -34,8 +34,9 @@ CHAINED = 3
 
 def check_version(row: Any, file: Path) -> None:
     """Raises UserError where a newer slurm_bench wrote it."""
-    if isinstance(row, Mapping) and row.get("v", 1) > CHAINED:
-        raise UserError(f"{file}: written by a newer slurm_bench (format {row['v']}, this one reads up to {CHAINED})")
+    version = row.get("v", 1) if isinstance(row, Mapping) else 1
+    if not isinstance(version, int) or version > CHAINED:
+        raise UserError(f"{file}: written by a newer slurm_bench (format {version}, this one reads up to {CHAINED})")
 
 
 @dataclass(frozen=True)

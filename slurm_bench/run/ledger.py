@@ -191,10 +191,14 @@ def _is_of(edited: OkRecord, image: Any, source: Any) -> bool:
     return bool(image == edited.sha256 and (not source or source == edited.source_sha256 or not edited.source_sha256))
 
 
+def _is_file_of_lines(entry: os.DirEntry[str]) -> bool:
+    return entry.name.endswith(".jsonl") and entry.is_file()
+
+
 def _sizes(run: RunDir, stage: str) -> dict[str, int]:
     """Of the files with records, by name."""
     folder = run.records(stage)
     if not folder.is_dir():
         return {}
     with os.scandir(folder) as entries:
-        return {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".jsonl")}
+        return {entry.name: entry.stat().st_size for entry in entries if _is_file_of_lines(entry)}

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from slurm_bench.run.durable import json_line, parse_line
+from slurm_bench.run.shapes import Count, Failure, Number, Seconds, Time, fits
 
 Record = Mapping[str, Any]
 
@@ -31,17 +32,17 @@ class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=
 
     id: str
     status: str
-    seconds: float | UnsetType = UNSET
-    time: float | UnsetType = UNSET
-    attempt: int | UnsetType = UNSET
-    task: int | UnsetType = UNSET
+    seconds: Seconds | UnsetType = UNSET
+    time: Time | UnsetType = UNSET
+    attempt: Number | UnsetType = UNSET
+    task: Number | UnsetType = UNSET
     by: str | UnsetType = UNSET
     scorer: str | UnsetType = UNSET
     sha256: str | UnsetType = UNSET
     source_sha256: str | list[str] | UnsetType = UNSET
     edit_sha256: str | UnsetType = UNSET
     image: str | UnsetType = UNSET
-    bytes: int | UnsetType = UNSET
+    bytes: Count | UnsetType = UNSET
     scores: dict[str, float] | UnsetType = UNSET
     unchanged: bool | UnsetType = UNSET
     largest_change: int | UnsetType = UNSET
@@ -151,24 +152,23 @@ def _parse(line: bytes) -> OkRecord | dict[str, Any] | None:
         row = _whole(parse_line(line))
         if row is None or row["status"] == "error":
             return row
-        try:
-            return msgspec.convert(row | {"info": Raw(json_line(row.get("info")))}, OkRecord)
-        except msgspec.MsgspecError:
-            return None
+        return msgspec.convert(row | {"info": Raw(json_line(row.get("info")))}, OkRecord)
     if record.status != "ok":
         return _whole(parse_line(line))
     if isinstance(record.info, Raw):
         record.info = record.info.copy()  # or it would keep the whole line
-    return record if record.sha256 is not UNSET or record.scores is not UNSET else None
+    image = record.sha256 is not UNSET and record.image is not UNSET and record.time is not UNSET
+    return record if image or record.scores is not UNSET else None
 
 
 def _whole(row: Any) -> dict[str, Any] | None:
     if not isinstance(row, dict) or not isinstance(row.get("id"), str):
         return None
     if row.get("status") == "ok":
-        whole = isinstance(row.get("sha256"), str) or isinstance(row.get("scores"), dict)
+        plain = {name: value for name, value in row.items() if name != "info"}  # which is kept as text
+        whole = fits(plain, OkRecord) and ("scores" in row or row.keys() >= {"sha256", "image", "time"})
     else:
-        whole = row.get("status") == "error" and isinstance(row.get("error"), dict)
+        whole = row.get("status") == "error" and fits(row, Failure)
     return row if whole else None
 
 

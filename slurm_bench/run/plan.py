@@ -180,5 +180,5 @@ def read_plan(run: RunDir) -> list[Sample]:
 def _sample(line: bytes) -> Sample:
     try:
         return _DECODER.decode(line)
-    except msgspec.MsgspecError:  # half of a character, in a path
+    except (msgspec.MsgspecError, RecursionError):  # half of a character, in a path; or damaged
         return Sample.from_json(parse_line(line))

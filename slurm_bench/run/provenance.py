@@ -17,8 +17,9 @@ from typing import Any
 from slurm_bench.config import Config, config_hash, plugins_of
 from slurm_bench.machine import package_versions, visible_gpus
 from slurm_bench.run.by import contradictions, joint_mark, mark
-from slurm_bench.run.durable import create_once, write_atomic
+from slurm_bench.run.durable import create_once, parse_line, write_atomic
 from slurm_bench.run.layout import VERSION, RunDir
+from slurm_bench.run.shapes import Provenance, fits
 
 # What each plug-in says of itself, keyed `editor`, `scorers.<name>`. What the report needs of a scorer enters no mark:
 # its `scores`, and its `protocol`, of which the hash does.
@@ -67,9 +68,10 @@ def marks_of(config: Config, models: Models) -> dict[str, str]:
 def read_provenance(run: RunDir) -> dict[str, Any]:
     """Empty where there is none, or a damaged one."""
     try:
-        return dict(json.loads(run.provenance.read_bytes()))
-    except (OSError, ValueError, TypeError):
+        facts: Any = parse_line(run.provenance.read_bytes())
+    except OSError:
         return {}
+    return facts if fits(facts, Provenance) else {}
 
 
 def write_provenance(run: RunDir, facts: Mapping[str, Any]) -> None:

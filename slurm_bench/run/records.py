@@ -18,6 +18,7 @@ from slurm_bench.run.durable import LineWriter, read_lines
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.manifest import Record, failure_kind, manifest_key, read_manifest
 from slurm_bench.run.plan import Sample
+from slurm_bench.run.shapes import Lost, fits
 from slurm_bench.run.turns import NoTurnBefore, followed
 
 
@@ -173,7 +174,7 @@ def read_lost(run: RunDir) -> set[tuple[str, float]]:
     """The edit records whose images are no more, by id and time."""
     folder = run.records("edit")
     files = sorted(folder.glob("lost-*.jsonl")) if folder.is_dir() else []
-    return {(row["id"], row["edit_time"]) for file in files for row in read_lines(file) if "edit_time" in row}
+    return {(row["id"], row["edit_time"]) for file in files for row in read_lines(file) if fits(row, Lost)}
 
 
 def note_lost(run: RunDir, records: Sequence[Record], why: Mapping[str, str]) -> None:
@@ -192,8 +193,12 @@ def note_lost(run: RunDir, records: Sequence[Record], why: Mapping[str, str]) ->
 def manifests(run: RunDir, stage: str, attempt: int | None = None, task: int | None = None) -> list[Path]:
     """The manifests of a stage (of an attempt, of a task), oldest first."""
     folder = run.records(stage)
-    listed = [(manifest_key(file.name), file) for file in folder.iterdir()] if folder.is_dir() else []
-    found = [(key, file) for key, file in listed if key and attempt in (None, key[0]) and task in (None, key[1])]
+    listed = [(manifest_key(entry.name), entry) for entry in os.scandir(folder)] if folder.is_dir() else []
+    found = [
+        (key, folder / entry.name)
+        for key, entry in listed
+        if key and entry.is_file() and attempt in (None, key[0]) and task in (None, key[1])
+    ]
     return [file for _, file in sorted(found)]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slurm_bench.run.durable import read_lines
+from slurm_bench.run.journal import read_events
 from slurm_bench.run.layout import RunDir
 
 # What a process does one after the other, and the event of its journal with which each begins. Before any, it starts:
@@ -57,18 +57,17 @@ def read_timeline(run: RunDir) -> list[Process]:
     """In the order in which they were started. Journals of other versions, which have no parts, give processes
     without them."""
     files = run.journals.glob("*.jsonl") if run.journals.is_dir() else []
-    found = [_process(match, read_lines(file)) for file in files if (match := _NAME.fullmatch(file.stem))]
+    found = [_process(match, read_events(file)) for file in files if (match := _NAME.fullmatch(file.stem))]
     return sorted((process for process in found if process), key=lambda process: process.begin)
 
 
-def _process(name: re.Match[str], lines: Sequence[Mapping[str, Any]]) -> Process | None:
+def _process(name: re.Match[str], rows: Sequence[Mapping[str, Any]]) -> Process | None:
     """None for one that didn't come as far as its own journal."""
-    rows = [row for row in lines if "event" in row]
     events = {row["event"]: row for row in reversed(rows)}
     start, spawn = events.get("start"), events.get("spawn")
     if start is None:
         return None
-    parts = [Part(row["name"], row["begin"], row["seconds"]) for row in rows if row["event"] == "part"]
+    parts = [Part(row["name"], row["begin"], row["seconds"]) for row in rows if _is_part(row)]
     parts.sort(key=lambda part: (part.begin, -part.seconds))
     # One that no supervisor started (`debug`) does task after task: its process is older than this one.
     begin = start.get("began", start["time"]) if spawn else start["time"]
@@ -88,11 +87,15 @@ def _process(name: re.Match[str], lines: Sequence[Mapping[str, Any]]) -> Process
     )
 
 
+def _is_part(row: Mapping[str, Any]) -> bool:
+    return row["event"] == "part" and {"name", "begin", "seconds"} <= row.keys()
+
+
 def _phases(begin: float, rows: Sequence[Mapping[str, Any]]) -> Iterator[Part]:
     doing, since = START, begin
     for row in rows:
         event = row["event"]
-        if event == "part" and row["name"] == _SAMPLES:
+        if _is_part(row) and row["name"] == _SAMPLES:
             if doing != WORK:  # a journal of before `works` was noted
                 yield Part(doing, since, max(0.0, row["begin"] - since))
                 since = row["begin"]
