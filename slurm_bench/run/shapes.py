@@ -81,7 +81,7 @@ class Provenance(msgspec.Struct):
     models: dict[str, dict[str, Any]] = {}
     makers: dict[str, dict[str, Any]] = {}
     packages: dict[str, str] = {}
-    scores: dict[str, dict[str, dict[str, Any]]] = {}
+    scores: dict[str, dict[str, Any]] = {}
     protocols: dict[str, dict[str, Any]] = {}
     git: Git | None = None
 
