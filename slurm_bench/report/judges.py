@@ -15,7 +15,10 @@ def judge_notes(summary: Mapping[str, Any]) -> dict[str, list[str]]:
     for row in summary["agreement"]:
         told = notes.setdefault(" and ".join(row["scorers"]), [])
         told.append(_twice(row) if row["same_judge"] else _two(row))
-    notes["people"] = [line for row in summary.get("people", ()) for line in _people(row)]
+    notes["people"] = [_ranked(row) for row in summary["people"]]
+    for row in summary["people"]:
+        if row["score"] == summary["headline"]:
+            notes["people"] += _over_all(row)
     return {name: lines for name, lines in notes.items() if lines}
 
 
@@ -57,15 +60,20 @@ def _twice(row: Mapping[str, Any]) -> str:
     )
 
 
-def _people(row: Mapping[str, Any]) -> Iterator[str]:
-    score, over = row["score"], row["people_over_all"]
+def _ranked(row: Mapping[str, Any]) -> str:
+    score = row["score"]
     without = f" ({row['without_score']} further marks are of samples without it)" if row["without_score"] else ""
     told = f"{score}, {row['n']} samples that people marked{without}: rank correlation {_number(row['spearman'])}"
     if row["mean_shift"] is not None:
         told += (
             f", weighted kappa {_number(row['weighted_kappa'])}; it marks {_number(row['mean_shift'], '+')} from them"
         )
-    yield told
+    return told
+
+
+def _over_all(row: Mapping[str, Any]) -> Iterator[str]:
+    """Of the headline alone: of several estimates the narrowest would be believed, and too often be wrong."""
+    score, over = row["score"], row["people_over_all"]
     if over is None:
         yield f"{score}: fewer than {FEWEST} marks (or source images of them) say nothing of the others"
         return
