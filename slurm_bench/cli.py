@@ -79,6 +79,9 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
     _run_folder(parser)
     parser.add_argument("--single-file", action="store_true", help="the page as one file too, to be sent")
     parser.add_argument(
+        "--prompts", action="store_true", help="what the judges were asked, word for word, as a file too"
+    )
+    parser.add_argument(
         "--marks", type=Path, metavar="FILE", help="people's, a CSV with id and mark: the judge is held against them"
     )
     parser.add_argument(

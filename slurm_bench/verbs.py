@@ -175,6 +175,7 @@ def cancel(options: argparse.Namespace) -> int:
 def report(options: argparse.Namespace) -> int:
     from slurm_bench.cluster.heard import hear
     from slurm_bench.report.people import read_people
+    from slurm_bench.report.prompts import write_prompts
     from slurm_bench.report.write import print_summary, write_report
     from slurm_bench.run.opened import open_run
     from slurm_bench.watch.explain import one_liners
@@ -186,6 +187,8 @@ def report(options: argparse.Namespace) -> int:
     state = opened.state()
     causes = one_liners(opened, hear, lambda: state)
     counts = write_report(opened, state, causes, options.single_file, people, options.width)["counts"]
+    if options.prompts:
+        write_prompts(opened, state)
     print_summary(opened.folder)
     if options.single_file:
         print(f"to send {opened.folder.report / 'report-single.html'}")

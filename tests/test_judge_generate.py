@@ -37,7 +37,7 @@ def test_what_cannot_be_parsed_is_a_failure_with_the_raw_text():
     assert result.scores == {}
     assert result.parse != "ok"
     assert result.raw == "eight"
-    assert result.info == {"judge_retries": 2}
+    assert result.info["judge_retries"] == 2
 
 
 def test_a_reply_that_was_cut_says_so_and_is_not_asked_for_again():
@@ -111,7 +111,7 @@ def test_a_retry_is_sampled_with_another_seed_each_time():
     result, calls = judged("no", '{"overall": 11}', '{"overall": 4}')
     assert result.scores == {"overall": 4.0}
     assert result.parse == "ok"
-    assert result.info == {"judge_retries": 2}
+    assert result.info["judge_retries"] == 2
     assert calls == [(0.0, None), (0.7, 101), (0.7, 102)]
 
 

@@ -7,7 +7,6 @@ from chat_server import KEY, Reply, judge, key_set, request, says
 from PIL import Image
 
 from slurm_bench.errors import SampleError, UserError
-from slurm_bench.scorers.base import Scored
 from slurm_bench.scorers.server.faults import ApiError, ApiRefused
 from slurm_bench.scorers.server.scorer import OpenAIScorer, bounded
 from slurm_bench.scorers.usage import sum_usage
@@ -20,7 +19,7 @@ def _key(monkeypatch):
 
 def test_a_judgement():
     (result,), server = judge(Reply(says('The ball fell. {"overall": 7.5}')))
-    assert result == Scored({"overall": 7.5}, raw='The ball fell. {"overall": 7.5}')
+    assert (result.scores, result.raw, result.parse) == ({"overall": 7.5}, 'The ball fell. {"overall": 7.5}', "ok")
     assert server.paths == ["/v1/chat/completions"]
     assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
     (body,) = server.asked
@@ -80,7 +79,7 @@ def test_a_refusal_is_kept_in_the_record():
 def test_a_failed_parse_is_asked_again_with_another_seed():
     (result,), server = judge(Reply(says("seven")), Reply())
     assert result.scores == {"overall": 7.0}
-    assert result.info == {"judge_retries": 1}
+    assert result.info["judge_retries"] == 1
     assert [body["seed"] for body in server.asked] == [100, 101]
 
 
@@ -195,6 +194,7 @@ def test_tokens_and_the_served_model_are_recorded_and_summed():
     results, _ = judge(first, again, requests=[request(0), request(1)], concurrency=1)
     infos = [result.info for result in results]
     assert infos[0] == {
+        "prompt": infos[1]["prompt"],
         "judge_retries": 1,
         "usage": {"prompt_tokens": 200, "completion_tokens": 18, "reasoning_tokens": 8},
         "served_model": {"judge-2026-01-01": 1, "judge-2026-02-02": 1},

@@ -22,9 +22,9 @@ from slurm_bench.run.layout import VERSION, RunDir
 from slurm_bench.run.shapes import Provenance, fits
 
 # What each plug-in says of itself, keyed `editor`, `scorers.<name>`. What the report needs of a scorer enters no mark:
-# its `scores`, and its `protocol`, of which the hash does.
+# its `scores`, and its `protocol` and what it `asks`, of which the hashes do.
 Models = Mapping[str, Mapping[str, Any]]
-_FOR_REPORT = ("scores", "protocol")
+_FOR_REPORT = ("scores", "protocol", "asks")
 
 
 def provenance(run: RunDir, config: Config, models: Models) -> dict[str, Any]:
@@ -123,9 +123,9 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
 def _made_by(config: Config, models: Models, kept: Mapping[str, str]) -> dict[str, Any]:
     """The configured plug-ins and their marks; `makers` tells for a mark who it was, also after a change. `scores` has
-    each scorer's ranges and directions, and `protocols` the benchmarks' own protocols, so that a run is reported
-    without its plug-ins."""
-    scores, protocols = (
+    each scorer's ranges and directions, `protocols` the benchmarks' own protocols, `asks` what prompts are made
+    from, so that a run is reported without its plug-ins."""
+    scores, protocols, asks = (
         {key.removeprefix("scorers."): says[name] for key, says in models.items() if says.get(name) is not None}
         for name in _FOR_REPORT
     )
@@ -140,7 +140,7 @@ def _made_by(config: Config, models: Models, kept: Mapping[str, str]) -> dict[st
     if "rewriter" in by:
         makers[by["editor"]]["says"]["rewriter"] = by["rewriter"]
     made = {"config_hash": config_hash(config), "models": models, "by": by, "makers": makers, "scores": scores}
-    return made | {"protocols": protocols}
+    return made | {"protocols": protocols, "asks": asks}
 
 
 def _text(facts: Mapping[str, Any]) -> bytes:

@@ -28,6 +28,11 @@ def check_judging(params: Any) -> Rubrics:
     return rubrics
 
 
+def asks(params: Any, rubrics: Rubrics) -> dict[str, Any]:
+    """For the run's provenance: all that a judge's prompts are made from, beside the plan."""
+    return {"mode": params.mode, "aspects": list(params.aspects), "rubrics": rubrics.as_data()}
+
+
 def one_of(params: Any, name: str, allowed: Sequence[str], optional: bool = False) -> None:
     value = getattr(params, name)
     if value not in allowed and not (optional and value is None):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from PIL import Image
@@ -56,6 +57,28 @@ def in_json(rubrics: Rubrics, aspects: Sequence[str]) -> str:
         "First give your reasons in at most three sentences, without braces. "
         f"Then end with one line of JSON of this form, and nothing after it: {{{shape}}}"
     )
+
+
+def prompts(
+    request: ScoreRequest, rubrics: Rubrics, mode: str, aspects: Sequence[str]
+) -> dict[tuple[str, ...], Prompt]:
+    """All that is asked about a sample in a `mode`, by the aspects that each answer gives. Raises SampleError."""
+    if mode == "generate":
+        asked = {tuple(aspects): in_json(rubrics, aspects)}
+    else:
+        asked = {(aspect,): one_digit(rubrics, aspect) for aspect in aspects}
+    return {of: build(request, rubrics, question) for of, question in asked.items()}
+
+
+def texts_of(system: str, parts: Iterable[object]) -> list[str | None]:
+    """What a judge reads of a prompt, in order; None where it sees an image."""
+    return [system, *(part if isinstance(part, str) else None for part in parts)]
+
+
+def prompt_mark(asked: Iterable[Sequence[str | None]]) -> str:
+    """A short hash of all that was asked about one sample, as `texts_of` gives it, for the record (`info.prompt`):
+    texts that can be made again needn't stand there."""
+    return hashlib.sha256(json.dumps([list(texts) for texts in asked]).encode()).hexdigest()[:16]
 
 
 def build(request: ScoreRequest, rubrics: Rubrics, question: str) -> Prompt:

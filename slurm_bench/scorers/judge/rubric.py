@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,12 @@ class Rubrics:
     def of(self, category: str) -> Rubric:
         return self.categories.get(canonical(category), self.categories[DEFAULT])
 
+    def as_data(self) -> dict[str, Any]:
+        """What a rubrics file has, for `rubrics_of`."""
+        return {"scale": asdict(self.scale), "aspects": dict(self.aspects)} | {
+            "categories": {name: asdict(rubric) for name, rubric in self.categories.items()}
+        }
+
     def require(self, aspects: Sequence[str]) -> None:
         """UserError unless each of `aspects`, at least one, has its question here."""
         unknown = [aspect for aspect in aspects if aspect not in self.aspects]
@@ -66,6 +72,11 @@ def load_rubrics(path: str | Path | None = None) -> Rubrics:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"'params.rubrics': {file} is not YAML: {' '.join(str(error).split())}") from None
     return _Reader(file).rubrics(parsed, hashlib.sha256(data).hexdigest())
+
+
+def rubrics_of(data: Any, where: Path) -> Rubrics:
+    """From what `as_data` gave, read back from the file `where`. Raises UserError."""
+    return _Reader(where).rubrics(data, "")
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,7 @@ class _Reader:
         return data
 
     def _texts(self, data: Any, at: str) -> tuple[str, ...]:
-        if not isinstance(data, list) or not data:
+        if not isinstance(data, list | tuple) or not data:
             raise UserError(f"{self.file}: {at} is not a list of texts")
         return tuple(self._text(value, f"{at}[{index}]") for index, value in enumerate(data))
 

@@ -97,8 +97,8 @@ def make_judge(said: Mapping[str, Any], key: str = "params.judge") -> Asks:
 
 
 def says(judge: Asks) -> dict[str, Any]:
-    """What a judge says of itself, less the rubrics, which it isn't asked by."""
-    return {name: fact for name, fact in judge.provenance().items() if name != "rubrics_sha256"}
+    """What a judge says of itself, less what it would ask by its rubrics."""
+    return {name: fact for name, fact in judge.provenance().items() if name not in ("rubrics_sha256", "asks")}
 
 
 def call(judge: Asks, method: str, key: str = "params.judge") -> Any:

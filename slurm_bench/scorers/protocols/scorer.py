@@ -12,6 +12,7 @@ from typing import Any
 from slurm_bench.bundled import bundled
 from slurm_bench.errors import SampleError, ServiceDown, UserError
 from slurm_bench.scorers.base import Scored, ScoreRequest
+from slurm_bench.scorers.judge.prompt import prompt_mark, texts_of
 from slurm_bench.scorers.protocols.ask import Asked, check_prompts, questions, values_of
 from slurm_bench.scorers.protocols.description import Call, fits, formula, load_protocol
 from slurm_bench.scorers.protocols.judge import Exchange, ask, call, make_judge, says
@@ -51,7 +52,13 @@ class BenchmarkProtocol:
 
     def provenance(self) -> dict[str, Any]:
         hashes = {"prompts_sha256": _sha256(self.prompts), "protocol_sha256": _sha256(self._data)}
-        return {**says(self.judge), "benchmark": self.protocol.name, **hashes, "protocol": self._data}
+        return {
+            **says(self.judge),
+            "benchmark": self.protocol.name,
+            **hashes,
+            "protocol": self._data,
+            "asks": {"prompts": self.prompts},
+        }
 
     def score(self, batch: Sequence[ScoreRequest]) -> list[Scored | Exception]:
         """All calls of all samples at once."""
@@ -90,7 +97,10 @@ class BenchmarkProtocol:
             of_all = [error for error in failures if isinstance(error, UserError | ServiceDown)]
             return (of_all or failures)[0]
         raw = "\n\n".join(f"{', '.join(of.marks)}:\n{one.raw}" for of, one in asked)
-        info = {"judge_retries": retries} if (retries := sum(len(one.replies) - 1 for one in exchanges)) else {}
+        info: dict[str, Any] = (
+            {"judge_retries": retries} if (retries := sum(len(one.replies) - 1 for one in exchanges)) else {}
+        )
+        info["prompt"] = prompt_mark(texts_of(one.system, one.parts) for one in exchanges)
         info |= {"refused": True} if any(one.refused for one in exchanges) else {}
         info |= sum_usage(reply.info for one in exchanges for reply in one.replies)
         if unread := [f"{', '.join(of.marks)}: {one.problem}" for of, one in asked if one.problem]:

@@ -16,7 +16,7 @@ from slurm_bench.machine import DTYPE_BYTES, GIB, check_device, check_gpu_memory
 from slurm_bench.scorers.base import Score, Scored, ScoreRequest
 from slurm_bench.scorers.judge import parse, prompt
 from slurm_bench.scorers.judge.expectation import DigitAnswer, expected
-from slurm_bench.scorers.judge.options import check_judging, number, one_of, text
+from slurm_bench.scorers.judge.options import asks, check_judging, number, one_of, text
 from slurm_bench.scorers.judge.question import Picture, Question
 from slurm_bench.scorers.qwen3vl.micro_batches import MicroBatches
 from slurm_bench.scorers.qwen3vl.model import (
@@ -150,6 +150,7 @@ class Qwen3VLScorer:
             "commit": found.commit if found else None,
             "class": found.class_name if found else None,
             "rubrics_sha256": self._rubrics.sha256,
+            "asks": asks(self, self._rubrics),
         }
 
     def close(self) -> None:
@@ -160,7 +161,14 @@ class Qwen3VLScorer:
     def score(self, batch: Sequence[ScoreRequest]) -> list[Scored | Exception]:
         questions, refused = self._questions(batch)
         answered = self._expected(questions) if self.mode == "expected" else self._generated(questions)
-        results: dict[int, Scored | Exception] = {**answered, **refused}
+        asked: dict[int, list[list[str | None]]] = {}
+        for one in questions:
+            asked.setdefault(one.place, []).append(prompt.texts_of(one.prompt.system, one.prompt.parts))
+        told = {
+            place: replace(scored, info=scored.info | {"prompt": prompt.prompt_mark(asked[place])})
+            for place, scored in answered.items()
+        }
+        results: dict[int, Scored | Exception] = {**told, **refused}
         return [results[place] for place in range(len(batch))]
 
     def prefetch(self, next_batch: Callable[[], Sequence[ScoreRequest]]) -> None:
@@ -199,11 +207,7 @@ class Qwen3VLScorer:
         return questions, refused
 
     def questions(self, place: int, request: ScoreRequest) -> list[_Question]:
-        if self.mode == "generate":
-            asked = {tuple(self.aspects): prompt.in_json(self._rubrics, self.aspects)}
-        else:
-            asked = {(aspect,): prompt.one_digit(self._rubrics, aspect) for aspect in self.aspects}
-        prompts = {aspects: prompt.build(request, self._rubrics, question) for aspects, question in asked.items()}
+        prompts = prompt.prompts(request, self._rubrics, self.mode, self.aspects)
         if narrow := _too_narrow(next(iter(prompts.values()))):
             raise narrow
         return [_Question(place, request, aspects, built, self._length(built)) for aspects, built in prompts.items()]

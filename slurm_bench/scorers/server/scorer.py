@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from slurm_bench.errors import UserError
 from slurm_bench.scorers.base import Score, Scored, ScoreRequest
 from slurm_bench.scorers.judge import parse, prompt
 from slurm_bench.scorers.judge.expectation import expected
-from slurm_bench.scorers.judge.options import check_judging, number, one_of, text
+from slurm_bench.scorers.judge.options import asks, check_judging, number, one_of, text
 from slurm_bench.scorers.judge.question import Picture, Question
 from slurm_bench.scorers.server import digits
 from slurm_bench.scorers.server.answer import Answer
@@ -122,7 +122,8 @@ class OpenAIScorer:
 
     def provenance(self) -> dict[str, Any]:
         where = self.serve if self.base_url is None else self.base_url
-        return {"model": self.model, "server": where, "rubrics_sha256": self._rubrics.sha256}
+        said = {"model": self.model, "server": where, "rubrics_sha256": self._rubrics.sha256}
+        return said | {"asks": asks(self, self._rubrics)}
 
     def close(self) -> None:
         if self._api is not None:
@@ -163,8 +164,8 @@ class OpenAIScorer:
 
     def _expected(self, request: ScoreRequest) -> Scored:
         answers, read = [], []
-        for aspect in self.aspects:
-            asked = prompt.build(request, self._rubrics, prompt.one_digit(self._rubrics, aspect))
+        prompts = prompt.prompts(request, self._rubrics, self.mode, self.aspects)
+        for (aspect,), asked in prompts.items():
             messages = self._messages(asked.system, asked.parts)
             answers.append(self._ask(messages, request.seed, 0.0, digits.REQUEST))
             try:
@@ -172,10 +173,11 @@ class OpenAIScorer:
             except digits.Unsuited as why:
                 raise self._loaded().refuse(str(why)) from None
         result = expected(read, self.aspects, self.min_mass)
-        return replace(result, info=result.info | sum_usage(answer.info for answer in answers))
+        info = result.info | _prompt_mark(prompts.values())
+        return replace(result, info=info | sum_usage(answer.info for answer in answers))
 
     def _generated(self, request: ScoreRequest) -> Scored:
-        asked = prompt.build(request, self._rubrics, prompt.in_json(self._rubrics, self.aspects))
+        (asked,) = prompt.prompts(request, self._rubrics, self.mode, self.aspects).values()
         messages = self._messages(asked.system, asked.parts)
         answers: list[Answer] = []
         for retry in range(self.retries + 1):
@@ -184,7 +186,7 @@ class OpenAIScorer:
             result = parse.scored(reply, self.aspects)
             if result.parse == "ok" or reply.cut_short:
                 break
-        info = {"judge_retries": len(answers) - 1} if len(answers) > 1 else {}
+        info = _prompt_mark([asked]) | ({"judge_retries": len(answers) - 1} if len(answers) > 1 else {})
         return replace(result, info=info | sum_usage(answer.info for answer in answers))
 
     def _cut_short(self, answer: Answer, max_tokens: int) -> str | None:
@@ -230,6 +232,10 @@ class OpenAIScorer:
 
     def _data_url(self, image: Image.Image) -> str:
         return data_url(bounded(image, self.max_pixels), self.image_format, self.jpeg_quality)
+
+
+def _prompt_mark(asked: Iterable[prompt.Prompt]) -> dict[str, Any]:
+    return {"prompt": prompt.prompt_mark(prompt.texts_of(one.system, one.parts) for one in asked)}
 
 
 def _result_or_error(ask: Callable[[T], R], about: T) -> R | Exception:
