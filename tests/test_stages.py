@@ -349,7 +349,9 @@ def test_only_finite_numbers_are_scores_where_there_is_no_range(number: float) -
     assert checked_scores({"q": -1e9}, None) == {"q": -1e9}
 
 
-@pytest.mark.parametrize("bad", [{}, [], {"q": None}, {"q": True}, {"q": "9"}, {"q": float("inf")}, {"q": 10.1}, {"q": -0.1}])
+@pytest.mark.parametrize(
+    "bad", [{}, [], {"q": None}, {"q": True}, {"q": "9"}, {"q": float("inf")}, {"q": 10.1}, {"q": -0.1}]
+)
 def test_only_finite_numbers_in_range_are_scores(bad: Any) -> None:
     with pytest.raises(SampleError):
         checked_scores(bad, {"q": Score(0, 10)})
