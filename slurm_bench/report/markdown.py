@@ -142,6 +142,8 @@ def _what_ran(config: Config, summary: Mapping[str, Any], provenance: Mapping[st
     for fact, values in summary["edits_say"].items():
         lines.append(f"| {escape(fact)} | | | {escape(', '.join(f'{value} ({n})' for value, n in values.items()))} |")
     lines += ["", f"Base seed {config.seed}."]
+    if known_as := provenance.get("config_hash"):
+        lines[-1] += f" Configuration `{known_as[:8]}`."
     if git:
         lines[-1] += f" slurm_bench at `{git['revision'][:12]}`{', with changes' if git.get('dirty') else ''}."
     return lines
