@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from coverage_of_intervals import JUDGES, coverage_of_people
 from helpers import launch, rows, summary
 
+from slurm_bench.config import Config, DataConfig, PluginConfig
 from slurm_bench.errors import UserError
-from slurm_bench.report.people import read_people
+from slurm_bench.report.people import people_say, read_people
 from slurm_bench.report.prediction_powered import powered_mean
+from slurm_bench.scorers.base import Score
 
 
 @pytest.mark.parametrize("judge", JUDGES)
@@ -107,6 +112,33 @@ def test_ids_are_those_of_scores_csv(tmp_path: Path) -> None:
     file = tmp_path / "marks.csv"
     file.write_bytes("\ufeffid;mark;who\r\nline\\nbreak;4;me\r\nb;3.5;\r\n".encode())
     assert read_people(file, ["line\nbreak", "b"]) == {"line\nbreak": 4.0, "b": 3.5}
+
+
+def said(scores: list[float], marks: dict[int, float]) -> dict[str, Any]:
+    """Of a run with one score on 0 to 10, which some samples (NaN) don't have."""
+    ids = [str(n) for n in range(len(scores))]
+    table = pd.DataFrame({"id": pd.Series(ids, dtype=object), "q": scores})
+    config = Config(data=DataConfig(), editor=PluginConfig("m.E"), scorers={"j": PluginConfig("m.S")})
+    given = {str(n): mark for n, mark in marks.items()}
+    (row,) = people_say(given, None, table, {i: i for i in ids}, config, {"j": {"q": Score(0, 10)}})
+    return row
+
+
+def test_marks_that_chance_did_not_choose_are_told() -> None:
+    scores = [float(n % 10) for n in range(200)]
+    drawn = {n: scores[n] / 2 for n in range(0, 200, 7)}
+    worst = {n: scores[n] / 2 for n in range(200) if scores[n] < 2}
+    assert said(scores, drawn)["drawn_otherwise"] is None
+    assert said(scores, worst)["drawn_otherwise"] == pytest.approx(0.5 - 5.5)
+
+
+def test_marks_on_another_scale_only_rank() -> None:
+    scores = [1.0, 5.0, 3.0, 9.0, 7.0, math.nan]
+    row = said(scores, {0: 10.0, 1: 50.0, 2: 30.0, 3: 90.0, 4: 70.0, 5: 50.0})
+    assert (row["n"], row["without_score"], row["of"]) == (5, 1, 5)
+    assert row["spearman"] == pytest.approx(1)
+    assert row["mean_shift"] is row["weighted_kappa"] is row["equal"] is None
+    assert said(scores, {0: 1.0, 1: 5.0, 2: 3.0})["mean_shift"] == 0
 
 
 def test_a_run_is_reported_beside_peoples_marks(tmp_path: Path, finished_run: str) -> None:
