@@ -12,11 +12,29 @@ def visible(line: str) -> str:
     return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
+# Secrets that this process was given, each with what is read in its place.
+_secrets: dict[str, str] = {}
+
+
+def keep_secret(value: str, variable: str) -> None:
+    """What a service or a plug-in says may quote what it was given: from now on `hide_secrets` takes it out. A value of
+    a few letters is no secret, and would be found in ordinary words."""
+    if len(value) >= 8:
+        _secrets[value] = f"<{variable}>"
+
+
+def hide_secrets(text: str) -> str:
+    for value, name in _secrets.items():
+        text = text.replace(value, name)
+    return text
+
+
 class Printable(logging.Formatter):
-    """What went wrong may quote a dataset or a model: nothing that a terminal would act on gets into a line."""
+    """What went wrong may quote a dataset, a model or a secret: nothing that a terminal would act on gets into a line,
+    and no secret."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return "\n".join(map(visible, super().format(record).split("\n")))
+        return "\n".join(map(visible, hide_secrets(super().format(record)).split("\n")))
 
 
 FORMAT = Printable("%(asctime)s %(levelname)s %(message)s")

@@ -106,6 +106,19 @@ class Signs(Tint):
         return Edited(done.image, {"key_length": len(self.key)}) if isinstance(done, Edited) else done
 
 
+class QuotesItsKey(Tint):
+    """Says its key in what it raises, and in a log of its own."""
+
+    def __init__(self, key: str, fail: Sequence[str] = ()) -> None:
+        super().__init__(fail=fail)
+        self.key = key
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        if request.id in self.fail:
+            raise ValueError(f"the service refused the key {self.key}")
+        return super().one(request)
+
+
 class DiesOnce(Tint):
     """Kills its own process with `number` at sample `at`, once for the whole run."""
 

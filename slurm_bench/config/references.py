@@ -8,6 +8,7 @@ secret lies there: it is resolved where the plug-in is made.
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ from omegaconf.errors import (
 
 from slurm_bench.config.schema import LITERAL, Config
 from slurm_bench.errors import UserError
+from slurm_bench.logs import keep_secret
 
 # A resolver that doesn't exist, in the place of the one that reads the environment: who needs it fails.
 _LATER = "oc.env_later"
@@ -56,7 +58,10 @@ def written(config: Config) -> dict[str, Any]:
 
 def with_environment(config: Config, key: str) -> dict[str, Any]:
     """What stands under `key` (the params of a plug-in), with what the environment says. Raises UserError."""
-    tree = OmegaConf.create(escape_literal(written(config)))
+    said = written(config)
+    for variable in re.findall(r"oc\.env:\s*(\w+)", str(said)):
+        keep_secret(os.environ.get(variable, ""), variable)
+    tree = OmegaConf.create(escape_literal(said))
     return _values(OmegaConf.select(tree, key), key, None)
 
 

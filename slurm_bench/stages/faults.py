@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Iterable
 
 from slurm_bench.errors import LostGpu
+from slurm_bench.logs import hide_secrets
 
 # All in lower case. cuBLAS and cuDNN say a lack of memory for their workspace in words of their own.
 _OUT_OF_MEMORY = ("out of memory", "cublas_status_alloc_failed", "cudnn_status_alloc_failed")
@@ -59,4 +60,4 @@ def drop_frames(error: BaseException | None) -> None:
 
 def describe(error: BaseException) -> dict[str, str]:
     """The error field of a record: bounded, for an exception's text may quote a whole image."""
-    return {"type": type(error).__name__, "message": " ".join(str(error).split())[:1000]}
+    return {"type": type(error).__name__, "message": " ".join(hide_secrets(str(error)).split())[:1000]}

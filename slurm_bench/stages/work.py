@@ -16,6 +16,7 @@ from PIL import Image, ImageChops
 from slurm_bench.data.images import file_bytes, open_image
 from slurm_bench.editors.base import Edited, EditRequest
 from slurm_bench.errors import SampleError
+from slurm_bench.logs import hide_secrets
 from slurm_bench.run.durable import write_atomic
 from slurm_bench.run.images import read_recorded
 from slurm_bench.run.layout import RunDir
@@ -201,7 +202,8 @@ class ScoreWork:
         scored = result if isinstance(result, Scored) else Scored(result)
         if scored.raw is not None and not isinstance(scored.raw, str):
             raise SampleError(f"the scorer's raw reply is a {type(scored.raw).__name__}, not text")
-        return replace(scored, info=checked_info(scored.info))
+        raw = hide_secrets(scored.raw) if scored.raw else scored.raw
+        return replace(scored, raw=raw, info=checked_info(scored.info))
 
     def keep(self, sample: Sample, taken: Scored) -> dict[str, Any]:
         if taken.parse != "ok":

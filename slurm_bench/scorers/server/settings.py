@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from slurm_bench.errors import UserError
+from slurm_bench.logs import keep_secret
 from slurm_bench.scorers.judge.options import json_mapping, number, text
 from slurm_bench.scorers.server.chat import Access, ChatApi, Patience
 from slurm_bench.scorers.server.pace import Pace
@@ -96,6 +97,7 @@ def read_key(variable: str | None) -> str | None:
             f"'params.api_key_env': the environment variable {variable} holds no usable key; "
             "set it, or set api_key_env to null for a server that wants none"
         )
+    keep_secret(key, variable)
     return key
 
 

@@ -1,0 +1,128 @@
+"""Where a run may lie, who may look at it, and what may never be read in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from chat_server import Reply, says, serve
+from helpers import REPO, launch, make_benchmark, make_config, rows, summary
+
+NAMES = ["with space", 'it\'s "quoted"', "变成夜晚", "-dash", "two\nlines", "$(touch x); `x` & #", "a=b", "~", "*"]
+
+
+@pytest.mark.parametrize("executor", ["debug", "local"])
+def test_a_run_folder_may_be_called_anything(tmp_path: Path, executor: str) -> None:
+    names = NAMES if executor == "debug" else ['it\'s "two\nlines" 变; $(touch x)']
+    bench = make_benchmark(tmp_path / "the bench's", 2)
+    config = make_config(tmp_path / "c d.yaml", bench, gpus=1)
+    for name in names:
+        run = tmp_path / "runs" / name
+        done = launch("--config", config, "--run-dir", run, "--executor", executor)
+        assert done.returncode == 0, (name, done.stderr)
+        assert summary(run)["counts"]["scored"] == 2
+        for verb in ("status", "explain", "resubmit")[: 3 if executor == "local" else 1]:
+            looked = launch(verb, run)
+            assert (looked.returncode, "Traceback" in looked.stderr) == (0, False), (name, verb, looked.stderr)
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == sorted(names)
+    assert not (REPO / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "extra", [{"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}], ids=str
+)
+def test_a_locale_without_utf8_makes_the_same_run_or_is_one_line(
+    tmp_path: Path, finished_run: str, extra: Mapping[str, str]
+) -> None:  # fmt: skip
+    bench = make_benchmark(tmp_path / "bench", 2)
+    config = make_config(tmp_path / "c.yaml", bench, gpus=1)
+    env = {**os.environ, **extra}
+    done = launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "local", env=env)
+    assert done.returncode == 0, done.stderr
+    assert len(rows(tmp_path / "run")) == 2
+    for words in (["status", finished_run], ["explain", finished_run], ["compare", finished_run, finished_run]):
+        looked = launch(*words, env=env)
+        assert (looked.returncode, "Traceback" in looked.stderr) == (0, False), looked.stderr
+    chinese = launch("--config", config, "--run-dir", tmp_path / "变成", "--executor", "debug", env=env)
+    assert "Traceback" not in chinese.stderr
+    assert chinese.returncode in (0, 1)
+
+
+def test_without_asserts_nothing_is_lost(tmp_path: Path, undisturbed: Path) -> None:
+    config = make_config(tmp_path / "c.yaml", undisturbed.parent / "bench.jsonl", gpus=2)
+    env = {**os.environ, "PYTHONOPTIMIZE": "1"}
+    done = launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "local", env=env)
+    assert done.returncode == 0, done.stderr
+    assert rows(tmp_path / "run") == rows(undisturbed)
+
+
+SECRETS = {"OPENAI_API_KEY": "sk-9f31-judge", "MY_SECRET": "s3cr3t-of-mine", "HF_TOKEN": "hf_8d2c_token"}
+
+
+def test_a_secret_is_neither_on_disk_nor_on_a_terminal_whatever_fails(tmp_path: Path) -> None:
+    """The editor quotes its key when it fails; the judge's server quotes what it was sent."""
+    echo = b'{"error": {"message": "Incorrect API key provided: sk-9f31-judge"}}'
+    with serve(Reply(says("no JSON, but sk-9f31-judge")), Reply(), Reply(echo, 400)) as server:
+        judge = {"base_url": server.url, "model": "m", "max_retries": 0, "patience": 0.0, "backoff": 0.0}
+        config = make_config(
+            tmp_path / "c.yaml",
+            make_benchmark(tmp_path / "bench", 4),
+            editor="QuotesItsKey",
+            params={"key": "${oc.env:MY_SECRET}", "fail": ["s-1"]},
+            scorers={"judge": {"class_path": "slurm_bench.scorers.openai_api.OpenAIScorer", "params": judge}},
+            gpus=1,
+        )
+        run = tmp_path / "run"
+        env = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()} | SECRETS
+        said = ""
+        for words in (
+            ["--config", config, "--run-dir", run, "--executor", "local"],
+            *(["status", run, "--json"], ["explain", run], ["report", run, "--single-file"], ["resubmit", run]),
+        ):
+            done = launch(*words, env=env)
+            assert "Traceback" not in done.stderr
+            said += done.stdout + done.stderr
+    assert summary(run)["counts"]["failed"] > 0, "or nothing was tried"
+    assert server.headers[0]["Authorization"] == "Bearer sk-9f31-judge"
+    files = [file for file in run.rglob("*") if file.is_file()]
+    found = [(secret, file) for file in files for secret in SECRETS.values() if secret.encode() in file.read_bytes()]
+    assert not found
+    assert not [secret for secret in SECRETS.values() if secret in said]
+
+
+def test_another_of_the_group_goes_on_with_a_run(tmp_path: Path) -> None:
+    """As another uid, where this one may become one."""
+    if os.getuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("needs root and setpriv to be somebody else")
+    shared = Path("/tmp") / f"slurm_bench-shared-{os.getpid()}"
+    as_other = ["setpriv", "--reuid=31337", "--regid=31337", "--clear-groups"]
+    try:
+        bench = make_benchmark(shared / "bench", 3)
+        config = make_config(shared / "c.yaml", bench, params={"fail": ["s-1"]}, gpus=1, executor="local")
+        run = shared / "run"
+        command = [sys.executable, "launch.py"]
+        first = subprocess.run(
+            ["sh", "-c", 'umask 0000; exec "$@"', "-", *command, "--config", config, "--run-dir", run],
+            cwd=REPO,
+            capture_output=True,
+            text=True,
+        )
+        assert first.returncode in (0, 3), first.stderr
+        able = subprocess.run([*as_other, sys.executable, "-c", "import slurm_bench"], cwd=REPO, capture_output=True)
+        if able.returncode:
+            pytest.skip("another user can't read this checkout or its Python")
+        env = {**os.environ, "HOME": str(shared), "PYTHONDONTWRITEBYTECODE": "1"}
+        for words in (["status", run], ["explain", run], ["resubmit", run, "--executor", "debug"], ["report", run]):
+            done = subprocess.run([*as_other, *command, *words], cwd=REPO, env=env, capture_output=True, text=True)
+            assert done.returncode in (0, 3), (words, done.stderr)
+        owners = {file.stat().st_uid for file in (run / "attempts").iterdir()}
+        assert owners == {0, 31337}
+        modes = {file.stat().st_mode & 0o777 for file in run.rglob("*.json")}
+        assert all(mode & 0o044 == 0o044 for mode in modes), "the umask decides, not the tool"
+    finally:
+        shutil.rmtree(shared, ignore_errors=True)
