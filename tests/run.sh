@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need, and runs them. Any words are handed to pytest.
+# Installs what the tests need, and runs them, three side by side, as many wait for a cluster or for processes. Any words
+# are handed to pytest; `-n 0` runs one after the other.
 # Slurm and Chromium come from Debian's packages where this user may install them; else the tests on a cluster, and
 # those of the report's page, are skipped.
 set -euo pipefail
@@ -50,4 +51,4 @@ fi
 "$python" -m ruff check .
 "$python" -m ruff format --check -q .
 "$python" -m mypy slurm_bench launch.py
-"$python" -m pytest "$@"
+"$python" -m pytest -n 3 --dist worksteal "$@"
