@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from chat_server import Reply, says, serve
-from helpers import REPO, launch, make_benchmark, make_config, rows, summary
+from helpers import REPO, launch, make_benchmark, make_config, rows, run_dir, summary
+
+from slurm_bench.run.records import read_records
 
 NAMES = ["with space", 'it\'s "quoted"', "变成夜晚", "-dash", "two\nlines", "$(touch x); `x` & #", "a=b", "~", "*"]
 
@@ -67,7 +69,8 @@ SECRETS = {"OPENAI_API_KEY": "sk-9f31-judge", "MY_SECRET": "s3cr3t-of-mine", "HF
 def test_a_secret_is_neither_on_disk_nor_on_a_terminal_whatever_fails(tmp_path: Path) -> None:
     """The editor quotes its key when it fails; the judge's server quotes what it was sent."""
     echo = b'{"error": {"message": "Incorrect API key provided: sk-9f31-judge"}}'
-    with serve(Reply(says("no JSON, but sk-9f31-judge")), Reply(), Reply(echo, 400)) as server:
+    quotes = Reply(says('{"overall": 7, "reason": "you sent sk-9f31-judge"}'))
+    with serve(quotes, quotes, Reply(echo, 400)) as server:
         judge = {"base_url": server.url, "model": "m", "max_retries": 0, "patience": 0.0, "backoff": 0.0}
         config = make_config(
             tmp_path / "c.yaml",
@@ -92,6 +95,8 @@ def test_a_secret_is_neither_on_disk_nor_on_a_terminal_whatever_fails(tmp_path: 
     files = [file for file in run.rglob("*") if file.is_file()]
     found = [(secret, file) for file in files for secret in SECRETS.values() if secret.encode() in file.read_bytes()]
     assert not found
+    replies = [record.get("raw") or "" for record in read_records(run_dir(run), "score")]
+    assert any("you sent <OPENAI_API_KEY>" in reply for reply in replies)
     assert not [secret for secret in SECRETS.values() if secret in said]
 
 
