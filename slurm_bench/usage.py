@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -37,7 +38,7 @@ def refuse_no_setting(parser: argparse.ArgumentParser, word: str, verbs: Iterabl
     verbs = list(verbs)
     if "=" in word:
         return
-    if (Path(word) / "config.yaml").is_file():
+    if os.path.isfile(Path(word) / "config.yaml"):  # also of a word too long for a path
         ways = ", ".join(command(verb, word) for verb in ("status", "resubmit"))
         parser.error(f"{word!r} is a run folder; say what to do with it: {ways}")
     close = difflib.get_close_matches(word, verbs, n=1)

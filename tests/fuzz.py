@@ -392,7 +392,8 @@ def command_line(draw: st.DrawFn, place: Place) -> tuple[list[str], dict[str, by
         words = [str(place.run), *words]
     if verb == "export" and draw(st.booleans()):
         words += ["--format", "imgedit", "--out", str(place.out / "exported")]
-    return [verb, *words], {}
+    typed = [word.replace("\0", "").encode("utf-8", "replace").decode() for word in words]  # what a shell can hand on
+    return [verb, *typed], {}
 
 
 CONFIG: dict[str, Any] = {
