@@ -83,7 +83,9 @@ def hours_of(attempts: Iterable[Attempt], timeline: Iterable[Process], state: St
         processes[process.stage, process.attempt, process.task].append(process)
     by_name, records = {(a.stage, a.number): a for a in attempts}, _records(state)
     rows = [
-        _task(by_name[key[:2]], own, sorted(records[key], key=lambda record: record["time"]))
+        _task(
+            by_name[key[:2]], own, sorted((r for r in records[key] if r.get("time")), key=lambda record: record["time"])
+        )
         for key, own in sorted(processes.items())
         if key[:2] in by_name
     ]

@@ -157,7 +157,7 @@ def _parse(line: bytes) -> OkRecord | dict[str, Any] | None:
         return _whole(parse_line(line))
     if isinstance(record.info, Raw):
         record.info = record.info.copy()  # or it would keep the whole line
-    image = record.sha256 is not UNSET and record.image is not UNSET and record.time is not UNSET
+    image = record.sha256 is not UNSET and record.image is not UNSET
     return record if image or record.scores is not UNSET else None
 
 
@@ -166,7 +166,7 @@ def _whole(row: Any) -> dict[str, Any] | None:
         return None
     if row.get("status") == "ok":
         plain = {name: value for name, value in row.items() if name != "info"}  # which is kept as text
-        whole = fits(plain, OkRecord) and ("scores" in row or row.keys() >= {"sha256", "image", "time"})
+        whole = fits(plain, OkRecord) and ("scores" in row or row.keys() >= {"sha256", "image"})
     else:
         whole = row.get("status") == "error" and fits(row, Failure)
     return row if whole else None

@@ -184,7 +184,12 @@ def note_lost(run: RunDir, records: Sequence[Record], why: Mapping[str, str]) ->
     try:
         for record in records:
             writer.write(
-                {"id": record["id"], "status": "lost", "edit_time": record["time"], "why": why.get(record["id"], "")}
+                {
+                    "id": record["id"],
+                    "status": "lost",
+                    "edit_time": record.get("time"),
+                    "why": why.get(record["id"], ""),
+                }
             )
     finally:
         writer.close()
