@@ -7,11 +7,14 @@ Shapes: T tokens, C input channels, N output channels, K outlier channels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 FP8 = torch.float8_e4m3fn
 FP8_MAX = 448.0
@@ -32,8 +35,8 @@ class Fp8Rows:
         return Fp8Rows(self.values[tokens], self.scale[tokens])
 
 
-class Fp8Linear(nn.Module):
-    """A linear layer with `weight` [N, C] in 8 bits, times `scale` [1, N]."""
+class EightBitLinear(nn.Module):
+    """A linear layer with `weight` [N, C] in 8 bits, times `scale` [1, N]; subclasses say how it multiplies."""
 
     weight: Tensor
     scale: Tensor
@@ -46,10 +49,18 @@ class Fp8Linear(nn.Module):
         self.register_buffer("bias", bias)
 
     @classmethod
-    def of(cls, linear: nn.Linear) -> Fp8Linear:
-        rows = quantize(linear.weight.detach())
+    def of(cls, linear: nn.Linear) -> Self:
+        rows = cls._to_8_bits(linear.weight.detach())
         bias = None if linear.bias is None else linear.bias.detach()
         return cls(rows.values, rows.scale.t().contiguous(), bias)
+
+    @staticmethod
+    def _to_8_bits(weight: Tensor) -> Fp8Rows:
+        return quantize(weight)
+
+
+class Fp8Linear(EightBitLinear):
+    """Multiplies in 8 bits."""
 
     def forward(self, rows: Fp8Rows, out: Tensor | None = None) -> Tensor:
         if not rows.values.is_cuda:
@@ -103,25 +114,12 @@ class OutlierLinear(nn.Module):
         return self.fp8(rows).addmm_(outliers, self._weight)
 
 
-class WidenedLinear(nn.Module):
-    """A linear layer with `weight` [N, C] in 8 bits, times `scale` [1, N], which is widened for each product: half the
-    memory, on a GPU without products in 8 bits too."""
+class WidenedLinear(EightBitLinear):
+    """Widens its weight for each product: half the memory, on a GPU without products in 8 bits too."""
 
-    weight: Tensor
-    scale: Tensor
-    bias: Tensor | None
-
-    def __init__(self, weight: Tensor, scale: Tensor, bias: Tensor | None) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight)
-        self.register_buffer("scale", scale)
-        self.register_buffer("bias", bias)
-
-    @classmethod
-    def of(cls, linear: nn.Linear) -> WidenedLinear:
-        rows = _to_8_bits(linear.weight.detach().float())  # Triton has no such type on older GPUs
-        bias = None if linear.bias is None else linear.bias.detach()
-        return cls(rows.values, rows.scale.t().contiguous(), bias)
+    @staticmethod
+    def _to_8_bits(weight: Tensor) -> Fp8Rows:
+        return _to_8_bits(weight.float())  # Triton has no such type on older GPUs
 
     def forward(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """`x` is [T, C]."""
@@ -178,7 +176,7 @@ def stack_linears(*layers: Any) -> Any:
     weight = torch.cat([layer.weight.detach() for layer in layers])
     bias = None if layers[0].bias is None else torch.cat([layer.bias.detach() for layer in layers])
     views = weight.split([len(layer.weight) for layer in layers])
-    if isinstance(layers[0], Fp8Linear | WidenedLinear):
+    if isinstance(layers[0], EightBitLinear):
         for layer, view in zip(layers, views, strict=True):
             layer.weight = view
         return type(layers[0])(weight, torch.cat([layer.scale for layer in layers], dim=1), bias)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,7 @@ from slurm_bench.editors.qwen.token_types import pass_token_types
 from slurm_bench.machine import free_memory
 
 
-class BaseSession:
+class BaseSession(ABC):
     """`pipeline` may lack its transformer, which `source` then provides once the prompts are encoded. A family says
     how its sources are prepared and its prompts encoded, and which runners it has."""
 
@@ -49,24 +50,25 @@ class BaseSession:
         """With what only a loaded model tells."""
         return self.settings.sampling
 
+    @abstractmethod
     def sources(self, request: EditRequest) -> list[Image.Image]:
         """As the model takes them. Raises SampleError for those that it can't take."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode(self, images: list[Image.Image], instruction: str) -> Any:
         """The prompts' embeddings: a dataclass with `seconds` and `to(device)`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _stock_runner(self) -> Any:
-        raise NotImplementedError
+        """Of the pipeline as it is."""
 
+    @abstractmethod
     def _exact_runner(self) -> Any:
         """Of a transformer whose LoRAs and 8 bits are in."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _lean_text_encoder(self, text_encoder: Any) -> None:
         """Leave out of it what an edit doesn't need, for our own loop."""
-        raise NotImplementedError
 
     def _patch_text_encoder(self) -> None:
         pass_token_types(self.pipeline.text_encoder)

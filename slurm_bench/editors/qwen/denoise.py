@@ -5,7 +5,6 @@ Shapes: T tokens, Z channels of a latent token (64), E channels of the text enco
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,14 +13,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from slurm_bench.editors.qwen.base_runner import BaseRunner
 from slurm_bench.editors.qwen.cache import StepCache
 from slurm_bench.editors.qwen.images import CONDITION_PIXELS, MEGAPIXEL, Size, target_size
 from slurm_bench.editors.qwen.narrow import forget_outliers
 from slurm_bench.editors.qwen.schedule import even_sigmas, set_timesteps
 from slurm_bench.editors.qwen.settings import Sampling
-from slurm_bench.editors.qwen.stock import EditResult, require_finite, synchronize, to_picture
+from slurm_bench.editors.qwen.stock import to_picture
 from slurm_bench.editors.qwen.transformer import ExactTransformer, Grid, PromptContext
-from slurm_bench.kernels.attention import select_kernel
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,8 @@ class PromptEmbeds:
         return PromptEmbeds(self.positive.to(device), negative, self.seconds)
 
 
-class ExactRunner:
-    """Edits with the processors, text encoder (which may be offloaded), VAE and scheduler of `pipeline`, and a
-    transformer of our own."""
+class ExactRunner(BaseRunner):
+    """Of Edit, or with `plus` of Edit-Plus."""
 
     def __init__(
         self,
@@ -50,43 +48,18 @@ class ExactRunner:
         plus: bool,
         cache: StepCache | None = None,
     ) -> None:
-        self.pipeline = pipeline
-        self.transformer = transformer
-        self.sampling = sampling
+        super().__init__(pipeline, transformer, sampling)
         self.plus = plus
         self.cache = cache
-        self.device = pipeline.vae.device
-        self.attention = select_kernel(self.device, pipeline.vae.dtype).name
 
-    def edit(self, images: list[Image.Image], instruction: str, seed: int) -> EditResult:
-        start = time.perf_counter()
-        embeds = encode_prompts(self.pipeline, images, instruction, self.sampling, self.plus)
-        return self.edit_with_embeds(images, seed, embeds, start)
+    def _skipped(self) -> dict[str, int] | None:
+        return self.cache.skipped() if self.cache else None
 
-    @torch.no_grad()
-    def edit_with_embeds(
-        self, images: list[Image.Image], seed: int, embeds: PromptEmbeds, start: float | None = None
-    ) -> EditResult:
-        """`start` is when the encoding of `embeds`, which a GPU may still be computing, began on the clock of
-        time.perf_counter; without it they were encoded ahead."""
-        start = time.perf_counter() - embeds.seconds if start is None else start
-        size = target_size(self.sampling.pixels, images[-1])
-        source_sizes = [target_size(MEGAPIXEL, image) for image in images]
-        noise, source = self._prepare_latents(images, source_sizes, size, seed)
-        synchronize(self.device)
-        conditioned = time.perf_counter()
-        grids = [self._grid(each) for each in (size, *source_sizes)]
-        latents, forwards = self._denoise(noise, source, grids, embeds)
-        require_finite(latents)
-        synchronize(self.device)
-        denoised = time.perf_counter()
-        image = self._decode(latents, size)
-        seconds = {
-            "text": conditioned - start,
-            "denoise": denoised - conditioned,
-            "decode": time.perf_counter() - denoised,
-        }
-        return EditResult(image, size, forwards, seconds, self.cache.skipped() if self.cache else None)
+    def _source_pixels(self) -> int:
+        return MEGAPIXEL
+
+    def _encode(self, images: list[Image.Image], instruction: str) -> PromptEmbeds:
+        return encode_prompts(self.pipeline, images, instruction, self.sampling, self.plus)
 
     def _grid(self, size: Size) -> Grid:
         side = 2 * self.pipeline.vae_scale_factor
@@ -95,8 +68,6 @@ class ExactRunner:
     def _prepare_latents(
         self, images: list[Image.Image], source_sizes: list[Size], size: Size, seed: int
     ) -> tuple[Tensor, Tensor]:
-        """Noise [1, T_noise, Z] and the sources' latents [1, T_sources, Z]. Noise is drawn on the CPU, so that a seed
-        means the same on any GPU."""
         preprocess = self.pipeline.image_processor.preprocess
         pixels = [
             preprocess(image, each.height, each.width).unsqueeze(2)
@@ -114,9 +85,9 @@ class ExactRunner:
         )
 
     def _denoise(
-        self, noise: Tensor, source: Tensor, grids: Sequence[Grid], embeds: PromptEmbeds
+        self, noise: Tensor, sources: Tensor, size: Size, source_sizes: Sequence[Size], embeds: PromptEmbeds
     ) -> tuple[Tensor, int]:
-        """The denoised latents [1, T_noise, Z], and how many forwards that took."""
+        grids = [self._grid(each) for each in (size, *source_sizes)]
         scheduler, transformer, sampling = self.pipeline.scheduler, self.transformer, self.sampling
         timesteps = set_timesteps(scheduler, even_sigmas(sampling.steps), noise.shape[1], self.device)
         modulation = transformer.modulation(timesteps.to(noise.dtype) / 1000)
@@ -130,7 +101,7 @@ class ExactRunner:
         def predict(prompt: PromptContext, step: int) -> Tensor:
             nonlocal forwards
             forwards += 1
-            return transformer(torch.cat([latents, source], dim=1), prompt, modulation, step)
+            return transformer(torch.cat([latents, sources], dim=1), prompt, modulation, step)
 
         for step, timestep in enumerate(timesteps):
             velocity = predict(positive, step)

@@ -5,7 +5,6 @@ Shapes: T tokens, Z channels of a latent token (64), E channels of the text enco
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +13,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from slurm_bench.editors.qwen.base_runner import BaseRunner
 from slurm_bench.editors.qwen.images import Size, target_size
 from slurm_bench.editors.qwen.narrow import forget_outliers
 from slurm_bench.editors.qwen.schedule import set_timesteps
-from slurm_bench.editors.qwen.stock import EditResult, require_finite, synchronize, to_picture
+from slurm_bench.editors.qwen.stock import to_picture
 from slurm_bench.editors.qwen21.settings import Sampling
-from slurm_bench.editors.qwen21.transformer import ExactTransformer, Grid, Prefix
-from slurm_bench.kernels.attention import select_kernel
+from slurm_bench.editors.qwen21.transformer import Grid, Prefix
 
 SLOT = 4  # tokens of a source that stand where the text encoder has one
 
@@ -49,46 +48,13 @@ class Prompts:
         return Prompts(self.positive.to(device), self.negative and self.negative.to(device), self.seconds)
 
 
-class ExactRunner:
-    """Edits with the processors, text encoder (which may be offloaded), VAE and scheduler of `pipeline`, and a
-    transformer of our own."""
+class ExactRunner(BaseRunner):
+    def _source_pixels(self) -> int:
+        pixels: int = self.sampling.pixels
+        return pixels
 
-    def __init__(self, pipeline: Any, transformer: ExactTransformer, sampling: Sampling) -> None:
-        self.pipeline = pipeline
-        self.transformer = transformer
-        self.sampling = sampling
-        self.device = pipeline.vae.device
-        self.attention = select_kernel(self.device, pipeline.vae.dtype).name
-
-    def edit(self, images: list[Image.Image], instruction: str, seed: int) -> EditResult:
-        start = time.perf_counter()
-        prompts = encode_prompts(self.pipeline, images, instruction, self.sampling)
-        return self.edit_with_embeds(images, seed, prompts, start)
-
-    @torch.no_grad()
-    def edit_with_embeds(
-        self, images: list[Image.Image], seed: int, prompts: Prompts, start: float | None = None
-    ) -> EditResult:
-        """`start` is when the encoding of `prompts`, which a GPU may still be computing, began on the clock of
-        time.perf_counter; without it they were encoded ahead."""
-        start = time.perf_counter() - prompts.seconds if start is None else start
-        size = target_size(self.sampling.pixels, images[-1])
-        source_sizes = [target_size(self.sampling.pixels, image) for image in images]
-        noise, sources = self._prepare_latents(images, source_sizes, size, seed)
-        synchronize(self.device)
-        conditioned = time.perf_counter()
-        grids = [self.grid(each) for each in (*source_sizes, size)]
-        latents, forwards = self._denoise(noise, sources, grids, prompts)
-        require_finite(latents)
-        synchronize(self.device)
-        denoised = time.perf_counter()
-        image = self._decode(latents, size)
-        seconds = {
-            "text": conditioned - start,
-            "denoise": denoised - conditioned,
-            "decode": time.perf_counter() - denoised,
-        }
-        return EditResult(image, size, forwards, seconds)
+    def _encode(self, images: list[Image.Image], instruction: str) -> Prompts:
+        return encode_prompts(self.pipeline, images, instruction, self.sampling)
 
     def grid(self, size: Size) -> Grid:
         side = self.pipeline.vae_scale_factor
@@ -97,8 +63,6 @@ class ExactRunner:
     def _prepare_latents(
         self, images: list[Image.Image], source_sizes: list[Size], size: Size, seed: int
     ) -> tuple[Tensor, Tensor]:
-        """Noise [1, T_noise, Z] and the sources' latents [1, T_sources, Z]. Noise is drawn on the CPU, so that a seed
-        means the same on any GPU."""
         preprocess = self.pipeline.image_processor.preprocess
         return self.pipeline.prepare_latents(
             [
@@ -114,8 +78,10 @@ class ExactRunner:
             torch.Generator().manual_seed(seed),
         )
 
-    def _denoise(self, noise: Tensor, sources: Tensor, grids: Sequence[Grid], prompts: Prompts) -> tuple[Tensor, int]:
-        """The denoised latents [1, T_noise, Z], and how many forwards that took."""
+    def _denoise(
+        self, noise: Tensor, sources: Tensor, size: Size, source_sizes: Sequence[Size], embeds: Prompts
+    ) -> tuple[Tensor, int]:
+        grids = [self.grid(each) for each in (*source_sizes, size)]
         scheduler, transformer, sampling = self.pipeline.scheduler, self.transformer, self.sampling
         timesteps = set_timesteps(scheduler, list(sampling.sigmas), noise.shape[1], self.device)
         modulation = transformer.modulation(timesteps.to(noise.dtype) / 1000)
@@ -124,8 +90,8 @@ class ExactRunner:
         def prefix(prompt: Prompt) -> Prefix:
             return transformer.prefix(prompt.embeds, prompt.texts, sources, grids, modulation)
 
-        positive = prefix(prompts.positive)
-        negative = None if prompts.negative is None else prefix(prompts.negative)
+        positive = prefix(embeds.positive)
+        negative = None if embeds.negative is None else prefix(embeds.negative)
         latents, forwards = noise, 0
         for step, timestep in enumerate(timesteps):
             velocity = transformer(latents, positive, modulation, step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Embedder:
+class Embedder(ABC):
     """`key` is the parameter that names the model, for messages; `revision` is a commit or branch of the hub."""
 
     key: str
@@ -67,8 +68,9 @@ class Embedder:
         self._processor = AutoImageProcessor.from_pretrained(folder)
         self._model = AutoModel.from_pretrained(folder, use_safetensors=True).eval().to(device)
 
+    @abstractmethod
     def _features(self, inputs: Any) -> torch.Tensor:
-        raise NotImplementedError
+        """Of what the processor made of the images: [N, E]."""
 
 
 class Dino(Embedder):
