@@ -16,8 +16,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 DAEMONS = ("slurmctld", "slurmd")
@@ -67,7 +67,7 @@ CGROUP_CONFIGURATIONS = ("", "CgroupPlugin=cgroup/v1\n")
 
 
 class CannotStart(Exception):
-    """Slurm is installed, but doesn't come up here. Says what the daemons said last."""
+    """Slurm isn't installed, or doesn't come up here. Says what is missing, or what the daemons said last."""
 
 
 class SlurmCluster:
@@ -132,6 +132,19 @@ class SlurmCluster:
             lines = (self.folder / f"{name}.out").read_text(errors="replace").splitlines()
             said.append(f"{name}: {([line for line in lines if 'fatal' in line] or lines or ['nothing'])[-1]}")
         return "; ".join(said)
+
+    @classmethod
+    @contextmanager
+    def running(cls) -> Iterator[SlurmCluster]:
+        """One that is up, and stopped in the end. Raises CannotStart."""
+        if reason := cls.missing():
+            raise CannotStart(reason)
+        cluster = cls()
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()
 
     def start_node(self, node: str) -> None:
         (self.folder / f"spool-{node}").mkdir(exist_ok=True)

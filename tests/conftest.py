@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,17 +18,12 @@ os.environ["PATH"] += os.pathsep + "/usr/sbin" + os.pathsep + "/sbin"
 
 @pytest.fixture(scope="session")
 def _cluster() -> Iterator[SlurmCluster]:
-    if reason := SlurmCluster.missing():
-        pytest.skip(f"no Slurm here: {reason}")
-    cluster = SlurmCluster()
-    try:
+    with ExitStack() as stack:
         try:
-            cluster.start()
+            cluster = stack.enter_context(SlurmCluster.running())
         except CannotStart as reason:
-            pytest.skip(f"Slurm doesn't start here: {reason}")
+            pytest.skip(f"no Slurm here: {reason}")
         yield cluster
-    finally:
-        cluster.stop()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,17 +17,12 @@ from test_explain_cluster import Bed
 
 @pytest.fixture(scope="module")
 def accounting() -> Iterator[SlurmCluster]:
-    if reason := AccountingCluster.missing():
-        pytest.skip(f"no accounting here: {reason}")
-    cluster = AccountingCluster()
-    try:
+    with ExitStack() as stack:
         try:
-            cluster.start()
+            cluster = stack.enter_context(AccountingCluster.running())
         except CannotStart as reason:
-            pytest.skip(f"accounting doesn't start here: {reason}")
+            pytest.skip(f"no accounting here: {reason}")
         yield cluster
-    finally:
-        cluster.stop()
 
 
 @pytest.fixture
