@@ -211,7 +211,7 @@ def render_status(status: Mapping[str, Any], width: int | None = None) -> str:
     lines += [f"queue    {status['queue']}"] if status["queue"] else []
     lines += [f"error    {status['last_error']}"] if status["last_error"] and status["counts"]["failed"] else []
     lines += [f"why      {line}" for line in status["causes"]]
-    report = Path(status["run"]) / "report" / "report.md"
+    report = Path(status["run"]) / "report" / "report.html"
     return "\n".join(
         [
             f"run      {printable(status['run'])}",
