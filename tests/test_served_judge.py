@@ -23,7 +23,7 @@ from slurm_bench.cluster.heard import hear
 from slurm_bench.errors import ServiceDown, UserError
 from slurm_bench.run.opened import open_run
 from slurm_bench.run.records import read_records
-from slurm_bench.scorers.server import serve
+from slurm_bench.scorers.server import keeper, serve
 from slurm_bench.scorers.server.faults import ApiError
 from slurm_bench.scorers.server.scorer import OpenAIScorer
 from slurm_bench.watch.explain import read_causes
@@ -178,6 +178,32 @@ time.sleep(600)
     assert all(map(alive, start["pids"]))
     process.kill()
     process.communicate()
+
+
+def kept(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """A keeper by itself, and its server's pid."""
+    words = command(folder).format(port=serve.free_port(), model="m").split()
+    keeping = subprocess.Popen([sys.executable, "-I", "-S", keeper.__file__, *words], stdin=subprocess.PIPE)
+    deadline = time.monotonic() + 20
+    while not (noted := list(folder.glob("start-*"))) or not noted[0].read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return keeping, starts(folder)[0]["pids"][0]
+
+
+def test_one_that_slurm_told_to_end_before_its_keeper_is_told_and_not_dead(tmp_path: Path) -> None:
+    """Slurm tells the processes of a job one after the other, in any order."""
+    keeping, server = kept(tmp_path)
+    os.kill(server, signal.SIGTERM)
+    time.sleep(0.2)
+    keeping.terminate()
+    assert keeping.wait(20) == keeper.TOLD
+
+
+def test_one_that_died_alone_is_dead(tmp_path: Path) -> None:
+    keeping, server = kept(tmp_path)
+    os.kill(server, signal.SIGKILL)
+    assert keeping.wait(20) == 128 + signal.SIGKILL
 
 
 @pytest.mark.parametrize(

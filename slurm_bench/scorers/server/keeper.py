@@ -18,8 +18,11 @@ from contextlib import suppress
 
 # Seconds that a server gets to end by itself when it isn't needed any more.
 GRACE = 5.0
-# The exit code where somebody else (Slurm, which tells every process of a job) asked this process to end.
+# The exit code where somebody (Slurm, which tells every process of a job) asked this process to end.
 TOLD = 86
+# Slurm tells the processes of a job one after the other. Where the server was the first, this one is told within so
+# many seconds; else the server died by itself.
+IN_TURN = 1.0
 
 _told = threading.Event()
 
@@ -39,14 +42,16 @@ def main(command: list[str]) -> int:
     threading.Thread(target=_end_with_the_scorer, args=(server.pid,), daemon=True).start()
     code = server.wait()
     _signal(server.pid, signal.SIGKILL)
-    how = f"left with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+    how = f"left with exit code {code}" if code >= 0 else f"was killed by signal {-code}, {signal.strsignal(-code)}"
     print(f"slurm_bench: the server {how}", flush=True)
-    return TOLD if _told.is_set() else code if code >= 0 else 128 - code
+    return TOLD if _told.wait(IN_TURN) else code if code >= 0 else 128 - code
 
 
 def _end_with_the_scorer(group: int) -> None:
     """Told to end by a byte, the server gets its time; where the scorer has died, the next one wants the GPUs now."""
-    if sys.stdin.buffer.read():
+    dismissed = sys.stdin.buffer.read()
+    _told.set()
+    if dismissed:
         _signal(group, signal.SIGTERM)
         time.sleep(GRACE)
     _signal(group, signal.SIGKILL)
