@@ -135,7 +135,7 @@ def _compare_options(parser: argparse.ArgumentParser) -> None:
         "--margin", type=float, metavar="X", help="a difference no larger counts as none (default: 5 %% of the scale)"
     )
     parser.add_argument("--images", action="store_true", help="how far the edited images are apart: PSNR and SSIM")
-    parser.add_argument("--html", type=Path, metavar="DIR", help="a page there too: all pictures, in step")
+    parser.add_argument("--html", type=Path, metavar="DIR", help="a page there too: all pictures in step")
     parser.add_argument("--single-file", action="store_true", help="with --html: the page as one file too, to be sent")
     parser.add_argument("--force", action="store_true", help="also where judge, rubrics or scale differ")
     parser.add_argument(

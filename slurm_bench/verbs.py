@@ -17,6 +17,7 @@ from slurm_bench.errors import COMPLETE, INCOMPLETE, UserError
 from slurm_bench.terminal import one_line
 
 if TYPE_CHECKING:
+    from slurm_bench.report.page.assemble import Page
     from slurm_bench.run.opened import Run
 
 # What `bench` measures, and the GPUs that it tells the time of a benchmark for, unless others are asked for.
@@ -198,10 +199,10 @@ def report(options: argparse.Namespace) -> int:
 def compare(options: argparse.Namespace) -> int:
     from slurm_bench.report.compare import compare_runs, refusals
 
-    if options.judge or options.out:
-        return _compare_by_judge(options)
     if options.single_file and not options.html:
         raise UserError("--single-file: say where the page goes, with --html DIR")
+    if options.judge or options.out:
+        return _compare_by_judge(options)
     compared = compare_runs(options.runs, options.score, options.margin, options.images)
     if (why := refusals(compared)) and not options.force:
         raise UserError(f"not of one kind: {'; '.join(why)}; to compare them all the same, say --force")
@@ -225,29 +226,39 @@ def _compare_by_judge(options: argparse.Namespace) -> int:
 
     if not (options.judge and options.out):
         raise UserError("--judge FILE and --out DIR go together: who judges, and where the judgements are kept")
-    if options.score or options.margin or options.images or options.html:
-        raise UserError("--judge compares images by pairs, so --score, --margin, --images and --html have no meaning")
-    found = judge_pairs(options.runs, options.judge, options.out)
+    if options.score or options.margin or options.images:
+        raise UserError("--judge compares images by pairs, so --score, --margin and --images have no meaning")
+    judged = judge_pairs(options.runs, options.judge, options.out)
+    pages = {}
+    if options.html:
+        from slurm_bench.report.page.pairwise_page import pairwise_page
+
+        pages = _write_pages(pairwise_page(judged, options.html.resolve()), options)
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(judged.said))
     else:
         from rich.console import Console
 
         from slurm_bench.report.pairwise_table import render
 
-        render(found, Console(width=None if sys.stdout.isatty() else 140))
-        print(f"kept    {options.out}")
-    return INCOMPLETE if any(row["missing"] for row in found["dimensions"].values()) else COMPLETE
+        render(judged.said, Console(width=None if sys.stdout.isatty() else 140))
+        for what, file in {"kept": options.out, **pages}.items():
+            print(f"{what:7} {file}")
+    return INCOMPLETE if any(row["missing"] for row in judged.said["dimensions"].values()) else COMPLETE
 
 
 def _compare_page(compared: Mapping[str, Any], options: argparse.Namespace) -> dict[str, Path]:
-    from slurm_bench.report.page.assemble import write_page, write_single_file
     from slurm_bench.report.page.compare_page import compare_page
     from slurm_bench.report.side import open_sides, with_score
 
     sides = with_score(open_sides(options.runs), options.score)
+    return _write_pages(compare_page(compared, sides, options.html.resolve()), options)
+
+
+def _write_pages(page: Page, options: argparse.Namespace) -> dict[str, Path]:
+    from slurm_bench.report.page.assemble import write_page, write_single_file
+
     try:
-        page = compare_page(compared, sides, options.html.resolve())
         pages = {"page": write_page(page)}
         return pages | ({"to send": write_single_file(page)} if options.single_file else {})
     except OSError as error:

@@ -5,8 +5,10 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from browser import Browser, chromium
 from cluster import CannotStart, SlurmCluster
 from helpers import launch, make_benchmark, make_config
 
@@ -31,6 +33,17 @@ def slurm(_cluster: SlurmCluster) -> Iterator[SlurmCluster]:
     """A running cluster with an empty queue, before and after."""
     yield _cluster
     _cluster.clear()
+
+
+@pytest.fixture(scope="session")
+def _chromium() -> Iterator[Any]:
+    with chromium() as driver:
+        yield driver
+
+
+@pytest.fixture
+def browser(_chromium: Any) -> Browser:
+    return Browser(_chromium)
 
 
 @pytest.fixture(scope="session")

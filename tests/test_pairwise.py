@@ -8,6 +8,7 @@ import io
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,18 @@ def test_the_order_in_which_runs_are_named_changes_nothing() -> None:
             moved.append(Judged(one.unit, 0, min(a, b), max(a, b), one.outcome if a < b else turned))
         found = [one.elo for one in strengths(moved, 3, resamples=0)[0]]
         assert [found[order[n]] for n in range(3)] == pytest.approx(straight, abs=0.1)
+
+
+def test_a_part_of_the_judgements_has_the_interval_that_it_has_alone() -> None:
+    """Which numbers its units go by in the whole says nothing of it."""
+    judged = drawn([0.5, -0.5], [0.3], 40)
+    later = [one for one in judged if one.unit >= 28]
+    renumbered = [replace(one, unit=one.unit - 28) for one in later]
+    (found, _), (alone, _) = strengths(later, 2), strengths(renumbered, 2)
+    assert found == alone
+    assert found[0].ci_low is not None
+    assert not found[0].too_few
+    assert strengths(judged[:9], 2)[0][0].too_few
 
 
 @pytest.mark.parametrize(
@@ -218,6 +231,13 @@ def test_runs_are_ranked_by_their_true_order(tmp_path: Path, runs: list[Path], c
     assert (middle["wins"], middle["losses"]) == (3 * 5, 3 * 4)
     assert (worst["wins"], worst["losses"]) == (0, 3 * 9)
     assert found["left_out"] == {"not edited in run2": 2}
+    for row in found["runs"]:
+        for one in (*row["dimensions"].values(), *row["categories"].values()):
+            assert one["ci_low"] is None or one["ci_low"] <= one["elo"] <= one["ci_high"]
+    assert all(one["ci_low"] is not None for one in best["dimensions"].values())
+    assert list(best["categories"]) == sorted(["physical", "environmental", "social", "causal", "referential"])
+    pairs = {(pair["first"], pair["second"]): pair["dimensions"] for pair in found["pairs"]}
+    assert {(row["wins"], row["losses"]) for row in pairs["run0", "run2"].values()} == {(0, 4)}
     for row in found["dimensions"].values():
         assert (row["judged"], row["agreed"], row["first_twice"], row["second_twice"]) == (13, 13, 0, 0)
     table = capsys.readouterr().out

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slurm_bench.report.statistics import CONFIDENCE, FEW
 
@@ -22,6 +22,7 @@ PENALTY = 1.0
 ELO_MEAN, ELO_SCALE = 1000.0, 400.0 / math.log(10)
 LOG_NU = (-12.0, 8.0)  # without a tie, or with ties alone, ν would run away
 RESAMPLES = 200
+MOST_STEPS, LARGEST_STEP, CLOSE = 60, 1.0, 1e-6  # of Newton's method
 
 WIN, TIE, LOSS = "win", "tie", "loss"  # of the pair's first
 
@@ -53,24 +54,28 @@ def strengths(judged: Sequence[Judged], runs: int, resamples: int = RESAMPLES) -
     many judgements each has."""
     import numpy as np
 
-    units, dimensions = (1 + max((getattr(one, name) for one in judged), default=-1) for name in ("unit", "dimension"))
+    numbers: dict[int, int] = {}  # a part of the judgements is over its own units
+    for one in judged:
+        numbers.setdefault(one.unit, len(numbers))
+    units, dimensions = len(numbers), 1 + max((one.dimension for one in judged), default=-1)
     pairs = {pair: n for n, pair in enumerate(combinations(range(runs), 2))}
     counts = np.zeros((units, dimensions, len(pairs), 3))
     for one in judged:
-        counts[one.unit, one.dimension, pairs[one.first, one.second], (WIN, TIE, LOSS).index(one.outcome)] += 1
-    ends = np.array(list(pairs)).reshape(-1, 2)
+        place = (numbers[one.unit], one.dimension, pairs[one.first, one.second], (WIN, TIE, LOSS).index(one.outcome))
+        counts[place] += 1
+    features = _features(list(pairs), runs, dimensions)
+    (fitted,) = _fit(counts.sum(axis=0)[None], features, runs, np.zeros(runs + dimensions))
     met = {run for one in judged for run in (one.first, one.second)}
-    theta, nu = _fit(counts.sum(axis=0), ends, runs)
-    low, high = _interval(counts, ends, runs, theta, nu, resamples)
+    low, high = _interval(counts, features, runs, fitted, resamples)
     found = [
-        Strength(_elo(theta[run]), low[run], high[run], units < FEW) if run in met else Strength(None)
+        Strength(_elo(fitted[run]), low[run], high[run], units < FEW) if run in met else Strength(None)
         for run in range(runs)
     ]
-    return found, [float(value) for value in nu]
+    return found, [float(nu) for nu in np.exp(fitted[runs:])]
 
 
 def _interval(
-    counts: np.ndarray, ends: np.ndarray, runs: int, theta: np.ndarray, nu: np.ndarray, resamples: int
+    counts: np.ndarray, features: np.ndarray, runs: int, fitted: np.ndarray, resamples: int
 ) -> tuple[list[float | None], list[float | None]]:
     """The middle 95 % of the strengths of so many benchmarks, each of as many units, drawn from those there are."""
     import numpy as np
@@ -78,49 +83,56 @@ def _interval(
     units = len(counts)
     if units < 2 or resamples < 1:
         return [None] * runs, [None] * runs
-    rng = np.random.default_rng(0)
-    drawn = rng.multinomial(units, np.full(units, 1 / units), size=resamples)
-    fits = [_fit(np.tensordot(times, counts, axes=1), ends, runs, theta, nu)[0] for times in drawn]
+    drawn = np.random.default_rng(0).multinomial(units, np.full(units, 1 / units), size=resamples)
+    fits = _fit(np.tensordot(drawn, counts, axes=1), features, runs, fitted)
     tails = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.array(fits), [tails, 1 - tails], axis=0)
+    low, high = np.quantile(fits[:, :runs], [tails, 1 - tails], axis=0)
     return [_elo(value) for value in low], [_elo(value) for value in high]
 
 
-def _fit(
-    counts: np.ndarray, ends: np.ndarray, runs: int, theta: Any = None, nu: Any = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """θ of each run, their mean 0, and ν of each dimension. `counts` is [dimension, pair, (win, tie, loss)], `ends` has
-    each pair's runs; `theta` and `nu` are where to start."""
+def _features(pairs: Sequence[tuple[int, int]], runs: int, dimensions: int) -> np.ndarray:
+    """[dimension, pair, (win, tie, loss), parameter]: an outcome's log odds are these times (θ of each run, log ν of
+    each dimension), less the log 2 of a tie."""
     import numpy as np
-    from scipy.optimize import minimize
 
-    dimensions = len(counts)
-    totals = counts.sum(axis=(1, 2))
-    weights = np.where(totals > 0, totals[totals > 0].mean() / np.maximum(totals, 1), 0) if totals.any() else totals
-    counts = counts * weights[:, None, None]
+    found = np.zeros((dimensions, len(pairs), 3, runs + dimensions))
+    for n, (first, second) in enumerate(pairs):
+        found[:, n, :2, first] += (1, 0.5)
+        found[:, n, 1:, second] += (0.5, 1)
+    for dimension in range(dimensions):
+        found[dimension, :, 1, runs + dimension] = 1
+    return found
 
-    def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
-        theta, log_nu = x[:runs], x[runs:]
-        a, b = theta[ends[:, 0]], theta[ends[:, 1]]
-        tie = math.log(2) + (a + b)[None, :] / 2 + log_nu[:, None]
-        logits = np.stack([np.broadcast_to(a, tie.shape), tie, np.broadcast_to(b, tie.shape)], axis=-1)
-        top = logits.max(axis=-1, keepdims=True)
-        logs = logits - top - np.log(np.exp(logits - top).sum(axis=-1, keepdims=True))
-        off = counts.sum(axis=-1, keepdims=True) * np.exp(logs) - counts
-        gradient = PENALTY * theta
-        by_pair = off.sum(axis=0)
-        np.add.at(gradient, ends[:, 0], by_pair[:, 0] + by_pair[:, 1] / 2)
-        np.add.at(gradient, ends[:, 1], by_pair[:, 2] + by_pair[:, 1] / 2)
-        value = PENALTY * float(theta @ theta) / 2 - float((counts * logs).sum())
-        return value, np.concatenate([gradient, off[:, :, 1].sum(axis=1)])
 
-    begin = np.zeros(runs + dimensions)
-    if theta is not None:
-        begin = np.concatenate([theta, np.log(np.clip(nu, *np.exp(LOG_NU)))])
-    bounds = [(None, None)] * runs + [LOG_NU] * dimensions
-    found = minimize(loss, begin, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-10, "gtol": 1e-6})
-    theta = found.x[:runs]
-    return theta - theta.mean(), np.exp(found.x[runs:])
+def _fit(counts: np.ndarray, features: np.ndarray, runs: int, begin: np.ndarray) -> np.ndarray:
+    """(θ of each run, their mean 0, log ν of each dimension) for each of many benchmarks at once, by Newton's method:
+    the likelihood is concave. `counts` is [benchmark, dimension, pair, (win, tie, loss)]."""
+    import numpy as np
+
+    totals = counts.sum(axis=(2, 3))
+    usual = totals.sum(axis=1) / np.maximum((totals > 0).sum(axis=1), 1)
+    counts = counts * (usual[:, None] / np.maximum(totals, 1))[:, :, None, None]
+    asked = counts.sum(axis=-1)
+    products = features[..., :, None] * features[..., None, :]
+    penalty = np.where(np.arange(len(begin)) < runs, PENALTY, 1e-9)  # a dimension without judgements stays where it is
+    x = np.tile(begin, (len(counts), 1))
+    for _ in range(MOST_STEPS):
+        logits = np.tensordot(x, features, axes=(1, 3)) + np.array([0.0, math.log(2), 0.0])
+        chances = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        chances /= chances.sum(axis=-1, keepdims=True)
+        expected = asked[..., None] * chances
+        gradient = np.where(np.arange(len(begin)) < runs, PENALTY * x, 0) + np.tensordot(expected - counts, features, 3)
+        means = np.einsum("rdpo,dpok->rdpk", chances, features)
+        hessian = np.tensordot(expected, products, 3) - np.einsum("rdp,rdpk,rdpl->rkl", asked, means, means)
+        step = np.linalg.solve(hessian + np.diag(penalty), gradient[..., None])[..., 0]
+        moved = x - np.clip(step, -LARGEST_STEP, LARGEST_STEP)
+        moved[:, runs:] = np.clip(moved[:, runs:], *LOG_NU)
+        still = np.abs(moved - x).max(initial=0) < CLOSE
+        x = moved
+        if still:
+            break
+    x[:, :runs] -= x[:, :runs].mean(axis=1, keepdims=True)
+    return x
 
 
 def _elo(theta: float) -> float:

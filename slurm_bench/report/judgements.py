@@ -30,10 +30,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class Judgement:
-    """`winner` is FIRST, SECOND, TIE, or None where no reply could be read: `problem` says why."""
+    """`winner` is FIRST, SECOND, TIE, or None where no reply could be read: `problem` says why. `raw` is the reply."""
 
     winner: str | None
     problem: str = ""
+    raw: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def read_judgements(folder: Path) -> dict[Asked, Judgement]:
             except KeyError:
                 continue
             if row.get("winner") in (FIRST, SECOND, TIE, None):
-                found[asked] = Judgement(row.get("winner"), str(row.get("problem", "")))
+                found[asked] = Judgement(row.get("winner"), str(row.get("problem", "")), str(row.get("raw", "")))
     return found
 
 
@@ -74,8 +75,8 @@ class JudgementWriter:
     def __init__(self, writer: LineWriter) -> None:
         self._writer = writer
 
-    def write(self, asked: Asked, found: Judgement, raw: str) -> None:
-        self._writer.write({**asdict(asked), **asdict(found), "raw": raw, "time": time.time()})
+    def write(self, asked: Asked, found: Judgement) -> None:
+        self._writer.write({**asdict(asked), **asdict(found), "time": time.time()})
 
 
 @contextmanager

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from slurm_bench.errors import SampleError, ServiceDown, UserError
 from slurm_bench.logs import log
 from slurm_bench.report.comparable import differ
 from slurm_bench.report.judgements import Asked, Judgement, JudgementWriter, Match, about, read_judgements, writing
-from slurm_bench.report.pairwise_results import results
+from slurm_bench.report.pairwise_results import Verdict, results, verdicts_of
 from slurm_bench.report.side import Side, open_sides
 from slurm_bench.run.durable import write_atomic
 from slurm_bench.run.images import read_recorded
@@ -24,9 +25,17 @@ from slurm_bench.scorers.protocols.pairwise import FIRST, SECOND, Asker, load_as
 AT_ONCE = 32  # questions; what was judged is on disk when the next are asked
 
 
-def judge_pairs(roots: Sequence[Path], file: Path, folder: Path) -> dict[str, Any]:
-    """Judge what is missing, and everything that `compare --judge` says, as JSON; it is in the folder too. What came
-    before an error is kept. Raises UserError."""
+@dataclass(frozen=True)
+class Judged:
+    """`said` is everything that `compare --judge` says, as JSON; it is in the folder too."""
+
+    sides: Sequence[Side]
+    verdicts: Sequence[Verdict]
+    said: Mapping[str, Any]
+
+
+def judge_pairs(roots: Sequence[Path], file: Path, folder: Path) -> Judged:
+    """Judge what is missing. What came before an error is kept. Raises UserError."""
     sides, askers = open_sides(roots), load_askers(file)
     matches, left_out = _matches(sides)
     if not matches:
@@ -47,9 +56,10 @@ def judge_pairs(roots: Sequence[Path], file: Path, folder: Path) -> dict[str, An
                 found = _judge(sides, asker, missing[name], writer)
                 known |= found
                 new += len(found)
-    said = results(sides, askers, matches, known) | {"left_out": dict(left_out), "asked_now": new}
+    verdicts = verdicts_of(matches, askers, known)
+    said = results(sides, askers, verdicts) | {"left_out": dict(left_out), "asked_now": new}
     write_atomic(folder / "elo.json", (json.dumps(said, indent=1) + "\n").encode())
-    return said
+    return Judged(sides, verdicts, said)
 
 
 def _matches(sides: Sequence[Side]) -> tuple[list[Match], Counter[str]]:
@@ -86,8 +96,8 @@ def _judge(
             ask(asker.judge, list(exchanges.values()), asker.max_tokens)
             for asked, exchange in exchanges.items():
                 if isinstance(exchange.problem, str):
-                    found[asked] = Judgement(exchange.found, exchange.problem)
-                    writer.write(asked, found[asked], exchange.raw)
+                    found[asked] = Judgement(exchange.found, exchange.problem, exchange.raw)
+                    writer.write(asked, found[asked])
             _raise_if_none_is_to_blame(exchanges.values())
             log.info("%s: %d of %d judged", part[0][1].dimension, min(start + AT_ONCE, len(missing)), len(missing))
     return found

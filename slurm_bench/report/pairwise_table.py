@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -13,25 +13,38 @@ from slurm_bench.data.text import printable
 
 
 def render(found: Mapping[str, Any], console: Console) -> None:
-    table = Table(box=None, pad_edge=False)
-    for name in ("run", "Elo", "95 % interval", "won/tied/lost", *found["dimensions"]):
-        table.add_column(escape(printable(name)), justify="left" if name == "run" else "right")
+    table = _table(("run", "Elo", "95 % interval", "won/tied/lost", *found["dimensions"]))
     for row in found["runs"]:
-        alone = [_elo(row["dimensions"][name]) for name in found["dimensions"]]
+        alone = [_with_interval(row["dimensions"][name]) for name in found["dimensions"]]
         games = f"{row['wins']}/{row['ties']}/{row['losses']}"
         table.add_row(escape(printable(row["run"])), _elo(row["elo"]), _interval(row), games, *alone)
     console.print(table)
+    categories = found["runs"][0]["categories"]
+    if len(categories) > 1:
+        table = _table(("Elo by category", *(row["run"] for row in found["runs"])))
+        for name in categories:
+            table.add_row(escape(printable(name)), *(_with_interval(row["categories"][name]) for row in found["runs"]))
+        console.print(table)
     _print(console, "1000 is the mean of these runs; 400 more is ten times the chance to win")
     _print(console, f"intervals are over {found['units']} source images")
-    if any(row["too_few"] for row in found["runs"]):
+    every = [one for row in found["runs"] for one in (row, *row["dimensions"].values(), *row["categories"].values())]
+    if any(one["too_few"] for one in every):
         _print(console, "† of fewer than 10 source images: too few to trust the interval")
     for name, row in found["dimensions"].items():
-        _print(console, f"{name}: {_said(row)}")
+        _print(console, f"{name}: {said_of(row)}")
     if found["left_out"]:
-        _print(console, "left out: " + ", ".join(f"{count} {why}" for why, count in found["left_out"].items()))
+        _print(console, f"left out: {left_out(found)}")
 
 
-def _said(row: Mapping[str, Any]) -> str:
+def _table(columns: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for n, name in enumerate(columns):
+        table.add_column(escape(printable(name)), justify="right" if n else "left")
+    return table
+
+
+def said_of(row: Mapping[str, Any]) -> str:
+    """How much was judged in one dimension, by whom, and what the orders said."""
     parts = [f"{row['judged']} pairs judged in both orders by {row['judge'] or 'its judge'}"]
     if row["judged"]:
         first, second = row["first_twice"], row["second_twice"]
@@ -42,6 +55,14 @@ def _said(row: Mapping[str, Any]) -> str:
     counts = {"identical": "with identical images: ties", "unread": "unread", "missing": "not judged"}
     parts += [f"{row[key]} {what}" for key, what in counts.items() if row[key]]
     return "; ".join(parts)
+
+
+def left_out(found: Mapping[str, Any]) -> str:
+    return ", ".join(f"{count} {why}" for why, count in found["left_out"].items())
+
+
+def _with_interval(row: Mapping[str, Any]) -> str:
+    return _elo(row["elo"]) if row["ci_low"] is None else f"{_elo(row['elo'])} ({_interval(row)})"
 
 
 def _elo(value: float | None) -> str:

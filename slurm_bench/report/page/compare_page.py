@@ -27,7 +27,7 @@ def compare_page(compared: Mapping[str, Any], sides: Sequence[Side], folder: Pat
             "higherIsBetter": True,
             "scores": [*names, *(side.name for side in sides)],
             "sorts": [(f"±{name}", f"{name}, largest first") for name in names],
-            "pair": [_role(sides[0]), _role(sides[1])],
+            "pair": [role_of(sides[0]), role_of(sides[1])],
             "samples": [_sample(sides, sample_id, show, n < most) for n, sample_id in enumerate(ids[:MOST_LISTED])],
         }
 
@@ -38,7 +38,7 @@ def compare_page(compared: Mapping[str, Any], sides: Sequence[Side], folder: Pat
         name="compare",
         total=len(ids),
         order="furthest apart",
-        pictures=lambda most: [_pictures(sides, sample_id) for sample_id in ids[:most]],
+        pictures=lambda most: [pictures_in_step(sides, sample_id) for sample_id in ids[:most]],
         link=link_from_anywhere,
         gallery=gallery,
         facts={
@@ -67,7 +67,7 @@ def _sample(sides: Sequence[Side], sample_id: str, show: Show, whole: bool) -> d
         "scores": {**_differences(sides, sample_id), **values},
         "flags": [f"{flag} in {name}" for name, found in flags for flag in found],
         "seconds": {name: edit.ok["seconds"] for name, edit in edits.items() if edit.ok and "seconds" in edit.ok},
-        "pictures": [show(picture) for picture in _pictures(sides, sample_id)],
+        "pictures": [show(picture) for picture in pictures_in_step(sides, sample_id)],
     }
     if not whole:
         return known
@@ -86,18 +86,18 @@ def _differences(sides: Sequence[Side], sample_id: str) -> dict[str, float]:
     }
 
 
-def _pictures(sides: Sequence[Side], sample_id: str) -> list[Picture]:
-    """The first run's sources, each run's edit, the reference."""
+def pictures_in_step(sides: Sequence[Side], sample_id: str) -> list[Picture]:
+    """The first run's sources, each run's edit of the first seed, the reference."""
     found: list[Picture] = []
     for side in sides:
-        edited = side.state.edits[sample_id].ok
-        for picture in pictures_of(side.run.folder, side.samples[sample_id], edited):
+        sample = side.samples[sample_id]
+        for picture in pictures_of(side.run.folder, sample, side.state.edits[sample.id].ok):
             if picture.role == "edited":
-                found.append(Picture(_role(side), picture.file, picture.sha256))
+                found.append(Picture(role_of(side), picture.file, picture.sha256))
             elif side is sides[0]:
                 found.append(picture)
     return sorted(found, key=lambda picture: picture.role == "reference")
 
 
-def _role(side: Side) -> str:
+def role_of(side: Side) -> str:
     return f"edited, {side.name}"

@@ -93,9 +93,12 @@ def said_of(name: str, outcome: Outcome) -> dict[str, str] | None:
     record = _last(outcome)
     if not record.get("raw"):
         return None
-    raw = str(record["raw"])
-    more = f"\n… and {len(raw) - MOST_WORDS} characters more" if len(raw) > MOST_WORDS else ""
-    return {"scorer": name, "raw": raw[:MOST_WORDS] + more, "parse": str(record.get("parse", "ok"))}
+    return {"scorer": name, "raw": shortened(str(record["raw"])), "parse": str(record.get("parse", "ok"))}
+
+
+def shortened(words: str) -> str:
+    more = f"\n… and {len(words) - MOST_WORDS} characters more" if len(words) > MOST_WORDS else ""
+    return words[:MOST_WORDS] + more
 
 
 def _last(outcome: Outcome) -> Mapping[str, Any]:

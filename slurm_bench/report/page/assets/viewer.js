@@ -109,7 +109,7 @@
       ...(sample.error ? [make("p", { className: "why" }, sample.error)] : []),
       make("table", {}, make("caption", { className: "hidden" }, "scores"), make("tbody", {}, ...rows)),
       ...sample.said.map((said) => make("div", {},
-        make("h3", {}, `What ${said.scorer} said${said.parse === "ok" ? "" : ` (${said.parse})`}`),
+        make("h3", {}, said.title ?? `What ${said.scorer} said${said.parse === "ok" ? "" : ` (${said.parse})`}`),
         make("pre", { tabIndex: 0 }, said.raw))),
       make("dl", {}, ...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)])));
     element("about").scrollTop = 0;
