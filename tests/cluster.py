@@ -166,10 +166,18 @@ class SlurmCluster:
         time.sleep(seconds)
         self._daemons["slurmctld"].send_signal(signal.SIGCONT)
 
-    def restart_controller(self, seconds: float) -> None:
-        """Killed, and after a while started from the state that it saved."""
+    def saved_state(self) -> Path:
+        """A copy of what the controller has saved until now."""
+        copy = Path(tempfile.mkdtemp(dir=self.folder)) / "state"
+        return Path(shutil.copytree(self.folder / "state", copy))
+
+    def restart_controller(self, seconds: float, state: Path | None = None) -> None:
+        """Killed, and after a while started from the state that it saved, or from one of before."""
         self._daemons["slurmctld"].kill()
         self._daemons["slurmctld"].wait()
+        if state:
+            shutil.rmtree(self.folder / "state")
+            shutil.copytree(state, self.folder / "state")
         time.sleep(seconds)
         self._daemon("slurmctld", "slurmctld", "-D")
         self.wait_for(self.answers, 60, "the controller")

@@ -278,7 +278,7 @@ def test_a_job_that_was_told_to_stop_submits_nothing_more(run: RunDir, queue: Qu
 def test_jobs_that_a_crashed_controller_forgot_are_submitted_again(
     run: RunDir, queue: Queue, monkeypatch: pytest.MonkeyPatch, lost: bool
 ) -> None:
-    monkeypatch.setattr("slurm_bench.cluster.here.CONTROLLER_SAVES", 0)
+    monkeypatch.setattr("slurm_bench.cluster.kept.CONTROLLER_SAVES", 0)
     count = queue.folder / "count"
     queue.command("srun", "true")
     queue.command("sinfo", "true")
@@ -300,7 +300,7 @@ def test_what_was_submitted_is_not_done_by_the_submitter_too(
     run: RunDir, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the queue can't be asked afterwards; the standby will ask it."""
-    monkeypatch.setattr("slurm_bench.cluster.here.CONTROLLER_SAVES", 0)
+    monkeypatch.setattr("slurm_bench.cluster.kept.CONTROLLER_SAVES", 0)
     monkeypatch.setattr("slurm_bench.cluster.here.PATIENCE", ())
     for name in ("srun", "sinfo", "scontrol"):
         queue.command(name, "true")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -30,6 +29,12 @@ def finishing(bed: Bed) -> str:
     job = attempts(bed.root)[0]["finish_job_id"]
     bed.slurm.wait_for(lambda: [job, "RUNNING"] in bed.slurm.squeue("%i %T"), 60, "the finishing job at work")
     return str(job)
+
+
+def seen_kept(bed: Bed) -> None:
+    """Wait until the launcher's guard has seen to it that the controller knows the jobs."""
+    log = bed.run.submit_log("edit", 1)
+    bed.slurm.wait_for(lambda: log.exists() and "knows the jobs" in log.read_text(), 120, "the guard's last word")
 
 
 def assert_doubled_nothing(bed: Bed) -> None:
@@ -119,8 +124,21 @@ def test_cancel_takes_the_standby_first_and_leaves_nothing(bed: Bed) -> None:
     ids = [attempts(bed.root)[0][key] for key in ("standby_job_id", "finish_job_id", "job_id")]
     assert [line.split()[2].split("_")[0] for line in done.stdout.splitlines()] == ids
     bed.slurm.wait_idle(60)
-    time.sleep(3)
+    seen_kept(bed)
     assert bed.slurm.squeue() == []
+
+
+def test_what_a_crashed_controller_has_forgotten_of_a_launch_is_submitted_again(bed: Bed, undisturbed: Path) -> None:
+    bed.config()
+    before = bed.slurm.saved_state()
+    bed.submitted()
+    bed.slurm.restart_controller(0, before)
+    assert bed.slurm.squeue() == []
+    seen_kept(bed)
+    assert "has lost jobs of edit-001" in bed.run.submit_log("edit", 1).read_text()
+    bed.slurm.wait_idle(120)
+    assert_whole(bed.root, undisturbed)
+    assert len(attempts(bed.root)) == 1
 
 
 def test_a_launcher_killed_between_two_sbatch_calls_leaves_nothing_at_work(bed: Bed, undisturbed: Path) -> None:

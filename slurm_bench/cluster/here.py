@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from slurm_bench.cluster.kept import patiently, see_it_kept
 from slurm_bench.cluster.queue import cancel_jobs, has_slurm, jobs_of, release
 from slurm_bench.cluster.requeue import TaskIncomplete, leave
 from slurm_bench.cluster.slot import Slot, wait_for
 from slurm_bench.cluster.slurm import Slurm, after_arrays, scores_itself
 from slurm_bench.config import Config, tasks_of
-from slurm_bench.errors import UserError, storage_problem
+from slurm_bench.errors import UserError
 from slurm_bench.logs import log
-from slurm_bench.run.attempts import Attempt, close, note_jobs, read_attempt, read_attempts
+from slurm_bench.run.attempts import Attempt, close, note_jobs, read_attempts
 from slurm_bench.run.opened import Run
 from slurm_bench.stages.engine import Tally
 from slurm_bench.stages.stop import StopSignals
@@ -24,8 +24,6 @@ from slurm_bench.stages.task import run_task
 # Seconds between two tries of what the controller didn't answer or sbatch refused; after the last one the job does the
 # work itself.
 PATIENCE = (5, 15)
-# Seconds within which the controller has written down what it was told (SAVE_MAX_WAIT in its source is 5).
-CONTROLLER_SAVES = 7
 # A standby's standby, and so on: so many jobs in a row may die before nobody takes over any more.
 GENERATIONS = 8
 
@@ -65,7 +63,7 @@ class InJob(Slurm):
     def execute(self, run: Run, attempt: Attempt) -> bool:
         if not scores_itself(attempt):
             try:
-                self._patiently(lambda: super(InJob, self).execute(run, attempt))
+                self._patiently(lambda: self.submit(run, attempt))
             except UserError as error:
                 log.error("cannot submit %s: %s; this job does its work itself", attempt.name, error)
             else:
@@ -81,19 +79,9 @@ class InJob(Slurm):
         return True
 
     def _see_it_kept(self, run: Run, attempt: Attempt) -> None:
-        """A controller that crashes forgets what it was told last: jobs, or that one isn't held any more. Raises
-        TaskIncomplete where it can't be asked: the standby will, when this job has failed."""
-        rest(self.stop, CONTROLLER_SAVES)
+        """Raises TaskIncomplete where the controller can't be asked: the standby will, when this job has failed."""
         try:
-            jobs = self._patiently(lambda: jobs_of(attempt.job_names))
-            if any(job.held for job in jobs):
-                self._patiently(lambda: release({job.number for job in jobs if job.held}))
-            followed = any(job.name == attempt.job_names.finish for job in jobs)
-            if followed or read_attempt(run.folder.attempt(attempt.stage, attempt.number)).closed:
-                return
-            log.warning("the controller has lost jobs of %s; submitting it again", attempt.name)
-            self._withdraw(attempt)
-            self._patiently(lambda: super(InJob, self).execute(run, attempt))
+            see_it_kept(run, attempt, self, self.stop, self._pauses)
         except UserError as error:
             raise TaskIncomplete(
                 f"{attempt.name} was submitted, but nobody knows whether it was kept: {error}"
@@ -163,30 +151,9 @@ class InJob(Slurm):
         close(run.folder, latest)
         return latest
 
+    @property
+    def _pauses(self) -> Sequence[float]:
+        return PATIENCE if has_slurm() else ()  # a container may lack its commands
+
     def _patiently(self, act: Callable[[], Any]) -> Any:
-        return patiently(
-            act, self.stop, UserError, PATIENCE if has_slurm() else ()
-        )  # a container may lack its commands
-
-
-def patiently(act: Callable[[], Any], stop: StopSignals, failure: type[Exception], pauses: Sequence[float]) -> Any:
-    """Again after each of `pauses` (seconds), where `act` raises `failure`; raises that of the last try."""
-    for pause in (*pauses, None):
-        if stop.reason:  # a cancelled run must not go on by itself
-            leave(stop, Tally(stopped=stop.reason))
-        try:
-            return act()
-        except failure as error:
-            if pause is None:
-                raise
-            said = storage_problem(error) if isinstance(error, OSError) else error
-            log.warning("%s; once more in %d s", said, pause)
-            rest(stop, pause)
-    raise AssertionError
-
-
-def rest(stop: StopSignals, seconds: float) -> None:
-    """Sleep, unless told to stop."""
-    end = time.monotonic() + seconds
-    while not stop.reason and (left := end - time.monotonic()) > 0:
-        time.sleep(min(left, 0.2))
+        return patiently(act, self.stop, UserError, self._pauses)

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from slurm_bench.cluster.chain import carry_on, resubmit_line
-from slurm_bench.cluster.here import InJob, patiently
+from slurm_bench.cluster.here import InJob
+from slurm_bench.cluster.kept import patiently
 from slurm_bench.cluster.pack import slots_of
 from slurm_bench.cluster.requeue import TaskIncomplete, leave
 from slurm_bench.cluster.slot import wait_for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ from contextlib import suppress
 from slurm_bench.cluster import job
 from slurm_bench.cluster.alive import at_work
 from slurm_bench.cluster.chain import Executor, carry_on, conclude, start
+from slurm_bench.cluster.guard import start_guard
 from slurm_bench.cluster.here import Debug
 from slurm_bench.cluster.local import Local
 from slurm_bench.cluster.queue import has_slurm
@@ -57,8 +59,8 @@ def launch(run: Run, executor: Executor, force: bool, wait: bool, only_scores: b
         _announce(run, attempt)
     try:
         if isinstance(executor, Slurm):
-            _submit(run, attempt, executor)
-            return _wait(run) if wait else COMPLETE
+            guard = _submit(run, attempt, executor)
+            return _wait(run, guard) if wait else COMPLETE
         code = _work_here(run, attempt, executor)
     except KeyboardInterrupt:
         if not isinstance(executor, Slurm):
@@ -77,11 +79,14 @@ def _concluded(run: Run, code: int) -> int:
     return code
 
 
-def _submit(run: Run, attempt: Attempt, executor: Slurm) -> None:
+def _submit(run: Run, attempt: Attempt, executor: Slurm) -> subprocess.Popen[bytes]:
+    """Gives the process that sees it kept."""
     try:
-        executor.execute(run, attempt)
+        executor.submit(run, attempt)
+        guard = start_guard(run.folder, attempt)
     except KeyboardInterrupt:
         if read_attempt(run.folder.attempt(attempt.stage, attempt.number)).submitted:
+            start_guard(run.folder, attempt)
             log.warning("interrupted, but everything was submitted; to stop it: %s", command("cancel", run.root))
         else:
             log.warning("interrupted: nothing was submitted")
@@ -89,6 +94,7 @@ def _submit(run: Run, attempt: Attempt, executor: Slurm) -> None:
         raise
     with heard_or_not():
         _follow(run.folder, attempt)
+    return guard
 
 
 def _work_here(run: Run, attempt: Attempt, executor: Executor) -> int:
@@ -101,15 +107,17 @@ def _work_here(run: Run, attempt: Attempt, executor: Executor) -> int:
     return carry_on(run, attempt, executor) or COMPLETE
 
 
-def _wait(run: Run) -> int:
-    """Until no job of this run is left, whatever became of it; needs no accounting."""
+def _wait(run: Run, guard: subprocess.Popen[bytes]) -> int:
+    """Until no job of this run is left, whatever became of it, and `guard` has none to submit again; needs no
+    accounting."""
     try:
         with Bars(run, every=FOLDER_POLL) as bars:
             before, asked = conclusions(run.folder), float("-inf")
             while True:
                 over = conclusions(run.folder) > before
                 if time.monotonic() - asked >= (FOLDER_POLL if over else QUEUE_POLL):
-                    if not _at_work(run.folder):
+                    guarded = guard.poll() is None and not over
+                    if not _at_work(run.folder) and not guarded:
                         break
                     asked = time.monotonic()
                 bars.poll()

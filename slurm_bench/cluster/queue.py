@@ -66,11 +66,21 @@ def has_slurm() -> bool:
 def jobs_of(names: Iterable[str], ids: Iterable[str] = ()) -> list[Job]:
     """The jobs of these names, or of these ids, that are waiting or at work. Raises UserError where the queue can't be
     asked: not knowing isn't knowing that there is none."""
-    found = _squeue(f"--name={','.join(names)}") if (names := list(names)) else []
+    found = _squeue(_named(names)) if (names := list(names)) else []
     known = {job.number for job in found}
     if others := [job_id for job_id in ids if job_id not in known]:
         found += _squeue(f"--jobs={','.join(others)}")
     return found
+
+
+def known_jobs(names: Iterable[str]) -> list[Job]:
+    """The jobs of these names that the controller knows, also those that are over since a few minutes. Raises
+    UserError."""
+    return _squeue("--states=all", _named(names))
+
+
+def _named(names: Iterable[str]) -> str:
+    return f"--name={','.join(names)}"
 
 
 def cancel_jobs(ids: Iterable[str]) -> None:

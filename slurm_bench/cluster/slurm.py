@@ -37,7 +37,11 @@ class Slurm:
         return tasks_of(config, stage)
 
     def execute(self, run: Run, attempt: Attempt) -> bool:
-        """Submit all of the attempt's jobs, or none. The arrays are held until all are there and noted, so that
+        self.submit(run, attempt)
+        return False
+
+    def submit(self, run: Run, attempt: Attempt) -> None:
+        """All of the attempt's jobs, or none. The arrays are held until all are there and noted, so that
         whoever dies in between leaves nothing at work. An interrupt is postponed until then. Raises UserError."""
         with postponed():
             try:
@@ -45,9 +49,18 @@ class Slurm:
                 note_jobs(run.folder, attempt, arrays, finish, standby)
                 release(arrays or [finish])
             except Exception as error:
-                self._withdraw(attempt)
+                self.withdraw(attempt)
                 raise UserError(f"nothing was submitted: {_reason(error)}") from None
-        return False
+
+    def withdraw(self, attempt: Attempt) -> None:
+        """Take back what was submitted of an attempt, the standby first. An sbatch whose answer was lost is found by
+        the job's name."""
+        try:
+            jobs = jobs_of(attempt.job_names)
+            for job in sorted(jobs, key=lambda job: -len(job.name)):
+                cancel_jobs([job.id])
+        except UserError as error:
+            log.warning("a held job of %s may be left in the queue (%s)", attempt.name, error)
 
     def scripts(self, run: Run, attempt: Attempt) -> dict[str, str]:
         """The batch scripts of the attempt's arrays and of the job that follows, by those names, as they would be. An
@@ -125,16 +138,6 @@ class Slurm:
         with outside_a_job():
             jobs = executor.map_array(function, *(list(column) for column in columns))
         return str(jobs[0].job_id).split("_")[0]
-
-    def _withdraw(self, attempt: Attempt) -> None:
-        """Take back what was submitted of an attempt, the standby first. An sbatch whose answer was lost is found by
-        the job's name."""
-        try:
-            jobs = jobs_of(attempt.job_names)
-            for job in sorted(jobs, key=lambda job: -len(job.name)):
-                cancel_jobs([job.id])
-        except UserError as error:
-            log.warning("a held job of %s may be left in the queue (%s)", attempt.name, error)
 
 
 def scores_itself(attempt: Attempt) -> bool:

@@ -108,6 +108,10 @@ class RunDir:
     def log(self, stage: str, attempt: int, task: int) -> Path:
         return self.logs / f"{stage}-{attempt:03d}-{task:04d}.log"
 
+    def submit_log(self, stage: str, attempt: int) -> Path:
+        """Of the process that sees an attempt's jobs kept, after its launcher has left."""
+        return self.logs / f"{stage}-{attempt:03d}-submit.log"
+
     def output(self, stage: str, attempt: int, task: int) -> Path:
         """What a task's processes print, where several tasks share a job or a launcher."""
         return self.logs / f"{stage}-{attempt:03d}-{task:04d}.out"
