@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurm_bench.command import SLURM_OPTIONS, program
@@ -61,15 +62,15 @@ def asked(options: argparse.Namespace) -> Asked:
     file = here_or_bundled(options.config) if options.config else default
     words = overrides(options)
     config = load_config(file, words)
-    return Asked(file.stem, goes_on, config, *checked(config, words), {})
+    return Asked(file.stem, goes_on, config, *checked(config, words, options.run_dir or Path.cwd()), {})
 
 
-def checked(config: Config, words: Sequence[str]) -> tuple[Executor, CheckedPlugins]:
+def checked(config: Config, words: Sequence[str], root: Path) -> tuple[Executor, CheckedPlugins]:
     """The executor, and what the plug-ins say of themselves, once all that was asked for could work: what is refused
     has changed nothing. Raises UserError."""
     from slurm_bench.cluster.launch import choose_executor
     from slurm_bench.cluster.queue import sbatch_options
-    from slurm_bench.cluster.sbatch import check_options
+    from slurm_bench.cluster.sbatch import check_folder, check_options
     from slurm_bench.plugins import check_plugins
     from slurm_bench.report.table import check_headline
 
@@ -77,6 +78,7 @@ def checked(config: Config, words: Sequence[str]) -> tuple[Executor, CheckedPlug
     executor = choose_executor(config.executor)
     if executor.name == "slurm":
         check_options(config, sbatch_options())
+        check_folder(root.resolve())
     plugins = check_plugins(config)
     check_headline(config, plugins.scores)
     return executor, plugins

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 
 def visible(line: str) -> str:
@@ -17,15 +19,16 @@ _secrets: dict[str, str] = {}
 
 
 def keep_secret(value: str, variable: str) -> None:
-    """What a service or a plug-in says may quote what it was given: from now on `hide_secrets` takes it out. A value of
-    a few letters is no secret, and would be found in ordinary words."""
+    """What a service or a plug-in says may quote what it was given, also as JSON, Python or an address writes it: from
+    now on `hide_secrets` takes it out. A value of a few letters is no secret, and would be found in ordinary words."""
     if len(value) >= 8:
-        _secrets[value] = f"<{variable}>"
+        written = (json.dumps(value)[1:-1], repr(value)[1:-1], quote(value), quote(value, safe=""), quote_plus(value))
+        _secrets.update(dict.fromkeys((value, *written), f"<{variable}>"))
 
 
 def hide_secrets(text: str) -> str:
-    for value, name in _secrets.items():
-        text = text.replace(value, name)
+    for value in sorted(_secrets, key=len, reverse=True):  # one may have another within
+        text = text.replace(value, _secrets[value])
     return text
 
 

@@ -108,7 +108,7 @@ def resubmit(options: argparse.Namespace, only_scores: bool = False) -> int:
     config = load_config(opened.folder.config, words)
     if only_scores and (others := differences(opened.config, config, ("seed", "data", "editor", "rewriter"))):
         raise UserError(f"score: it changes scorers alone, not {'; '.join(others)}")
-    executor, plugins = checked(config, words)
+    executor, plugins = checked(config, words, opened.root)
     refuse_at_work(opened, options.force)
     opened = reconfigure(opened, config, plugins.said, options.force or only_scores)
     return launch(opened, executor, force=options.force, wait=options.wait, only_scores=only_scores)

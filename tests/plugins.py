@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from PIL import Image, ImageChops
 
@@ -107,16 +108,24 @@ class Signs(Tint):
 
 
 class QuotesItsKey(Tint):
-    """Says its key in what it raises, and in a log of its own."""
+    """Says its key in all that it says: in what it raises, in its last words, in its facts, as part of an address."""
 
-    def __init__(self, key: str, fail: Sequence[str] = ()) -> None:
+    def __init__(self, key: str, fail: Sequence[str] = (), exits: Sequence[str] = (), marks: str | None = None) -> None:
         super().__init__(fail=fail)
-        self.key = key
+        self.key, self.exits, self.marks = key, exits, marks
+
+    def load(self) -> None:
+        if self.marks and once(self.marks, "refused"):
+            raise RuntimeError(f"no model for {self.key!r}")
 
     def one(self, request: EditRequest) -> Edited | Exception:
+        if request.id in self.exits:
+            sys.exit(f"please pay for {self.key}")
         if request.id in self.fail:
             raise ValueError(f"the service refused the key {self.key}")
-        return super().one(request)
+        done = super().one(request)
+        facts = {"asked": f"https://example.org/?key={quote(self.key)}", "keys": [self.key]}
+        return Edited(done.image, facts) if isinstance(done, Edited) else done
 
 
 class DiesOnce(Tint):
@@ -339,8 +348,8 @@ class LoadsAtSecond(Tint):
 class Loads(Tint):
     """Notes when it began and ended loading."""
 
-    def __init__(self, marks: str, seconds: float) -> None:
-        super().__init__()
+    def __init__(self, marks: str, seconds: float, delay: float = 0.0) -> None:
+        super().__init__(delay=delay)
         self.marks, self.seconds = marks, seconds
 
     def load(self) -> None:

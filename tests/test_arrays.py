@@ -15,7 +15,7 @@ from test_slurm import Bed
 
 from slurm_bench.config import load_config
 from slurm_bench.errors import UserError
-from slurm_bench.run.journal import STOPPED, read_journals
+from slurm_bench.run.journal import DONE, STOPPED, read_journals
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.records import read_records
 
@@ -116,6 +116,21 @@ def test_tasks_share_a_node_each_with_a_gpu_of_its_own(bed: Bed, undisturbed: Pa
     for task in range(8):
         said = (bed.root / "logs" / f"edit-001-{task:04d}.out").read_text()
         assert said.count(f"task {task} of 8") == sum(process.task == task for process in ended)
+
+
+def test_packed_tasks_take_over_from_one_another_and_from_a_job_that_waits(bed: Bed, undisturbed: Path) -> None:
+    """One job at a time: the first one's four tasks do the work of the second, which ends without loading a model."""
+    marks = bed.marks()
+    bed.config("Loads", {"seconds": 0, "marks": marks, "delay": 1})
+    bed.submitted("--pack", 4, "--parallel", 4, gpus=8)
+    bed.slurm.wait_idle(150)
+    assert_whole(bed.root, undisturbed)
+    records = read_records(bed.run, "edit")
+    assert len(records) == 24, "none is done twice"
+    assert len(attempts(bed.root)) == 1
+    assert {record["task"] for record in records} <= set(range(4))
+    late = [process for process in read_journals(bed.run, "edit") if process.task >= 4]
+    assert [(process.end, process.load_seconds) for process in late] == [(DONE, None)] * 4
 
 
 def test_a_job_with_fewer_gpus_than_tasks_says_so_and_is_not_tried_again(bed: Bed) -> None:

@@ -11,11 +11,26 @@ from pathlib import Path
 
 import pytest
 from chat_server import Reply, says, serve
+from cluster import SlurmCluster
 from helpers import REPO, launch, make_benchmark, make_config, rows, run_dir, summary
 
 from slurm_bench.run.records import read_records
 
 NAMES = ["with space", 'it\'s "quoted"', "变成夜晚", "-dash", "two\nlines", "$(touch x); `x` & #", "a=b", "~", "*"]
+
+
+def test_on_a_cluster_too_or_it_is_refused_before_anything_is_made(slurm: SlurmCluster, tmp_path: Path) -> None:
+    config = make_config(tmp_path / "c.yaml", make_benchmark(tmp_path / "bench", 2))
+    words = ("--config", config, "--partition", "h100", "--gpus", 1, "--run-dir")
+    for name in ("two\nlines", "back\\slash", "100%"):
+        done = launch(*words, tmp_path / name, env=slurm.env)
+        assert done.returncode == 1
+        assert "choose another --run-dir" in done.stderr
+        assert not (tmp_path / name).exists()
+    run = tmp_path / 'it\'s "quoted" 变😀 $(touch x); `x` # &'
+    assert launch(*words, run, env=slurm.env).returncode == 0
+    slurm.wait_idle(120)
+    assert summary(run)["counts"]["scored"] == 2
 
 
 @pytest.mark.parametrize("executor", ["debug", "local"])
@@ -98,6 +113,39 @@ def test_a_secret_is_neither_on_disk_nor_on_a_terminal_whatever_fails(tmp_path: 
     replies = [record.get("raw") or "" for record in read_records(run_dir(run), "score")]
     assert any("you sent <OPENAI_API_KEY>" in reply for reply in replies)
     assert not [secret for secret in SECRETS.values() if secret in said]
+
+
+def test_on_a_cluster_a_secret_is_in_no_file_of_a_run_and_in_no_script(
+    slurm: SlurmCluster, tmp_path: Path, bench: Path
+) -> None:
+    """What sbatch keeps of the environment that it hands on is Slurm's own."""
+    secret = 'sk/4711 "quoted" é+&'
+    (tmp_path / "marks").mkdir()
+    params = {"key": "${oc.env:MY_SECRET}", "fail": ["s-1"], "exits": ["s-2"], "marks": str(tmp_path / "marks")}
+    config, run = make_config(tmp_path / "c.yaml", bench, "QuotesItsKey", params), tmp_path / "run"
+    env = {**slurm.env, "MY_SECRET": secret}
+    done = launch("--config", config, "--run-dir", run, "--partition", "h100", env=env)
+    assert done.returncode == 0, done.stderr
+    scripts = [file.read_text() for file in (slurm.folder / "state").rglob("script")]
+    assert scripts
+    slurm.wait_idle(240)
+    said = [text for verb in ("status", "explain", "report") for text in _both(launch(verb, run, env=env))]
+    files = {str(file): file.read_text("utf-8", "replace") for file in run.rglob("*") if file.is_file()}
+    assert summary(run)["counts"]["failed"] == 2
+    for words in (
+        "no model for '<MY_SECRET>'",
+        "refused the key <MY_SECRET>",
+        "pay for <MY_SECRET>",
+        "?key=<MY_SECRET>",
+    ):
+        assert any(words in text for text in files.values()), words
+    forms = (secret, "sk/4711", "sk%2F4711", "sk\\/4711")
+    assert not [name for name, text in files.items() if any(form in text for form in forms)]
+    assert not [text for text in (*said, *scripts, *_both(done)) if any(form in text for form in forms)]
+
+
+def _both(done: subprocess.CompletedProcess[str]) -> tuple[str, str]:
+    return done.stdout, done.stderr
 
 
 def test_another_of_the_group_goes_on_with_a_run(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def test_slices_categories_disk_and_forecast_and_nothing_is_written(tmp_path: Pa
     assert done.returncode == 0, done.stderr
     for expected in ("edit-001  12 of 12", "idx % 3", "task 2: 4 samples, indices 2, 5, 8, 11", "physical: 3"):
         assert expected in done.stdout
-    assert "GPU-hours" in done.stdout
+    assert "task-hours" in done.stdout
+    assert "GPU" not in done.stdout, "no task has one here"
     assert f"GiB of images (as in {finished_run}" in done.stdout
     again = launch("plan", "--run-dir", finished_run, "--executor", "local")
     assert "nothing is missing" in again.stdout, again.stderr

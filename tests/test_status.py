@@ -145,7 +145,7 @@ def test_a_task_that_is_far_slower_than_its_peers_is_marked(tmp_path: Path) -> N
     assert [task["times_slower"] for task in found["attempts"][0]["tasks"]] == [None, None, 4.0, None]
     assert found["stages"]["edit"]["eta"] == 4.0, "the slowest task's one sample"
     lines = render_status(found, 40).splitlines()
-    assert "left     about 4 s: edit 4 s, score not" in lines
+    assert "left     at least 4 s: edit 4 s, score" in lines
     assert "as slow as the others" in " ".join(" ".join(lines).split())
     assert max(map(len, lines[1:])) <= 40
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import assert_whole, attempts, images, launch, make_benchmark, make_config, run_dir
+from helpers import REPO, assert_whole, attempts, images, launch, make_benchmark, make_config, run_dir
 from plugins import Tint
 from tasks import prepare, work
 
+from slurm_bench.config import PluginConfig, dump, load_config
 from slurm_bench.editors.base import Edited, EditRequest
 from slurm_bench.run import claims as claims_file
 from slurm_bench.run.attempts import Attempt, claim
 from slurm_bench.run.claims import BLOCKS, Claims, Holder, blocks_of
-from slurm_bench.run.journal import Journal
+from slurm_bench.run.journal import DONE, Journal, read_journals
 from slurm_bench.run.opened import open_run
-from slurm_bench.run.records import read_records
+from slurm_bench.run.records import read_records, reserve_manifest
 from slurm_bench.stages import takeover
 from slurm_bench.stages.engine import Tally
 from slurm_bench.stages.stop import StopSignals
@@ -83,6 +87,30 @@ def test_a_waiting_tasks_whole_slice_is_done_by_others_and_it_ends_without_a_mod
     assert not (tmp_path / "loaded").exists()
     ids = [record["id"] for record in read_records(run_dir(root), "edit")]
     assert sorted(ids) == sorted(f"s-{n}" for n in range(12))
+
+
+PROBE = """
+import os, sys
+from slurm_bench.cluster import worker
+assert worker.main([{root!r}, "edit", "1", "1", "0", "90", str(os.getppid())]) == 0
+print(sorted({{"torch", "diffusers", "transformers"}} & sys.modules.keys()))
+"""
+
+
+def test_a_task_that_is_left_nothing_ends_before_its_heavy_imports(tmp_path: Path) -> None:
+    """With the editor that takes longest to get ready, whose load would wait for its turn."""
+    root = prepare(tmp_path, "Tint", {}, count=12)
+    begin(root, 2)
+    assert task(root, 0) == Tally(ok=12)
+    config = load_config(root / "config.yaml", [])
+    editor = PluginConfig("slurm_bench.editors.qwen.QwenImageEditor", {"model_name": "Qwen/Qwen-Image-Edit"})
+    (root / "config.yaml").write_text(dump(replace(config, editor=editor)))
+    reserve_manifest(run_dir(root), "edit", 1, 1)
+    probe = [sys.executable, "-c", PROBE.format(root=str(root))]
+    done = subprocess.run(probe, cwd=REPO, capture_output=True, text=True, timeout=240)
+    assert done.stdout == "[]\n", done.stderr
+    (process,) = [process for process in read_journals(run_dir(root), "edit") if process.task == 1]
+    assert (process.end, process.load_seconds) == (DONE, None)
 
 
 def test_what_is_done_within_a_second_stays_in_its_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

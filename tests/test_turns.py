@@ -143,6 +143,14 @@ def test_a_slice_has_whole_chains_and_without_chains_it_is_what_it_was(tmp_path:
     assert describe_slices([[0, 2], [1]]) == ["task 0: 2 samples, indices 0, 2", "task 1: 1 samples, indices 1"]
 
 
+def test_of_thousands_of_slices_the_first_and_the_last_are_told() -> None:
+    lines = describe_slices([range(task, 9000, 4096) for task in range(4096)])
+    assert len(lines) == 10
+    assert lines[0] == "task 0: 3 samples, indices 0, 4096, 8192"
+    assert lines[8] == "tasks 8 to 4094: 2 or 3 samples each, 4096 indices apart in the same way"
+    assert lines[9] == "task 4095: 2 samples, indices 4095, 8191"
+
+
 def test_the_launcher_cuts_between_chains(tmp_path: Path) -> None:
     run = open_run(plan(tmp_path))
     step = first_step(run.state())

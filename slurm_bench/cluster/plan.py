@@ -11,6 +11,7 @@ from pathlib import Path
 
 from slurm_bench.cluster.chain import Executor, Step, first_step, propose
 from slurm_bench.cluster.forecast import Pace, Told, known_to_us, paces
+from slurm_bench.cluster.local import gpu_slots
 from slurm_bench.cluster.queue import expected_start
 from slurm_bench.cluster.slurm import Slurm
 from slurm_bench.command import command
@@ -54,7 +55,7 @@ def plan_lines(run: Run, executor: Executor, like: Told | None, old: Run | None)
     for lines in (
         _what(run, attempt),
         _disk(run, counts, known),
-        _forecast(run, executor, counts, known, limits, like),
+        _forecast(run, executor, counts, known, limits, like, _unit(scripts)),
     ):
         yield from (fit(line, width) for line in lines)
     if scripts:
@@ -102,8 +103,9 @@ def _forecast(
     known: Mapping[str, Pace],
     limits: Mapping[str, float],
     like: Told | None,
+    unit: str,
 ) -> Iterator[str]:
-    """Work, and the wall time of as many tasks side by side as were asked for."""
+    """Work, in `unit`, and the wall time of as many tasks side by side as were asked for."""
     work = wall = 0.0
     unknown = [stage for stage in STAGES if counts[stage] and stage not in known]
     for stage, pace in sorted(known.items()):
@@ -116,20 +118,26 @@ def _forecast(
         work, wall = work + seconds, wall + took
         start = f", and {pace.start:.3g} s before the first one on each of {slices}" if pace.start else ""
         what = f"{counts[stage]} samples at {pace.seconds:.3g} s{start}"
-        yield f"forecast  {stage}: {what}: {_gpu_hours(seconds)}, {duration(took)}; as in {pace.source}"
+        yield f"forecast  {stage}: {what}: {_hours(seconds)} {unit}, {duration(took)}; as in {pace.source}"
         if longest > limits.get(stage, math.inf):
             yield (
                 f"time      a task of {stage} takes about {duration(longest)}, its limit is {duration(limits[stage])}: "
                 "it will be run again, and load again, as often as that takes; ask for more with --time"
             )
     if known and not unknown:
-        yield f"forecast  in all {_gpu_hours(work)}, and {duration(wall)} once all tasks have started"
+        yield f"forecast  in all {_hours(work)} {unit}, and {duration(wall)} once all tasks have started"
     if unknown:
         yield f"forecast  {' and '.join(unknown)}: not known; {_how_to_know(run, like)}"
 
 
-def _gpu_hours(seconds: float) -> str:
-    return f"{seconds / 3600:.{1 if seconds > 36000 else 2 if seconds > 360 else 4}f} GPU-hours"
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.{1 if seconds > 36000 else 2 if seconds > 360 else 4}f}"
+
+
+def _unit(scripts: Mapping[str, str]) -> str:
+    """What a task holds while it lasts: a GPU that its job asks for, or one of this machine's; else a place alone."""
+    asks = any(re.search("^#SBATCH --g.*gpu", script, re.MULTILINE) for script in scripts.values())
+    return "GPU-hours" if asks or (not scripts and gpu_slots()) else "task-hours"
 
 
 def _how_to_know(run: Run, like: Told | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from slurm_bench.config import Config
@@ -34,6 +35,14 @@ def check_options(config: Config, known: Sequence[str]) -> None:
             close = [] if option in names or not known else difflib.get_close_matches(option, names, n=1, cutoff=0.8)
             if close:
                 raise UserError(f"'{key}': sbatch has no such option; did you mean '{section}.{close[0]}'?")
+
+
+def check_folder(root: Path) -> None:
+    """Raises UserError where a batch script can't name this run folder: sbatch reads options line by line, and drops
+    backslashes from the paths of logs."""
+    for character, name in (("\n", "a line break"), ("\r", "a line break"), ("\\", "a backslash")):
+        if character in str(root):
+            raise UserError(f"{root}: sbatch can't be told a path with {name} in it; choose another --run-dir")
 
 
 def sbatch_parameters(

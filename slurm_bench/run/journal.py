@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from slurm_bench.logs import hide_secrets
 from slurm_bench.machine import peak_gpu_memory, signal_name, visible_gpus
 from slurm_bench.marks import process_began
 from slurm_bench.run.durable import json_line, parse_line, read_lines
@@ -71,7 +72,7 @@ class Journal:
         """`how` is one of those above. What is in hand stays noted where the process is LOST."""
         if how != LOST:
             self.hold("", ())
-        self.note("end", how=how, message=message[:2000], ok=ok, failed=failed)
+        self.note("end", how=how, message=hide_secrets(message)[:2000], ok=ok, failed=failed)
 
     def hold(self, plugin: str, ids: Iterable[str]) -> None:
         """What this process has begun with that plug-in and not finished. No fsync: the note has to outlive the

@@ -8,6 +8,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+# So many tasks are told one by one.
+TOLD = 16
+
 
 def slice_of(items: Sequence[T], task: int, slices: int) -> Sequence[T]:
     """What task k of N works on: idx % N == k."""
@@ -21,10 +24,21 @@ def seed_of(sample_id: str, base_seed: int) -> int:
 
 
 def describe_slices(slices: Iterable[Sequence[int]]) -> list[str]:
-    """A line a task: how many samples, and which indices of the plan."""
-    lines = []
-    for task, indices in enumerate(slices):
-        mine = [str(i) for i in indices]
-        shown = ", ".join(mine if len(mine) <= 8 else [*mine[:6], "…", mine[-1]])
-        lines.append(f"task {task}: {len(mine)} samples, indices {shown}")
-    return lines
+    """A line a task: how many samples, and which indices of the plan; of many tasks the first ones and the last."""
+    mine = list(slices)
+    if len(mine) <= TOLD:
+        return [_describe(task, indices) for task, indices in enumerate(mine)]
+    first, last = TOLD // 2, len(mine) - 1
+    sizes = sorted({len(indices) for indices in mine[first:last]})
+    between = f"tasks {first} to {last - 1}: {' or '.join(map(str, sizes[:2]))} samples each"
+    return [
+        *(_describe(task, mine[task]) for task in range(first)),
+        f"{between}, {len(mine)} indices apart in the same way",
+        _describe(last, mine[last]),
+    ]
+
+
+def _describe(task: int, indices: Sequence[int]) -> str:
+    mine = [str(i) for i in indices]
+    shown = ", ".join(mine if len(mine) <= 8 else [*mine[:6], "…", mine[-1]])
+    return f"task {task}: {len(mine)} samples, indices {shown}"

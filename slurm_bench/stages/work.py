@@ -293,9 +293,9 @@ def checked_scores(scores: Any, declared: Mapping[str, Score] | None) -> dict[st
 
 
 def checked_info(info: Any) -> dict[str, Any]:
-    """A plug-in's facts for the record, as JSON will give them back. Raises SampleError."""
+    """A plug-in's facts for the record, as JSON will give them back, without secrets. Raises SampleError."""
     try:
-        facts = json.loads(json.dumps(info, allow_nan=False))
+        facts = json.loads(hide_secrets(json.dumps(info, allow_nan=False)))
     except (TypeError, ValueError) as error:
         raise SampleError(f"the plug-in's info isn't JSON: {error}") from None
     if not isinstance(facts, dict):

@@ -223,13 +223,16 @@ def render_status(status: Mapping[str, Any], width: int | None = None) -> str:
 
 
 def _left_line(status: Mapping[str, Any]) -> list[str]:
-    """`left     about 5 min: edit 4 min, score 1 min`"""
-    if status["over"] or status["eta"] is None:
-        return []
+    """`left     about 5 min: edit 4 min, score 1 min`; at least so long, where a stage has nothing yet to tell by."""
     stages = status["stages"].items()
+    unknown = [stage for stage, row in stages if row["eta"] is None and row["done"] < row["total"]]
     parts = [f"{stage} {duration(row['eta'])}" for stage, row in stages if row["eta"]]
-    parts += [f"{stage} not known yet" for stage, row in stages if row["eta"] is None and row["done"] < row["total"]]
-    return [f"left     about {duration(status['eta'])}: {', '.join(parts)}"] if parts else []
+    parts += [f"{stage} not known before its first sample" for stage in unknown]
+    if status["over"] or not parts:
+        return []
+    if status["eta"] is None:
+        return ["left     not known before the first sample"]
+    return [f"left     {'at least' if unknown else 'about'} {duration(status['eta'])}: {', '.join(parts)}"]
 
 
 def stage_line(row: Mapping[str, Any]) -> str:
