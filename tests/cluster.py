@@ -10,10 +10,12 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -149,6 +151,23 @@ class SlurmCluster:
     def start_node(self, node: str) -> None:
         (self.folder / f"spool-{node}").mkdir(exist_ok=True)
         self._daemon(node, "slurmd", "-D", "-N", node)
+
+    def stop_node(self, node: str) -> None:
+        """Its daemon alone; what runs there goes on."""
+        self._daemons[node].terminate()
+        self._daemons[node].wait()
+
+    def lose_python(self, node: str) -> bool:
+        """From now on nothing that this node starts finds the tests' Python. False where that takes rights that aren't
+        there. Its file is covered for this node's daemon alone."""
+        python = shlex.quote(str(Path(sys.executable).resolve()))
+        apart = ("unshare", "--mount", "--propagation=private", "sh", "-c")
+        cover = f"mount --bind /dev/null {python}"
+        if subprocess.run([*apart, cover], capture_output=True).returncode:
+            return False
+        self.stop_node(node)
+        self._daemon(node, *apart, f"{cover} && exec slurmd -D -N {node}")
+        return True
 
     def kill_node(self, node: str) -> None:
         """As if its power had failed: the daemon and all that ran on it, and the controller is told."""

@@ -12,16 +12,17 @@ import pytest
 from slurm_bench.cluster.chain import Step, first_step, next_step
 from slurm_bench.cluster.pack import deal
 from slurm_bench.cluster.queue import outside_a_job
-from slurm_bench.cluster.sbatch import check_options, sbatch_parameters
+from slurm_bench.cluster.sbatch import NODE_LINE, check_options, sbatch_parameters
 from slurm_bench.cluster.slurm import after_arrays
 from slurm_bench.config import Config
 from slurm_bench.errors import UserError
-from slurm_bench.run.attempts import Attempt, spread
+from slurm_bench.run.attempts import Attempt, claim, note_jobs, spread
 from slurm_bench.run.health import bad_nodes
 from slurm_bench.run.journal import DONE, FAILED, LOST, STOPPED, TaskProcess
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Outcome, State
+from slurm_bench.watch.job_logs import unborn_processes
 
 
 def ask(options: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def test_an_array_asks_for_one_gpu_a_task_and_all_tasks_at_once() -> None:
         "job_name": "r.edit-001",
         "signal_delay_s": 90,
         "array_parallelism": 600,
-        "setup": ["export PYTHONPATH='/opt/my bench'${PYTHONPATH:+:$PYTHONPATH}"],
+        "setup": [NODE_LINE, "export PYTHONPATH='/opt/my bench'${PYTHONPATH:+:$PYTHONPATH}"],
         "additional_parameters": {"partition": "h100", "time": "04:00:00", "gres": "gpu:1"},
     }
 
@@ -67,7 +68,7 @@ def test_every_other_option_goes_through() -> None:
     assert parameters["additional_parameters"] == flags
     assert parameters["setup"][-1] == "module load x"
     one_line = sbatch_parameters({"setup": "module load x"}, job_name="r.edit-001", python_path="/b")
-    assert one_line["setup"][1:] == ["module load x"]
+    assert one_line["setup"][2:] == ["module load x"]
     assert parameters["srun_args"] == ["--cpus-per-task=8"]
 
 
@@ -263,6 +264,28 @@ def ends(*of: tuple[str, str | None] | tuple[str, str, int, int]) -> list[TaskPr
 )
 def test_a_node_is_left_out_when_it_fails_and_others_remain(processes: list[TaskProcess], bad: list[str]) -> None:
     assert bad_nodes(processes, ["n1", "n2"]) == bad
+
+
+@pytest.mark.parametrize(
+    ("log", "node"),
+    [
+        ("job 7 on node n1\nslurmstepd-n1: error: execve(): python: No such file\n", "n1"),
+        ("job 7 on node n1\n2026-11-29 20:41:18,603 INFO next is edit-002: 12 samples\n", ""),
+        ("job 7 on node n1\n2026-11-29 20:41:18,603 INFO asked Slurm to run this job again\njob 7 on node n2\n", "n2"),
+        ("job 7 on node n1\nslurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-29T20:41:18 ***\n", ""),
+        ("bash: line 3: module: command not found\n", ""),
+    ],
+)
+def test_a_job_that_ended_before_python_began_tells_its_node(tmp_path: Path, log: str, node: str) -> None:
+    run = RunDir(tmp_path)
+    attempt = claim(run, "edit", ["s-0", "s-1"], 2, "slurm", 0, 1)
+    assert attempt is not None
+    note_jobs(run, attempt, ["7"], "8", "9")
+    run.submitit.mkdir(parents=True)
+    (run.submitit / "7_1_0_log.err").write_text(log)
+    assert [(found.task, found.node) for found in unborn_processes(run, [])] == ([(1, node)] if node else [])
+    assert not list(unborn_processes(run, [TaskProcess("edit", 1, 1, 0, node="n1")]))
+    assert not list(unborn_processes(run, [], "7_1"))
 
 
 def test_what_healed_in_place_is_not_held_against_the_node() -> None:

@@ -19,18 +19,13 @@ from slurm_bench.run.records import read_records
 NAMES = ["with space", 'it\'s "quoted"', "变成夜晚", "-dash", "two\nlines", "$(touch x); `x` & #", "a=b", "~", "*"]
 
 
-def test_on_a_cluster_too_or_it_is_refused_before_anything_is_made(slurm: SlurmCluster, tmp_path: Path) -> None:
+def test_what_sbatch_would_misread_is_refused_before_anything_is_made(slurm: SlurmCluster, tmp_path: Path) -> None:
     config = make_config(tmp_path / "c.yaml", make_benchmark(tmp_path / "bench", 2))
-    words = ("--config", config, "--partition", "h100", "--gpus", 1, "--run-dir")
     for name in ("two\nlines", "back\\slash", "100%"):
-        done = launch(*words, tmp_path / name, env=slurm.env)
+        done = launch("--config", config, "--partition", "h100", "--run-dir", tmp_path / name, env=slurm.env)
         assert done.returncode == 1
         assert "choose another --run-dir" in done.stderr
         assert not (tmp_path / name).exists()
-    run = tmp_path / 'it\'s "quoted" 变😀 $(touch x); `x` # &'
-    assert launch(*words, run, env=slurm.env).returncode == 0
-    slurm.wait_idle(120)
-    assert summary(run)["counts"]["scored"] == 2
 
 
 @pytest.mark.parametrize("executor", ["debug", "local"])

@@ -371,13 +371,16 @@ def test_what_sbatch_refuses_is_one_line_and_blocks_nobody(bed: Bed) -> None:
     done = bed.launch("slurm.partition=nowhere")
     assert done.returncode == 1
     assert "invalid partition" in done.stderr
+    assert f"when that is mended, type: python launch.py resubmit {bed.root}" in done.stderr
+    (cause,) = json.loads(bed.verb("explain", "--json").stdout)["causes"]
+    assert (cause["kind"], cause["next"]) == ("not_submitted", f"python launch.py resubmit {bed.root}")
     assert "Traceback" not in done.stderr
     assert bed.slurm.squeue() == []
     assert bed.submitted("slurm.partition=h100").returncode == 0
 
 
 def test_a_run_folder_with_blanks_and_quotes(bed: Bed, undisturbed: Path) -> None:
-    bed.root = bed.folder / 'my run\'s "first" $HOME'
+    bed.root = bed.folder / 'my run\'s "first" 变😀 $HOME; `x` # &'
     bed.config()
     assert bed.launch("--wait", gpus=2).returncode == 0
     assert_whole(bed.root, undisturbed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from cluster import SlurmCluster
 from helpers import assert_whole, attempts, images
 from test_slurm import Bed
 
+from slurm_bench.run.journal import read_journals
 from slurm_bench.run.records import manifests, read_records
 
 
@@ -173,3 +175,41 @@ def test_a_node_on_which_every_call_fails_loses_no_sample(bed: Bed, undisturbed:
     bed.submitted(gpus=8)
     bed.slurm.wait_idle(120)
     assert_whole(bed.root, undisturbed)
+
+
+@pytest.fixture
+def no_python_on_n1(slurm: SlurmCluster) -> Iterator[None]:
+    if not slurm.lose_python("n1"):
+        pytest.skip("covering a file for one node alone needs root")
+    yield
+    slurm.stop_node("n1")
+    slurm.start_node("n1")
+
+
+@pytest.mark.usefixtures("no_python_on_n1")
+def test_a_node_on_which_python_does_not_start_is_left_out_of_the_next_attempt(bed: Bed, undisturbed: Path) -> None:
+    bed.config(takeover="never")
+    bed.submitted("score_slurm.nodelist=n2")
+    bed.slurm.wait_idle(180)
+    assert_whole(bed.root, undisturbed)
+    assert len(attempts(bed.root)) == 2
+    assert {process.node for process in read_journals(bed.run, "edit")} == {"n2"}
+
+
+@pytest.mark.usefixtures("no_python_on_n1")
+def test_such_a_node_that_takes_the_standby_too_is_named_and_left_out_by_who_goes_on(
+    bed: Bed, undisturbed: Path
+) -> None:
+    bed.config()
+    bed.slurm.run("scontrol", "update", "nodename=n2", "state=drain", "reason=test")
+    bed.submitted(gpus=2)
+    bed.slurm.wait_idle(120)
+    told = bed.verb("explain").stdout
+    bed.slurm.run("scontrol", "update", "nodename=n2", "state=resume")
+    assert "died_before_python" in told
+    assert "before the work could begin on node n1" in " ".join(told.split())
+    assert f"next  python launch.py resubmit {bed.root}" in told
+    assert bed.verb("resubmit").returncode == 0
+    bed.slurm.wait_idle(180)
+    assert_whole(bed.root, undisturbed)
+    assert {process.node for process in read_journals(bed.run, "edit")} == {"n2"}

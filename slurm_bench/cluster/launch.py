@@ -84,6 +84,8 @@ def _submit(run: Run, attempt: Attempt, executor: Slurm) -> subprocess.Popen[byt
     try:
         executor.submit(run, attempt)
         guard = start_guard(run.folder, attempt)
+    except UserError as error:
+        raise UserError(f"{error}; when that is mended, type: {command('resubmit', run.root)}") from None
     except KeyboardInterrupt:
         if read_attempt(run.folder.attempt(attempt.stage, attempt.number)).submitted:
             start_guard(run.folder, attempt)

@@ -7,9 +7,10 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from slurm_bench.errors import UserError
 from slurm_bench.logs import log
@@ -153,9 +154,15 @@ def expected_start(script: str) -> str:
     return said
 
 
-def nodes_of(partition: str | None) -> list[str]:
-    command = ["sinfo", "--noheader", "--Node", "--format=%N"] + ([f"--partition={partition}"] if partition else [])
-    return sorted(set(_ask(command).split()))
+def nodes_of(options: Mapping[str, Any]) -> list[str]:
+    """The nodes on which jobs with these options of sbatch may run. Raises UserError."""
+
+    def listed(**which: Any) -> set[str]:
+        narrowed = [f"--{name}={value}" for name, value in which.items() if value]
+        return set(_ask(["sinfo", "--noheader", "--Node", "--format=%N", *narrowed]).split())
+
+    found = listed(partition=options.get("partition"), nodes=options.get("nodelist"))
+    return sorted(found - (listed(nodes=options["exclude"]) if options.get("exclude") else set()))
 
 
 def max_array_size() -> int:

@@ -18,6 +18,8 @@ WHOLE_NUMBERS = {"signal_delay_s": 0, "array_parallelism": 1}  # of ours, and th
 RESERVED = ("array", "job_name", "output", "error", "signal", "wait", "wrap", "test_only", "parsable", "quiet")
 GPU_OPTIONS = ("gres", "gpus", "gpus_per_node", "gpus_per_task")
 SIGNAL_DELAY = 90
+# Into the job's log before anything may go wrong: which node it was that failed (watch/job_logs.py reads it).
+NODE_LINE = 'echo "job $SLURM_JOB_ID on node $SLURMD_NODENAME" >&2'
 
 
 def check_options(config: Config, known: Sequence[str]) -> None:
@@ -70,6 +72,7 @@ def sbatch_parameters(
         "signal_delay_s": int(ours.get("signal_delay_s", SIGNAL_DELAY)),
         "array_parallelism": min(at_once, int(ours.get("array_parallelism", at_once))),
         "setup": [
+            NODE_LINE,
             f"export PYTHONPATH={shlex.quote(python_path)}${{PYTHONPATH:+:$PYTHONPATH}}",
             *([setup] if isinstance(setup, str) else setup),
         ],

@@ -4,6 +4,7 @@ and a standby for that one."""
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from slurm_bench.run.health import bad_nodes
 from slurm_bench.run.journal import read_journals
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run
+from slurm_bench.watch.job_logs import unborn_processes
 
 # Seconds that sbatch gets: a controller that is down makes it wait.
 SBATCH_TIMEOUT = 120
@@ -94,7 +96,7 @@ class Slurm:
             python_path=PACKAGE_ROOT,
             gpus=attempt.pack,
             at_once=jobs,
-            exclude=self._exclude(run.folder, attempt, options),
+            exclude=self._exclude(run.folder, options),
         )
         if before and parameters["array_parallelism"] < attempt.jobs:
             parameters["additional_parameters"]["dependency"] = f"afterany:{':'.join(before)}"
@@ -106,7 +108,7 @@ class Slurm:
             {**options, **after},
             job_name=name,
             python_path=PACKAGE_ROOT,
-            exclude=self._exclude(run.folder, attempt, options),
+            exclude=self._exclude(run.folder, options),
         )
 
     def _submit_array(self, run: Run, attempt: Attempt, jobs: range, before: Sequence[str]) -> str:
@@ -125,11 +127,10 @@ class Slurm:
         columns = [str(run.root)], [attempt.stage], [attempt.number], [parameters["signal_delay_s"]], [generation]
         return self._submit(run.folder, parameters, self._finish, *columns)
 
-    def _exclude(self, run: RunDir, attempt: Attempt, options: dict[str, Any]) -> list[str]:
-        if attempt.number == 1 and attempt.stage == "edit":
-            return []
-        ends = read_journals(run, "edit") + read_journals(run, "score")
-        return bad_nodes(ends, nodes_of(options.get("partition"))) if ends else []
+    def _exclude(self, run: RunDir, options: dict[str, Any]) -> list[str]:
+        born = read_journals(run, "edit") + read_journals(run, "score")
+        ends = [*born, *unborn_processes(run, born, os.environ.get("SLURM_JOB_ID"))]
+        return bad_nodes(ends, nodes_of(options)) if ends else []
 
     def _submit(self, run: RunDir, parameters: dict[str, Any], function: Any, *columns: Sequence[Any]) -> str:
         """One array (or job, where the columns have one row) of calls of an importable function; gives its id."""

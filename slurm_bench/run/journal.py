@@ -103,15 +103,15 @@ class TaskProcess:
     task: int
     restart: int
     node: str
-    started: float
-    end: str | None
-    message: str
-    ok: int
-    failed: int
-    exit: int | None
-    plugin: str
-    in_hand: tuple[str, ...]
-    gpus: Sequence[dict[str, str]]
+    started: float = 0.0
+    end: str | None = None
+    message: str = ""
+    ok: int = 0
+    failed: int = 0
+    exit: int | None = None
+    plugin: str = ""
+    in_hand: tuple[str, ...] = ()
+    gpus: Sequence[dict[str, str]] = ()
     last: str = ""
     since: float = 0.0
     heard: float = 0.0

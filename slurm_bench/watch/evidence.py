@@ -26,7 +26,7 @@ from slurm_bench.run.manifest import OkRecord
 from slurm_bench.run.opened import Run
 from slurm_bench.run.records import Record, State
 from slurm_bench.watch.by_task import Part, by_task
-from slurm_bench.watch.job_logs import job_logs, tail
+from slurm_bench.watch.job_logs import OWN_LINE, is_node_line, job_logs, tail, unborn_on
 
 STAGES = ("edit", "score")
 
@@ -34,8 +34,6 @@ STAGES = ("edit", "score")
 _SLURM = re.compile(
     r"\b(srun|slurmstepd(-\S+)?|sbatch|slurm_script|bash|sh): |oom[-_]kill|^(Killed|Segmentation fault|Terminated)$"
 )
-# Our own log's lines, with the exception that follows one: they say what the records and journals say too.
-OWN_LINE = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ (INFO|WARNING|ERROR) ")
 
 
 class Job(Protocol):
@@ -75,11 +73,13 @@ Hear = Callable[[RunDir, bool], Heard]
 
 @dataclass(frozen=True)
 class Said:
-    """What a job's log holds beside our own lines: Slurm's words apart, and the last lines of all."""
+    """What a job's log holds beside our own lines: Slurm's words apart, and the last lines of all. `unborn_on` is the
+    node on which it ended before there was any of ours."""
 
     file: str
     slurm: tuple[str, ...]
     last: tuple[str, ...]
+    unborn_on: str = ""
 
 
 @dataclass(frozen=True)
@@ -279,6 +279,7 @@ def _finishing(attempt: Attempt, known: Sequence[tuple[str, str]], logs: Mapping
 def _said(logs: Mapping[str, Path], job_id: str) -> Said | None:
     if job_id not in logs:
         return None
-    lines = tail(logs[job_id])
+    whole = tail(logs[job_id])
+    lines = [line for line in whole if not is_node_line(line)]
     slurm = [line.strip() for line in lines if _SLURM.search(line) and not OWN_LINE.match(line)]
-    return Said(str(logs[job_id]), tuple(slurm[-6:]), tuple(lines[-6:]))
+    return Said(str(logs[job_id]), tuple(slurm[-6:]), tuple(lines[-6:]), unborn_on(whole))

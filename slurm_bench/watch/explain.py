@@ -18,8 +18,8 @@ from slurm_bench.logs import visible
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run
 from slurm_bench.run.records import State
-from slurm_bench.watch.evidence import OWN_LINE, Evidence, Hear, gather
-from slurm_bench.watch.job_logs import tail
+from slurm_bench.watch.evidence import Evidence, Hear, gather
+from slurm_bench.watch.job_logs import OWN_LINE, tail
 from slurm_bench.watch.kinds import KINDS, WATCH, Kind, kind_of
 from slurm_bench.watch.symptoms import Symptom, find_symptoms
 

@@ -67,6 +67,11 @@ TAKEN = at("process", "requeued", "unborn", "finish")
 # The first that fits is the one.
 KINDS = (
     Kind(
+        "not_submitted",
+        every(at("launcher"), says("^void$")),
+        "nothing of it was submitted, as sbatch refused it or its launcher was interrupted: {detail}",
+    ),
+    Kind(
         "launcher_died",
         at("launcher"),
         "the launcher died before it had submitted everything, and nothing of it ever began: {detail}",
@@ -243,8 +248,9 @@ KINDS = (
     ),
     Kind(
         "died_before_python",
-        every(at("unborn"), says(r"\S")),
-        "the job ended before the work could begin (a setup line, the environment, srun): {detail}",
+        any_of(every(at("unborn"), says(r"\S")), every(at("finish"), lambda symptom: symptom.node != "")),
+        "the job ended before the work could begin on node {node} (a setup line, the environment, srun): {detail}. The "
+        "next attempt leaves out a node on which nothing else came right",
         together=True,
     ),
     Kind("never_started", at("unborn"), "the task never began, and nothing says why: {detail}", together=True),

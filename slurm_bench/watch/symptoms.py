@@ -122,6 +122,7 @@ def _of_task(seen: Evidence, task: Task, left: tuple[str, ...]) -> Iterator[Symp
                 words=words,
                 samples=left,
                 task=(task.attempt.name, task.number),
+                node=task.said.unborn_on if task.said else "",
                 job=task.job_id,
                 lines=lines,
                 log=task.said.file if task.said else "",
@@ -193,7 +194,8 @@ def _launchers(seen: Evidence, owned: Mapping[str, tuple[str, ...]]) -> Iterator
         jobs = [job.number for job in seen.abandoned if job.belongs_to(attempt)]
         held = f"; its jobs {', '.join(jobs)} are held" if jobs else ""
         detail = f"{attempt.name}, by pid {attempt.pid} on {attempt.host}{held}"
-        yield Symptom("launcher", detail, "", samples, job=",".join(jobs), past=not samples)
+        words = "void" if attempt.void else ""  # its launcher could still say so
+        yield Symptom("launcher", detail, words, samples, job=",".join(jobs), past=not samples)
 
 
 def _waiting(seen: Evidence, owned: Mapping[str, tuple[str, ...]]) -> Iterator[Symptom]:
@@ -238,7 +240,8 @@ def _finish(seen: Evidence, orphans: tuple[str, ...]) -> Iterator[Symptom]:
     detail = lines[-1].strip() if lines else "nothing says why"
     if latest is not None and latest.executor != "slurm":
         detail = f"the launcher, pid {latest.pid} on {latest.host}"
-    yield Symptom("finish", detail, words, orphans, job=job, lines=lines, log=log)
+    node = said.unborn_on if said else ""
+    yield Symptom("finish", detail, words, orphans, node=node, job=job, lines=lines, log=log)
 
 
 def _nodes(seen: Evidence) -> Iterator[Symptom]:
