@@ -54,6 +54,7 @@ def asked(options: argparse.Namespace) -> Asked:
     """Raises UserError; then nothing has changed."""
     from slurm_bench.bundled import bundled, here_or_bundled
     from slurm_bench.config import load_config
+    from slurm_bench.plugins import with_absolute_paths
     from slurm_bench.run.layout import RunDir
 
     stored = RunDir(options.run_dir.resolve()).config if options.run_dir else None
@@ -61,7 +62,7 @@ def asked(options: argparse.Namespace) -> Asked:
     default = stored if stored and goes_on else bundled("default.yaml")
     file = here_or_bundled(options.config) if options.config else default
     words = overrides(options)
-    config = load_config(file, words)
+    config = with_absolute_paths(load_config(file, words), file)
     return Asked(file.stem, goes_on, config, *checked(config, words, options.run_dir or Path.cwd()), {})
 
 

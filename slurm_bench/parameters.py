@@ -1,6 +1,6 @@
 """A plug-in's params against the annotations of its `__init__`, so that what is wrong is told before anything starts.
 
-Plain types are looked at (int, float, bool, str, None, Literal, unions of these, lists and mappings of them). A
+Plain types are looked at (int, float, bool, str, Path, None, Literal, unions of these, lists and mappings of them). A
 parameter that is annotated otherwise, or not at all, is the plug-in's own business.
 """
 
@@ -12,13 +12,21 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from slurm_bench.config import nearest
 from slurm_bench.errors import UserError
 
 TRUTHS = {"yes": True, "on": True, "no": False, "off": False}
-NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+NAMES = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    Path: "a path",
+    type(None): "null",
+}
 MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 # A text is a Sequence of texts, and many a plug-in takes one for a list of one; it is no `list`.
 MAY_BE_TEXT = (collections.abc.Sequence, collections.abc.Collection, collections.abc.Iterable)
@@ -52,6 +60,12 @@ def fitted(cls: Callable[..., Any], params: Mapping[str, Any], said: Mapping[str
     return fits
 
 
+def paths_of(cls: Callable[..., Any]) -> list[str]:
+    """The parameters that `cls` annotates as a path, or as one and None."""
+    hints = {name: _evaluated(p.annotation, cls) for name, p in inspect.signature(cls).parameters.items()}
+    return [name for name, hint in hints.items() if Path in (hint, *typing.get_args(hint))]
+
+
 def fit(value: Any, hint: Any) -> Any:
     """`value` as the type `hint` has it. Raises Misfit."""
     kind, parts = typing.get_origin(hint) or hint, typing.get_args(hint)
@@ -71,6 +85,8 @@ def fit(value: Any, hint: Any) -> Any:
         return _require(isinstance(value, (int, float)), value)
     if kind is str:  # a revision of digits alone reads as a number
         return str(value) if isinstance(value, int) else _require(isinstance(value, str), value)
+    if kind is Path:
+        return value if isinstance(value, Path) else Path(fit(value, str))
     if kind in MAPPINGS:
         _require(isinstance(value, Mapping), value)
         return {name: fit(part, parts[1]) for name, part in value.items()} if len(parts) == 2 else value

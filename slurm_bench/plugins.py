@@ -6,37 +6,68 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from slurm_bench.config import Config, plugins_of, with_environment
+from slurm_bench.config import Config, PluginConfig, find, plugins_of, with_environment
 from slurm_bench.errors import UserError
 from slurm_bench.importing import blame, import_name
-from slurm_bench.parameters import fitted
+from slurm_bench.parameters import fitted, paths_of
 from slurm_bench.scorers.base import Score, as_rows, declared_scores
 
+Said = Mapping[str, Mapping[str, Any]]  # what each plug-in said of itself when the run was begun, by its key
 
-def make(config: Config, key: str, method: str) -> Any:
-    """The object of the plug-in `key`, light: its weights come with `load`. Raises UserError."""
+
+def make(config: Config, key: str, method: str, before: Said | None = None) -> Any:
+    """The object of the plug-in `key`, light: its weights come with `load`. Raises UserError, also where a file that a
+    parameter names isn't what it was when the plug-ins said `before`."""
     plugin = plugins_of(config)[key]
     cls = import_name(plugin.class_path, f"{key}.class_path")
     if not callable(getattr(cls, method, None)):
         raise UserError(f"'{key}.class_path': {plugin.class_path} has no method '{method}'")
     params = with_environment(config, f"{key}.params")
     with speaking_for(key, plugin.class_path):
-        return cls(**fitted(cls, params, plugin.params, f"{key}.params"))
+        made = cls(**fitted(cls, params, plugin.params, f"{key}.params"))
+        _refuse_changed_files(key, made, plugin, (before or {}).get(key, {}))
+    return made
 
 
-def make_editor(config: Config) -> Any:
-    return make(config, "editor", "edit")
+def make_editor(config: Config, before: Said | None = None) -> Any:
+    return make(config, "editor", "edit", before)
 
 
-def make_rewriter(config: Config) -> Any:
+def make_rewriter(config: Config, before: Said | None = None) -> Any:
     """None where the configuration has none."""
-    return None if config.rewriter is None else make(config, "rewriter", "rewrite")
+    return None if config.rewriter is None else make(config, "rewriter", "rewrite", before)
 
 
-def make_scorer(config: Config, name: str) -> Any:
-    return make(config, f"scorers.{name}", "score")
+def make_scorer(config: Config, name: str, before: Said | None = None) -> Any:
+    return make(config, f"scorers.{name}", "score", before)
+
+
+def with_absolute_paths(config: Config, file: Path | None) -> Config:
+    """Jobs run elsewhere: of each parameter that its plug-in annotates as a path, what was said relative to here, or to
+    the file that says it, becomes absolute. What isn't there stays as it was said: the plug-in tells whether it has
+    to be. Raises UserError."""
+    for key, plugin in plugins_of(config).items():
+        for name in paths_of(import_name(plugin.class_path, f"{key}.class_path")):
+            said = plugin.params.get(name)
+            if type(said) is str and said and not Path(said).is_absolute() and (found := find(said, file)) is not None:
+                plugin.params[name] = str(found)
+    return config
+
+
+def _refuse_changed_files(key: str, plugin: Any, said: PluginConfig, before: Mapping[str, Any]) -> None:
+    """What a plug-in made by another rubric, say, would pass for what it makes by this one."""
+    files = [name for name in said.params if before.get(f"{name}_sha256") is not None]
+    now = plugin.provenance() if files else {}
+    for name in files:
+        old, new = before[f"{name}_sha256"], now.get(f"{name}_sha256")
+        if new != old:
+            raise UserError(
+                f"'{key}.params.{name}': {said.params[name]} was changed since the run was planned (sha256 "
+                f"{str(old)[:12]} → {str(new)[:12]}): put it back, or go on with what it says now, by --force"
+            )
 
 
 @dataclass(frozen=True)

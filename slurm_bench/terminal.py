@@ -6,6 +6,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def take_any_character() -> None:
@@ -35,3 +39,10 @@ def stop_printing() -> None:
 def one_line(text: str) -> str:
     """Nothing that a terminal would act on: what went wrong may quote a file."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.splitlines()))
+
+
+def console() -> Console:
+    """For tables: as wide as the terminal, and in a file wide enough for them."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 140)

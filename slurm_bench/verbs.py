@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 from slurm_bench.asked import Asked, asked, checked, overrides
 from slurm_bench.command import command
 from slurm_bench.errors import COMPLETE, INCOMPLETE, UserError
-from slurm_bench.terminal import one_line
+from slurm_bench.terminal import console, one_line
 
 if TYPE_CHECKING:
-    from slurm_bench.report.page.assemble import Page
     from slurm_bench.run.opened import Run
 
 # What `bench` measures, and the GPUs that it tells the time of a benchmark for, unless others are asked for.
@@ -100,12 +98,13 @@ def resubmit(options: argparse.Namespace, only_scores: bool = False) -> int:
     from slurm_bench.cluster.chain import refuse_at_work
     from slurm_bench.cluster.launch import launch
     from slurm_bench.config import differences, load_config
+    from slurm_bench.plugins import with_absolute_paths
     from slurm_bench.run.create import reconfigure
     from slurm_bench.run.opened import open_run
 
     opened = open_run(options.run)
     words = overrides(options)
-    config = load_config(opened.folder.config, words)
+    config = with_absolute_paths(load_config(opened.folder.config, words), opened.folder.config)
     if only_scores and (others := differences(opened.config, config, ("seed", "data", "editor", "rewriter"))):
         raise UserError(f"score: it changes scorers alone, not {'; '.join(others)}")
     executor, plugins = checked(config, words, opened.root)
@@ -210,11 +209,9 @@ def compare(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(compared))
         return COMPLETE
-    from rich.console import Console
-
     from slurm_bench.report.compare_table import render
 
-    render(compared, Console(width=None if sys.stdout.isatty() else 140))
+    render(compared, console())
     for what, file in pages.items():
         print(f"{what:7} {file}")
     return COMPLETE
@@ -231,38 +228,28 @@ def _compare_by_judge(options: argparse.Namespace) -> int:
     judged = judge_pairs(options.runs, options.judge, options.out)
     pages = {}
     if options.html:
+        from slurm_bench.report.page.assemble import write_pages
         from slurm_bench.report.page.pairwise_page import pairwise_page
 
-        pages = _write_pages(pairwise_page(judged, options.html.resolve()), options)
+        pages = write_pages(pairwise_page(judged, options.html.resolve()), options.single_file)
     if options.json:
         print(json.dumps(judged.said))
     else:
-        from rich.console import Console
-
         from slurm_bench.report.pairwise_table import render
 
-        render(judged.said, Console(width=None if sys.stdout.isatty() else 140))
+        render(judged.said, console())
         for what, file in {"kept": options.out, **pages}.items():
             print(f"{what:7} {file}")
     return INCOMPLETE if any(row["missing"] for row in judged.said["dimensions"].values()) else COMPLETE
 
 
 def _compare_page(compared: Mapping[str, Any], options: argparse.Namespace) -> dict[str, Path]:
+    from slurm_bench.report.page.assemble import write_pages
     from slurm_bench.report.page.compare_page import compare_page
     from slurm_bench.report.side import open_sides, with_score
 
     sides = with_score(open_sides(options.runs), options.score)
-    return _write_pages(compare_page(compared, sides, options.html.resolve()), options)
-
-
-def _write_pages(page: Page, options: argparse.Namespace) -> dict[str, Path]:
-    from slurm_bench.report.page.assemble import write_page, write_single_file
-
-    try:
-        pages = {"page": write_page(page)}
-        return pages | ({"to send": write_single_file(page)} if options.single_file else {})
-    except OSError as error:
-        raise UserError(f"--html {options.html}: {error.strerror or error}") from None
+    return write_pages(compare_page(compared, sides, options.html.resolve()), options.single_file)
 
 
 def export(options: argparse.Namespace) -> int:
@@ -301,7 +288,5 @@ def bench(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(results))
         return COMPLETE
-    from rich.console import Console
-
-    (render_run if options.run else render)(results, Console(width=None if sys.stdout.isatty() else 140))
+    (render_run if options.run else render)(results, console())
     return COMPLETE

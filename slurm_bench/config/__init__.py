@@ -5,7 +5,7 @@ Layers, later wins: the schema's defaults (`schema`), a YAML file, `key=value` w
 """
 
 from slurm_bench.config.compare import config_hash, differences
-from slurm_bench.config.load import load_config
+from slurm_bench.config.load import find, load_config
 from slurm_bench.config.nearest import nearest
 from slurm_bench.config.references import with_environment, written
 from slurm_bench.config.schema import (
@@ -32,6 +32,7 @@ __all__ = [
     "config_hash",
     "differences",
     "dump",
+    "find",
     "load_config",
     "nearest",
     "plugins_of",

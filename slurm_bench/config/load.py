@@ -162,12 +162,18 @@ def _with_absolute_paths(config: Config, file: Path | None) -> Config:
         said = getattr(config.data, key)
         if said is None or Path(said).is_absolute():
             continue
-        places = [Path.cwd()] + ([file.resolve().parent] if file else [])
-        found = next((place / said for place in places if (place / said).exists()), None)
+        found = find(said, file)
         if found is None:
-            raise UserError(f"'data.{key}': no such file or folder: {said} (looked in {places[0]})")
-        setattr(config.data, key, str(found.resolve()))
+            raise UserError(f"'data.{key}': no such file or folder: {said} (looked in {Path.cwd()})")
+        setattr(config.data, key, str(found))
     return config
+
+
+def find(said: str, file: Path | None) -> Path | None:
+    """What a path means that a configuration says: relative to here, or else to the file that says it. None where
+    nothing is there."""
+    places = [Path.cwd()] + ([file.resolve().parent] if file else [])
+    return next(((place / said).resolve() for place in places if (place / said).exists()), None)
 
 
 def _say(error: OmegaConfBaseException, where: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from slurm_bench.config import PluginConfig, differences
 from slurm_bench.report.side import Side
-from slurm_bench.run.by import contradictions
+from slurm_bench.run.by import by_content, config_by_content, contradictions
 
 
 def differ(a: Side, b: Side, sample_id: str) -> str | None:
@@ -26,7 +26,7 @@ def differ(a: Side, b: Side, sample_id: str) -> str | None:
 def not_comparable(a: Side, b: Side) -> list[str]:
     """What makes two numbers ones of different kinds: another judge, other rubrics, another scale. What only one run
     knows of its judge (a commit, before the download) contradicts nothing."""
-    facts = [_flat(side.run.config.scorers[side.scorer]) for side in (a, b)]
+    facts = [_flat(by_content(side.run.config.scorers[side.scorer], side.says(side.key))) for side in (a, b)]
     lines = _facts_that_differ("judge", *facts)
     lines += [f"judge {line}" for line in contradictions(a.says(a.key), b.says(b.key))]
     if a.scale is not None and b.scale is not None and a.scale != b.scale:
@@ -67,7 +67,8 @@ def _flat(plugin: PluginConfig) -> dict[str, Any]:
 
 
 def editors_differ(a: Side, b: Side) -> list[str]:
-    lines = differences(a.run.config, b.run.config, ("editor", "rewriter"))
+    one, two = (config_by_content(side.run.config, side.provenance.get("models", {})) for side in (a, b))
+    lines = differences(one, two, ("editor", "rewriter"))
     return lines + [f"editor {line}" for line in contradictions(a.says("editor"), b.says("editor"))]
 
 

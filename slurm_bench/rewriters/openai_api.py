@@ -40,7 +40,7 @@ class OpenAIRewriter:
     base_url: str
     model: str
     api_key_env: str | None = "OPENAI_API_KEY"
-    prompt: str | None = None
+    prompt: Path | None = None
     show_sources: bool = False
     max_pixels: int = 1024 * 1024
     max_tokens: int = 1024
@@ -62,8 +62,7 @@ class OpenAIRewriter:
         check_asking(self)
         number(self, "max_pixels", 32 * 32, 1 << 26)
         number(self, "temperature", 0.0, 10.0)
-        text(self, "prompt", optional=True)
-        self._prompt = PROMPT if self.prompt is None else _read(self.prompt)
+        self._prompt = PROMPT if self.prompt is None else _read(Path(self.prompt))
         self._api: ChatApi | None = None
 
     def check(self) -> None:
@@ -117,9 +116,9 @@ class OpenAIRewriter:
             raise SampleError("the reply ends within the model's thinking") from None
 
 
-def _read(file: str) -> str:
+def _read(file: Path) -> str:
     try:
-        prompt = Path(file).read_text(encoding="utf-8").strip()
+        prompt = file.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise UserError(f"'params.prompt': {file}: {error.strerror}") from None
     except UnicodeDecodeError as error:

@@ -13,6 +13,7 @@ from slurm_bench.config import PLANNED, Config, differences, dump, load_config, 
 from slurm_bench.data.item import Item
 from slurm_bench.errors import UserError
 from slurm_bench.logs import log
+from slurm_bench.run.by import config_by_content
 from slurm_bench.run.durable import create_once, write_atomic
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run, open_run
@@ -53,8 +54,7 @@ def preview_run(root: Path, config: Config, items: Callable[[], Iterable[Item]],
     _check_name(folder)
     if folder.config.exists() and folder.plan.exists():
         run = open_run(folder.root)
-        changes = model_changes(run.folder, run.config, config, models)
-        agreed = _agreed(run.folder, run.config, config, changes, force)
+        agreed = _agreed(run.folder, run.config, config, models, force)
         _tell_unknown_facts(agreed, run.samples)
         return replace(run, config=agreed, by=update_provenance(run.folder, run.config, agreed, models, write=False))
     there = next(path for path in (folder.root, *folder.root.parents) if path.exists())
@@ -84,7 +84,7 @@ def create_run(root: Path, config: Config, items: Callable[[], Iterable[Item]], 
         plan.add(items(), config.seed, config.repeats)
         _tell_unknown_facts(config, plan.samples)
         if not create_once(folder.config, dump(config).encode()):
-            config = _agreed(folder, load_config(folder.config), config, [], force)
+            config = _agreed(folder, load_config(folder.config), config, models, force)
         samples = plan.freeze()
     except BaseException:
         plan.withdraw()
@@ -98,8 +98,7 @@ def create_run(root: Path, config: Config, items: Callable[[], Iterable[Item]], 
 def reconfigure(run: Run, config: Config, models: Models, force: bool) -> Run:
     """The same run under a configuration that differs in how and where the work is done, or by `force` in more. Raises
     UserError."""
-    changes = model_changes(run.folder, run.config, config, models)
-    config = _agreed(run.folder, run.config, config, changes, force)
+    config = _agreed(run.folder, run.config, config, models, force)
     _tell_unknown_facts(config, run.samples)
     by = update_provenance(run.folder, run.config, config, models)
     if config != run.config:
@@ -107,7 +106,7 @@ def reconfigure(run: Run, config: Config, models: Models, force: bool) -> Run:
     return replace(run, config=config, by=by)
 
 
-def _agreed(folder: RunDir, stored: Config, config: Config, more: list[str], force: bool) -> Config:
+def _agreed(folder: RunDir, stored: Config, config: Config, models: Models, force: bool) -> Config:
     """The configuration to go on with; its plan never changes (law 1). Raises UserError where another would decide the
     results (law 10)."""
     if config.repeats != stored.repeats:
@@ -115,7 +114,9 @@ def _agreed(folder: RunDir, stored: Config, config: Config, more: list[str], for
             f"'repeats': the plan of {folder.root} is frozen with {stored.repeats}; for {config.repeats} plan a new "
             f"run that takes over this one's images: --run-dir NEW --reuse {folder.root}"
         )
-    changed = differences(stored, config) + more
+    before = read_provenance(folder).get("models", {})
+    changed = differences(config_by_content(stored, before), config_by_content(config, models))
+    changed += model_changes(folder, stored, config, models)
     if config.seed != stored.seed:
         frozen = (
             f"the plan is frozen, and its samples' seeds come from {stored.seed}: for others start a new run folder"

@@ -16,7 +16,7 @@ from typing import Any
 
 from slurm_bench.config import Config, config_hash, plugins_of
 from slurm_bench.machine import package_versions, visible_gpus
-from slurm_bench.run.by import contradictions, joint_mark, mark
+from slurm_bench.run.by import by_content, contradictions, joint_mark, mark
 from slurm_bench.run.durable import create_once, parse_line, write_atomic
 from slurm_bench.run.layout import VERSION, RunDir
 from slurm_bench.run.shapes import Provenance, fits
@@ -80,12 +80,21 @@ def write_provenance(run: RunDir, facts: Mapping[str, Any]) -> None:
 
 def model_changes(run: RunDir, stored: Config, config: Config, models: Models) -> list[str]:
     """What the same plug-in with the same params says otherwise than when the run was begun: another commit, say."""
-    before, old = read_provenance(run).get("models", {}), plugins_of(stored)
+    before = read_provenance(run).get("models", {})
     return [
         f"{key}: {line}"
-        for key, plugin in plugins_of(config).items()
-        if old.get(key) == plugin
+        for key in _same(stored, before, config, models)
         for line in contradictions(before.get(key, {}), models.get(key, {}))
+    ]
+
+
+def _same(stored: Config, before: Models, config: Config, models: Models) -> list[str]:
+    """The keys of plug-ins that are what they were, but for where their files lie."""
+    old, new = plugins_of(stored), plugins_of(config)
+    return [
+        key
+        for key in new
+        if key in old and by_content(old[key], before.get(key, {})) == by_content(new[key], models.get(key, {}))
     ]
 
 
@@ -95,15 +104,13 @@ def update_provenance(
     """Note who makes records from now on, unless that is only asked; gives the marks. A plug-in that is what it was
     keeps its mark, also where more is known of it now."""
     facts = read_provenance(run)
-    old = plugins_of(stored)
+    before = facts.get("models", {})
     kept = {
         key: facts["by"][key]
-        for key, plugin in plugins_of(config).items()
-        if old.get(key) == plugin
-        and key in facts.get("by", {})
-        and not contradictions(facts.get("models", {}).get(key, {}), models.get(key, {}))
+        for key in _same(stored, before, config, models)
+        if key in facts.get("by", {}) and not contradictions(before.get(key, {}), models.get(key, {}))
     }
-    if "rewriter" in (old.keys() | plugins_of(config).keys()) - kept.keys():
+    if "rewriter" in (plugins_of(stored).keys() | plugins_of(config).keys()) - kept.keys():
         kept.pop("editor", None)
     new = facts | _made_by(config, models, kept)
     new["makers"] = facts.get("makers", {}) | new["makers"]

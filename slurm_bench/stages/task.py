@@ -21,6 +21,7 @@ from slurm_bench.run.layout import VERSION
 from slurm_bench.run.ledger import read_state
 from slurm_bench.run.opened import Run
 from slurm_bench.run.plan import Sample
+from slurm_bench.run.provenance import read_provenance
 from slurm_bench.run.records import (
     Record,
     State,
@@ -81,6 +82,7 @@ class _Task:
         stop: StopSignals,
     ) -> None:
         self.folder, self.config = run.folder, run.config
+        self.said = read_provenance(run.folder).get("models", {})
         self.attempt, self.task, self.restart = attempt, task, restart
         self.manifest, self.journal, self.stop = manifest, journal, stop
         self.total = Tally()
@@ -107,7 +109,7 @@ class _Task:
     def _edit(self) -> None:
         done = {r["id"] for r in self._own_records() if r["status"] == "ok" or r.get("final")}
         todo = [s for s in self.slice if s.id not in done]
-        editor, rewriter = make_editor(self.config), make_rewriter(self.config)
+        editor, rewriter = make_editor(self.config, self.said), make_rewriter(self.config, self.said)
         rewriting = (
             None if rewriter is None else Rewriting(self.folder, rewriter, self._mark("rewriter"), self.config.seed)
         )
@@ -143,7 +145,7 @@ class _Task:
             done = {r["id"] for r in own if r["status"] == "ok" or r.get("final")}
             edits: dict[str, Record] = {}
             todo = _to_score(self.slice, state, name, done, edits)
-            scorer = make_scorer(self.config, name)
+            scorer = make_scorer(self.config, name, self.said)
             work = ScoreWork(self.folder, name, scorer, self._mark(f"scorers.{name}"), edits, self._note_lost)
             share = self._share(f"scorers.{name}", scorer, self._picker(name, done, edits))
             self._work(f"scorers.{name}", scorer, todo, work, self.config.score_batch_size, share)

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from slurm_bench.errors import UserError
 from slurm_bench.report.markdown import interval
 from slurm_bench.report.page.pictures import Picture, Show
 from slurm_bench.report.page.thumbnails import make_thumbnails
@@ -52,6 +53,14 @@ class Page:
     @property
     def beside(self) -> Path:
         return self.folder / "page"
+
+
+def write_pages(page: Page, single_file: bool) -> dict[str, Path]:
+    """The page's file, and that of all in one where it is wanted, by what people are told of them. Raises UserError."""
+    try:
+        return {"page": write_page(page)} | ({"to send": write_single_file(page)} if single_file else {})
+    except OSError as error:
+        raise UserError(f"--html {page.folder}: {error.strerror or error}") from None
 
 
 def write_page(page: Page) -> Path:

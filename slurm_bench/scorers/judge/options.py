@@ -22,7 +22,6 @@ def check_judging(params: Any) -> Rubrics:
     number(params, "retries", 0, 100)
     number(params, "temperature", 0.01, 10.0)
     params.aspects = _texts(params, "aspects")
-    text(params, "rubrics", optional=True)
     rubrics = load_rubrics(params.rubrics)
     rubrics.require(params.aspects)
     return rubrics

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -67,7 +68,7 @@ def labels_in(call: Call, text: str) -> tuple[str, ...]:
     return labels
 
 
-def check_prompts(protocol: Protocol, prompts: Mapping[str, str], checkout: str) -> dict[str, str]:
+def check_prompts(protocol: Protocol, prompts: Mapping[str, str], checkout: Path) -> dict[str, str]:
     """The prompts that the protocol uses. UserError where one isn't there, or has no place for what it must tell: an
     instruction that isn't told is judged all the same."""
     used: dict[str, str] = {}

@@ -15,7 +15,7 @@ LARGEST = 4 * 1024 * 1024
 KEY = "params.prompts"
 
 
-def read_prompts(checkout: str, file: str) -> dict[str, str]:
+def read_prompts(checkout: Path, file: str) -> dict[str, str]:
     """The texts in `file` of a checkout by their names: a JSON object's values, or a Python file's constants.
     `checkout` may be any folder on the way to the file, or the file. Raises UserError."""
     found = _find(Path(checkout), PurePosixPath(file))
@@ -31,7 +31,7 @@ def read_prompts(checkout: str, file: str) -> dict[str, str]:
     return texts
 
 
-def named(texts: Mapping[str, str], name: str, checkout: str) -> str:
+def named(texts: Mapping[str, str], name: str, checkout: Path) -> str:
     if name not in texts:
         raise UserError(f"'{KEY}': {checkout} has no prompt '{name}'; {nearest(name, texts)}")
     return texts[name]

@@ -32,7 +32,7 @@ class BenchmarkProtocol:
     a sample of which any reply can't be read has no score at all.
     """
 
-    def __init__(self, protocol: str, prompts: str, judge: Mapping[str, Any]) -> None:
+    def __init__(self, protocol: Path, prompts: Path, judge: Mapping[str, Any]) -> None:
         self.protocol, self._data = load_protocol(Path(protocol))
         self.prompts = check_prompts(self.protocol, read_prompts(prompts, self.protocol.prompts), prompts)
         self.scores = self.protocol.declared
@@ -128,29 +128,29 @@ class BenchmarkProtocol:
 class GEditProtocol(BenchmarkProtocol):
     """GEdit-Bench v1: `prompts` is a checkout of stepfun-ai/Step1X-Edit."""
 
-    def __init__(self, prompts: str, judge: Mapping[str, Any]) -> None:
-        super().__init__(str(bundled("protocols/gedit.yaml")), prompts, judge)
+    def __init__(self, prompts: Path, judge: Mapping[str, Any]) -> None:
+        super().__init__(bundled("protocols/gedit.yaml"), prompts, judge)
 
 
 class ImgEditProtocol(BenchmarkProtocol):
     """ImgEdit's Basic set: `prompts` is a checkout of PKU-YuanGroup/ImgEdit."""
 
-    def __init__(self, prompts: str, judge: Mapping[str, Any]) -> None:
-        super().__init__(str(bundled("protocols/imgedit.yaml")), prompts, judge)
+    def __init__(self, prompts: Path, judge: Mapping[str, Any]) -> None:
+        super().__init__(bundled("protocols/imgedit.yaml"), prompts, judge)
 
 
 class RISEProtocol(BenchmarkProtocol):
     """RISEBench: `prompts` is a checkout of PhoenixZ810/RISEBench."""
 
-    def __init__(self, prompts: str, judge: Mapping[str, Any]) -> None:
-        super().__init__(str(bundled("protocols/risebench.yaml")), prompts, judge)
+    def __init__(self, prompts: Path, judge: Mapping[str, Any]) -> None:
+        super().__init__(bundled("protocols/risebench.yaml"), prompts, judge)
 
 
 class KRISProtocol(BenchmarkProtocol):
     """KRIS-Bench: `prompts` is a checkout of mercurystraw/Kris_Bench."""
 
-    def __init__(self, prompts: str, judge: Mapping[str, Any]) -> None:
-        super().__init__(str(bundled("protocols/kris.yaml")), prompts, judge)
+    def __init__(self, prompts: Path, judge: Mapping[str, Any]) -> None:
+        super().__init__(bundled("protocols/kris.yaml"), prompts, judge)
 
 
 def _sha256(content: Any) -> str:

@@ -79,7 +79,7 @@ class Qwen3VLScorer:
     dtype: str = "bfloat16"
     mode: str = "expected"
     aspects: Sequence[str] = ("overall",)
-    rubrics: str | None = None
+    rubrics: Path | None = None
     max_pixels: int = 1024 * 1024
     min_mass: float = 0.5
     micro_batch: int | None = None

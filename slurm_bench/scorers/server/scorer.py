@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from PIL import Image
@@ -58,7 +59,7 @@ class OpenAIScorer:
     api_key_env: str | None = "OPENAI_API_KEY"
     mode: str = "generate"
     aspects: Sequence[str] = ("overall",)
-    rubrics: str | None = None
+    rubrics: Path | None = None
     max_pixels: int = 1024 * 1024
     image_format: str = "png"
     jpeg_quality: int = 95
