@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -172,5 +173,76 @@ def test_another_of_the_group_goes_on_with_a_run(tmp_path: Path) -> None:
         assert owners == {0, 31337}
         modes = {file.stat().st_mode & 0o777 for file in run.rglob("*.json")}
         assert all(mode & 0o044 == 0o044 for mode in modes), "the umask decides, not the tool"
+    finally:
+        shutil.rmtree(shared, ignore_errors=True)
+
+
+@pytest.fixture
+def two_users() -> Iterator[tuple[str, str, str]]:
+    """Two new users and the group that both are of."""
+    group = f"sb{os.getpid()}"
+    users = (f"{group}a", f"{group}b")
+    if os.getuid() != 0 or not all(map(shutil.which, ("groupadd", "useradd", "setpriv"))):
+        pytest.skip("needs root, useradd and setpriv for two users")
+    try:
+        subprocess.run(["groupadd", group], check=True)
+        for user in users:
+            subprocess.run(["useradd", "--no-create-home", "--gid", group, "--home-dir", "/nowhere", user], check=True)
+        yield (*users, group)
+    finally:
+        for user in users:
+            subprocess.run(["userdel", user], capture_output=True)
+        subprocess.run(["groupdel", group], capture_output=True)
+
+
+def test_two_of_a_group_share_a_run_on_a_cluster(slurm: SlurmCluster, two_users: tuple[str, str, str]) -> None:
+    """One launches, the other heals, scores and reports; where the first one's umask forbids that, it is a line."""
+    one, other, group = two_users
+    slurm.folder.chmod(0o755)
+    shared = Path(tempfile.mkdtemp(dir="/tmp"))
+    packages = next(path for path in sys.path if path.endswith("-packages"))
+    env = {**slurm.env, "HOME": "/nowhere", "PYTHONPATH": f"{REPO}:{packages}", "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def type_as(user: str, *words: object, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
+        somebody = ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", "sh", "-c"]
+        typed = [python, *map(str, words)]
+        command = [*somebody, 'umask 0002; exec "$@"', "-", *typed]
+        return subprocess.run(command, cwd=REPO, env=env | {"USER": user}, capture_output=True, text=True, timeout=240)
+
+    pythons = (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}")  # the first may lie in root's home
+    able = [python for python in pythons if not type_as(one, "-c", "import msgspec", python=python).returncode]
+    if not able:
+        pytest.skip("another user can't read this Python")
+
+    def launch_as(user: str, *words: object) -> subprocess.CompletedProcess[str]:
+        return type_as(user, "launch.py", *words, python=able[0])
+
+    try:
+        shutil.chown(shared, group=group)
+        config = make_config(shared / "c.yaml", make_benchmark(shared / "bench", 3), gpus=1)
+        shared.chmod(0o2775)
+        run = shared / "run"
+        done = launch_as(one, "--config", config, "--run-dir", run, "--partition", "h100")
+        assert done.returncode == 0, done.stderr
+        slurm.wait_idle(180)
+        assert summary(run)["counts"]["scored"] == 3
+        next(run.rglob("s-1*.png")).unlink()
+        for words in (["resubmit", run], ["score", run, "scorers.judge.params.delay=0.01"]):
+            done = launch_as(other, *words)
+            assert done.returncode == 0, done.stderr
+            slurm.wait_idle(180)
+        for verb in ("report", "verify", "status", "explain"):
+            assert launch_as(other, verb, run).returncode == 0
+        assert summary(run)["counts"]["scored"] == 3
+        makers = {file.owner() for file in (run / "attempts").iterdir()}
+        assert makers == {one, other}
+        assert not [path for path in run.rglob("*") if not path.is_symlink() and not path.stat().st_mode & 0o020]
+
+        subprocess.run(["chmod", "-R", "g-w", str(run)], check=True)
+        next(run.rglob("s-2*.png")).unlink()
+        refused = launch_as(other, "resubmit", run)
+        assert refused.returncode == 1
+        assert "Permission denied; choose a folder that you may use" in refused.stderr.splitlines()[-1]
+        assert "Traceback" not in refused.stderr
     finally:
         shutil.rmtree(shared, ignore_errors=True)

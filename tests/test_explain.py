@@ -106,6 +106,10 @@ def test_a_full_disk(small_disk: Path) -> None:
     assert len(cause.samples) == 4
 
 
+def test_a_disk_that_is_full_now_is_no_fault_of_a_whole_run(finished_run: str) -> None:
+    assert explain(replace(gather(open_run(Path(finished_run)), hear), free=0)) == []
+
+
 def test_a_node_that_fails_what_others_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = prepare(tmp_path, "FailsOnNode", {"node": "n1"}, 8)
     assert claim(run_dir(root), "edit", [f"s-{n}" for n in range(8)], 2, "debug", 0, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -204,11 +205,10 @@ def test_such_a_node_that_takes_the_standby_too_is_named_and_left_out_by_who_goe
     bed.slurm.run("scontrol", "update", "nodename=n2", "state=drain", "reason=test")
     bed.submitted(gpus=2)
     bed.slurm.wait_idle(120)
-    told = bed.verb("explain").stdout
+    causes = json.loads(bed.verb("explain", "--json").stdout)["causes"]
     bed.slurm.run("scontrol", "update", "nodename=n2", "state=resume")
-    assert "died_before_python" in told
-    assert "before the work could begin on node n1" in " ".join(told.split())
-    assert f"next  python launch.py resubmit {bed.root}" in told
+    assert {(cause["kind"], *cause["nodes"]) for cause in causes} == {("died_before_python", "n1")}
+    assert causes[0]["next"] == f"python launch.py resubmit {bed.root}"
     assert bed.verb("resubmit").returncode == 0
     bed.slurm.wait_idle(180)
     assert_whole(bed.root, undisturbed)

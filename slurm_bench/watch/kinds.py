@@ -249,7 +249,7 @@ KINDS = (
     Kind(
         "died_before_python",
         any_of(every(at("unborn"), says(r"\S")), every(at("finish"), lambda symptom: symptom.node != "")),
-        "the job ended before the work could begin on node {node} (a setup line, the environment, srun): {detail}. The "
+        "the job ended before the work could begin (a setup line, the environment, srun, or its node): {detail}. The "
         "next attempt leaves out a node on which nothing else came right",
         together=True,
     ),

@@ -227,11 +227,11 @@ def _left_line(status: Mapping[str, Any]) -> list[str]:
     stages = status["stages"].items()
     unknown = [stage for stage, row in stages if row["eta"] is None and row["done"] < row["total"]]
     parts = [f"{stage} {duration(row['eta'])}" for stage, row in stages if row["eta"]]
-    parts += [f"{stage} not known before its first sample" for stage in unknown]
+    parts += [f"{stage} not known yet" for stage in unknown]
     if status["over"] or not parts:
         return []
     if status["eta"] is None:
-        return ["left     not known before the first sample"]
+        return ["left     not known yet"]
     return [f"left     {'at least' if unknown else 'about'} {duration(status['eta'])}: {', '.join(parts)}"]
 
 

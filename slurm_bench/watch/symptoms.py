@@ -287,5 +287,5 @@ def lacking(seen: Evidence) -> int:
 
 
 def _disk(seen: Evidence) -> Iterator[Symptom]:
-    if seen.free < FULL:
+    if seen.free < FULL and lacking(seen):
         yield Symptom("disk", f"{seen.free} bytes are left", NO_SPACE)
