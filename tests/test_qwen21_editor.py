@@ -408,9 +408,10 @@ def test_memory_needed_at_full_size():
     sizes = {"transformer": 7_115_000_000, "text_encoder": 8_767_000_000, "vae": 338_000_000}
     folder = ModelFolder(Path("x"), "", {n: {"w": TensorInfo("BF16", (size,))} for n, size in sizes.items()})
     settings = QwenImage21Editor("x").settings
-    asked, first, _ = (way.needed for way in ways_to_fit(folder, settings, PROFILES["exact"]))
+    asked, first, *_ = (way.needed for way in ways_to_fit(folder, settings, PROFILES["exact"]))
     assert 41 * 2**30 < asked < 48e9
-    assert asked - first == 2 * sizes["transformer"]
+    assert asked - first == 2 * sizes["text_encoder"]
+    assert first > 25 * 2**30, "the transformer and its room to work"
 
 
 @pytest.mark.parametrize(

@@ -239,10 +239,13 @@ def ways(folder, **params):
 
 
 def test_memory_needed_at_full_size(full_size):
-    asked, first, leanest = (way.needed for way in ways(full_size))
+    asked, first, leanest, *streamed = (way.needed for way in ways(full_size))
     assert 57e9 < asked < 80e9
     assert asked - first == 2 * 8_292_166_656
     assert first - leanest == pytest.approx(13.6e9, rel=0.01)
+    assert streamed == sorted(streamed, reverse=True)
+    assert len(streamed) == 60 - 2, "of fewer blocks than the GPU has buffers for, none is spared"
+    assert leanest - streamed[0] == pytest.approx(453e6, rel=0.01), "three wait, two are there"
     assert len(ways(full_size, profile="stock")) == 1
 
 
@@ -252,11 +255,15 @@ def test_memory_needed_at_full_size(full_size):
         ("exact", 80, ()),
         ("exact", 48, ("text_first",)),
         ("exact", 40, ("text_first", "offload_modulation")),
-        ("exact", 24, None),
+        ("exact", 32, ("text_first", "offload_modulation")),
+        ("exact", 30, ("text_first", "offload_modulation", "stream_blocks=6")),
+        ("exact", 22, ("text_first", "offload_modulation", "stream_blocks=25")),
+        ("exact", 16, None),
         ("fp8", 32, ("text_first", "offload_modulation")),
+        ("fp8", 22, ("text_first", "offload_modulation")),
         ("w8a16", 80, ()),
         ("w8a16", 40, ("text_first",)),
-        ("w8a16", 23, ("text_first", "offload_modulation")),
+        ("w8a16", 22, ("text_first", "offload_modulation")),
         ("w8a16", 16, None),
     ],
 )
@@ -332,7 +339,7 @@ def test_the_editor_tells_the_types_of_its_parameters():
     """Plug-ins' params are checked by the signature's annotations, before the editor is made."""
     parameters = inspect.signature(QwenImageEditor).parameters
     assert {name: p.annotation for name, p in parameters.items() if p.annotation in (int, float, bool)} == {
-        **dict.fromkeys(["num_inference_steps", "max_pixels"], int),
+        **dict.fromkeys(["num_inference_steps", "max_pixels", "stream_blocks"], int),
         **dict.fromkeys(["text_first", "offload_modulation"], bool),
         "true_cfg_scale": float,
     }

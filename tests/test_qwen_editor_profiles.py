@@ -27,6 +27,7 @@ from slurm_bench.editors.qwen.random_weights import random_pipeline
 from slurm_bench.editors.qwen.schedule import even_sigmas, set_timesteps
 from slurm_bench.editors.qwen.session import Session
 from slurm_bench.editors.qwen.transformer import ExactTransformer
+from slurm_bench.editors.qwen.waiting import Waiting
 from slurm_bench.errors import UserError
 from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear, WidenedLinear
 from slurm_bench.machine import Gpu
@@ -220,7 +221,7 @@ def test_what_is_spared_for_a_small_gpu_changes_no_image(tmp_path, monkeypatch, 
     folder, lora = save_tiny_qwen_edit(tmp_path / "model"), str(tiny_lora(tmp_path / "lora.safetensors"))
     params = {"dtype": "float32", "num_inference_steps": 2, "max_pixels": SMALL, "profile": profile, "lora": lora}
     ample, small = (QwenImageEditor(str(folder), **params) for _ in range(2))
-    *_, leanest = ways_to_fit(small._find(), small.settings, PROFILES[profile])
+    _, _, leanest, *_ = ways_to_fit(small._find(), small.settings, PROFILES[profile])
     images = []
     for editor, way in ((ample, None), (small, leanest)):
         if way:
@@ -238,7 +239,7 @@ def test_what_is_spared_for_a_small_gpu_changes_no_image(tmp_path, monkeypatch, 
 
 def test_parts_that_wait_on_the_host_are_left_there():
     model = torch.nn.ModuleDict({"here": torch.nn.Linear(2, 2), "img_mod": torch.nn.Linear(2, 2)})
-    bring(model, "meta", ("img_mod",))
+    bring(model, "meta", Waiting(parts=frozenset({"img_mod"})))
     assert {name: p.device.type for name, p in model.named_parameters()} == {
         "here.weight": "meta",
         "here.bias": "meta",

@@ -100,6 +100,11 @@ class OutlierLinear(nn.Module):
     def reset(self) -> None:
         self._channels = None
 
+    def keep_exact_on_host(self) -> None:
+        """Once a sample its outliers' channels are fetched from there, which side by side are quick to gather."""
+        channels = self.exact.weight.detach().t().contiguous().cpu()
+        self.exact.weight = nn.Parameter(channels.t(), requires_grad=False)
+
     def forward(self, x: Tensor) -> Tensor:
         """`x` is [T, C], with `gelu` before GELU."""
         if self._channels is None:
@@ -109,7 +114,8 @@ class OutlierLinear(nn.Module):
             self._channels = order[: self.outliers].sort().values
             self._is_outlier = torch.zeros(x.shape[1], dtype=torch.int8, device=x.device)
             self._is_outlier[self._channels] = 1
-            self._weight = self.exact.weight.detach()[:, self._channels].t().contiguous()
+            by_channel = self.exact.weight.detach().t()
+            self._weight = by_channel[self._channels.to(by_channel.device)].contiguous().to(x.device)
         rows, outliers = quantize_without_outliers(x, self._channels, self._is_outlier, self.gelu)
         return self.fp8(rows).addmm_(outliers, self._weight)
 

@@ -22,7 +22,7 @@ from slurm_bench.editors.qwen.profiles import Profile, check_capability, check_e
 from slurm_bench.editors.qwen.schedule import check_scheduler
 from slurm_bench.errors import SampleError, UserError
 from slurm_bench.logs import log
-from slurm_bench.machine import check_device, choose_device, free_memory, gpu_at, visible_gpu
+from slurm_bench.machine import GIB, Gpu, check_device, choose_device, free_memory, gpu_at, visible_gpu
 
 MODEL_KEY = "editor.params.model_name"
 
@@ -69,7 +69,8 @@ class BaseEditor:
         fit = choose_fit(folder, settings, profile, gpu)
         if fit.settings.savings != settings.savings:
             assert gpu is not None
-            log.info("on %s, profile=%s runs with %s", gpu.name, profile.name, " and ".join(fit.settings.savings))
+            spared, needed = " and ".join(fit.settings.savings), fit.needed / GIB
+            log.info("on %s, profile=%s runs with %s, and needs %.0f GiB", gpu.name, profile.name, spared, needed)
 
     def _steps(self, folder: ModelFolder, profile: Profile) -> int:
         """How many an edit has. Raises UserError for a model in this folder that doesn't go with the parameters."""
@@ -94,8 +95,9 @@ class BaseEditor:
                 f"{EDITORS.get(class_name, 'slurm_bench.editors.diffusers_pipeline.DiffusersEditor')}"
             )
 
-    def load(self, pipeline: Any = None) -> None:
-        """`pipeline`: one already built, with random weights say, instead of `model_name`'s."""
+    def load(self, pipeline: Any = None, gpu: Gpu | None = None) -> None:
+        """`pipeline`: one already built, with random weights say, instead of `model_name`'s. `gpu`: what to fit into,
+        instead of all of the device."""
         check_diffusers(self.family.diffusers)
         start = time.perf_counter()
         with marks.part("import torch"):
@@ -108,7 +110,7 @@ class BaseEditor:
         settings, source = self.settings, None
         if pipeline is None:
             folder = self._folder()
-            fit = choose_fit(folder, settings, profile, gpu_at(self.device))
+            fit = choose_fit(folder, settings, profile, gpu or gpu_at(self.device))
             settings, on_host = fit.settings, ("transformer",) if fit.from_host else ()
             source = Source(self.family, folder.path, settings.dtype, self.device, on_host)
             pipeline = load_pipeline(source, profile, settings.text_first)

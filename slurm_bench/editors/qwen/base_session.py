@@ -17,6 +17,7 @@ from slurm_bench.editors.qwen.profiles import Profile
 from slurm_bench.editors.qwen.schedule import override_scheduler
 from slurm_bench.editors.qwen.stock import EditResult
 from slurm_bench.editors.qwen.token_types import pass_token_types
+from slurm_bench.editors.qwen.waiting import Waiting
 from slurm_bench.machine import free_memory
 
 
@@ -63,8 +64,8 @@ class BaseSession(ABC):
         """Of the pipeline as it is."""
 
     @abstractmethod
-    def _exact_runner(self) -> Any:
-        """Of a transformer whose LoRAs and 8 bits are in."""
+    def _exact_runner(self, waiting: Waiting) -> Any:
+        """Of a transformer whose LoRAs and 8 bits are in, and of which this waits on the host."""
 
     @abstractmethod
     def _lean_text_encoder(self, text_encoder: Any) -> None:
@@ -84,10 +85,12 @@ class BaseSession(ABC):
         from slurm_bench.editors.qwen.narrow import bring, narrow
 
         transformer, settings, family = self.pipeline.transformer, self.settings, self.settings.family
+        from_host = self.source is not None and "transformer" in self.source.on_host
+        waiting = settings.waiting(len(transformer.transformer_blocks), from_host)
         if self.profile.fp8 or self.profile.narrow_weights:
-            narrow(transformer, family.narrowable, self.profile, settings.keep_bf16, self.device)
-        bring(transformer, self.device, family.modulation if "offload_modulation" in settings.savings else ())
-        self.runner = self._exact_runner()
+            narrow(transformer, family.narrowable, self.profile, settings.keep_bf16, self.device, waiting)
+        bring(transformer, self.device, waiting)
+        self.runner = self._exact_runner(waiting)
 
     def change_settings(self, **params: Any) -> None:
         """Other parameters of sampling or scheduler from here on, with the same weights: the bench measures several

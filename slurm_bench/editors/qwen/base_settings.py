@@ -12,6 +12,7 @@ from slurm_bench.editors.qwen.family import Family
 from slurm_bench.editors.qwen.images import MEGAPIXEL
 from slurm_bench.editors.qwen.profiles import Profile, profile_named
 from slurm_bench.editors.qwen.schedule import scheduler_overrides
+from slurm_bench.editors.qwen.waiting import OUTLIERS, Waiting, spread
 from slurm_bench.errors import UserError
 
 KEY = "editor.params"
@@ -35,6 +36,7 @@ class BaseSettings:
     scheduler: str | dict[str, Any] | None = None
     profile: str | None = None
     text_first: bool = False
+    stream_blocks: int = 0
     keep_bf16: list[str] | tuple[str, ...] = ()
     device: str | None = None
 
@@ -42,6 +44,7 @@ class BaseSettings:
         scale = self.true_cfg_scale
         require(self.dtype in DTYPES, "dtype", f"'{self.dtype}' is none of {', '.join(DTYPES)}")
         require(self.max_pixels >= 64 * 64, "max_pixels", f"{self.max_pixels} is less than {64 * 64}")
+        require(self.stream_blocks >= 0, "stream_blocks", f"{self.stream_blocks} is less than 0")
         require(1 <= scale < math.inf, "true_cfg_scale", f"{scale} is no number of 1 or more; 1 is no guidance")
         require(
             scale == 1 or self.negative_prompt is not None,
@@ -67,7 +70,20 @@ class BaseSettings:
     @property
     def savings(self) -> tuple[str, ...]:
         """Parameters that save memory, of those that are set."""
-        return ("text_first",) if self.text_first else ()
+        switches = (name for name in ("text_first", "offload_modulation") if getattr(self, name, False))
+        return (*switches, *((f"stream_blocks={self.stream_blocks}",) if self.stream_blocks else ()))
+
+    def waiting(self, blocks: int, from_host: bool) -> Waiting:
+        """What of a transformer with so many blocks waits on the host, `from_host` if it was built there. Raises
+        UserError for more blocks than there are."""
+        modulation = frozenset(self.family.modulation)
+        parts = modulation if "offload_modulation" in self.savings else frozenset()
+        outliers = frozenset({OUTLIERS})
+        return Waiting(
+            parts=parts | outliers if from_host else parts,
+            blocks=spread(self.stream_blocks, blocks),
+            apart=modulation | outliers,
+        )
 
     def require_own_loop_for_savings(self, profile: Profile) -> None:
         """Raises UserError where memory is to be saved in the pipeline's own loop, which can't."""

@@ -14,7 +14,8 @@ A batch is one sample, so most tensors have no batch dimension.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,7 @@ class ExactBlock(nn.Module):
     """
 
     norm_weights: Tensor
+    weights_here: Callable[[], AbstractContextManager[None]] = nullcontext  # another where they wait on the host
 
     def __init__(self, block: Any, index: int, last: bool) -> None:
         super().__init__()
@@ -86,6 +88,12 @@ class ExactBlock(nn.Module):
         self, text: Stream, image: Stream, modulation: Modulation, step: int, prompt: PromptContext
     ) -> tuple[Stream, Stream]:
         """(text, image) → (text, image)."""
+        with self.weights_here():
+            return self._forward_streams(text, image, modulation, step, prompt)
+
+    def _forward_streams(
+        self, text: Stream, image: Stream, modulation: Modulation, step: int, prompt: PromptContext
+    ) -> tuple[Stream, Stream]:
         block, attn = self.block, self.block.attn
         image_mod, text_mod = modulation.image[self.index][step], modulation.text[self.index][step]
         fp8 = isinstance(self.image_qkv, Fp8Linear)

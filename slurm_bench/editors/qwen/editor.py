@@ -22,6 +22,8 @@ class QwenImageEditor(BaseEditor):
     text_first           encode all samples' prompts before the transformer is loaded, then drop the text encoder:
                          16.6 GB less at the peak for 20 MB of host memory a sample
     offload_modulation   keep another 13.6 GB of weights on the host; takes seconds for each new picture size
+    stream_blocks        so many of the transformer's blocks wait in the host's pinned memory, and are copied to the GPU
+                         each time they run, under the computation of those before them
     keep_bf16            in fp8 and fast, linears of the blocks that stay in bfloat16, by the ends of their names
     cache                cache-dit's options for the profile fast
     """

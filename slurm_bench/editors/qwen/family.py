@@ -17,13 +17,15 @@ from slurm_bench.machine import GIB
 class Family:
     """`pipelines` are diffusers' classes. `classes` are those of the components with weights, each as library and
     class, in the order in which they are needed. `workspace` is what an edit takes beside the weights, in bytes:
-    activations at a megapixel, the CUDA context, the allocator's slack. `run_once(device, fp8)` calls each kernel of
-    a step once. `schedulers` are fields of a scheduler's configuration by a name."""
+    activations at a megapixel, the CUDA context, the allocator's slack; `text_workspace`, what prompts take that are
+    encoded first. `run_once(device, fp8)` calls each kernel of a step once. `schedulers` are fields of a scheduler's
+    configuration by a name."""
 
     pipelines: tuple[str, ...]
     classes: Mapping[str, tuple[str, str]]
     narrowable: Narrowable
     workspace: int
+    text_workspace: int
     run_once: Callable[[str, bool], None]
     profiles: Mapping[str, Profile]
     schedulers: Mapping[str, Mapping[str, Any]]
@@ -58,6 +60,7 @@ QWEN_IMAGE_EDIT = Family(
         gelu=True,
     ),
     workspace=6 * GIB,
+    text_workspace=4 * GIB,
     run_once=run_once,
     profiles=PROFILES,
     schedulers={"lightning": LIGHTNING_SCHEDULER},

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slurm_bench.editors.qwen.profiles import Profile
+from slurm_bench.editors.qwen.waiting import OUTLIERS, Waiting
 from slurm_bench.errors import UserError
 
 _IN_A_BLOCK = re.compile(r"transformer_blocks\.\d+\.(.*)")
@@ -52,9 +53,11 @@ class Narrowable:
         return tuple(map(str, names))
 
 
-def narrow(transformer: Any, narrowable: Narrowable, profile: Profile, keep_bf16: Sequence[str], device: str) -> None:
-    """Linear layers to 8 bits and to the device, in place, one by one: of those that wait on the host there is never
-    more than one in 16 bits on the device."""
+def narrow(
+    transformer: Any, narrowable: Narrowable, profile: Profile, keep_bf16: Sequence[str], device: str, waiting: Waiting
+) -> None:
+    """Linear layers to 8 bits, in place, one by one on the device, where all stay that aren't to wait: of those that
+    wait on the host there is never more than one in 16 bits there."""
     from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear, WidenedLinear
 
     for name in [name for name, _ in transformer.named_modules() if narrowable.has(name, keep_bf16)]:
@@ -64,20 +67,24 @@ def narrow(transformer: Any, narrowable: Narrowable, profile: Profile, keep_bf16
             linear = WidenedLinear.of(linear)
         elif name.endswith(narrowable.with_outliers):
             linear = OutlierLinear(linear, gelu=narrowable.gelu)
+            if waiting.has(f"{name}.{OUTLIERS}"):
+                linear.keep_exact_on_host()
         else:
             linear = Fp8Linear.of(linear)
+        if waiting.has(name):
+            linear.to("cpu")
         setattr(transformer.get_submodule(parent), child, linear)
 
 
-def bring(module: Any, device: str, stay: Sequence[str]) -> None:
-    """To the device, all but the parts with these names."""
-    for name, child in module.named_children():
-        if name not in stay:
-            bring(child, device, stay)
-    for name, weight in list(module.named_parameters(recurse=False)):
-        setattr(module, name, type(weight)(weight.detach().to(device), weight.requires_grad))
-    for name, buffer in list(module.named_buffers(recurse=False)):
-        setattr(module, name, buffer.to(device))
+def bring(transformer: Any, device: str, waiting: Waiting) -> None:
+    """To the device, all but the parts that are to wait."""
+    for path, module in transformer.named_modules():
+        if waiting.has(path):
+            continue
+        for name, weight in list(module.named_parameters(recurse=False)):
+            setattr(module, name, type(weight)(weight.detach().to(device), weight.requires_grad))
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            setattr(module, name, buffer.to(device))
 
 
 def forget_outliers(transformer: Any) -> None:

@@ -10,6 +10,7 @@ from slurm_bench.editors.base import EditRequest
 from slurm_bench.editors.qwen.base_session import BaseSession
 from slurm_bench.editors.qwen.images import to_rgb
 from slurm_bench.editors.qwen.stock import StockRunner
+from slurm_bench.editors.qwen.waiting import Waiting
 from slurm_bench.errors import SampleError
 
 
@@ -34,15 +35,17 @@ class Session(BaseSession):
     def _stock_runner(self) -> StockRunner:
         return StockRunner(self.pipeline, self.sampling)
 
-    def _exact_runner(self) -> Any:
+    def _exact_runner(self, waiting: Waiting) -> Any:
         from slurm_bench.editors.qwen.cache import StepCache
         from slurm_bench.editors.qwen.denoise import ExactRunner
+        from slurm_bench.editors.qwen.host_blocks import stream_blocks
         from slurm_bench.editors.qwen.transformer import ExactTransformer
         from slurm_bench.editors.qwen.vae import flatten_convolutions
 
         settings, sampling = self.settings, self.sampling
         flatten_convolutions(self.pipeline.vae)
         exact = ExactTransformer(self.pipeline.transformer, settings.offload_modulation, uniform=self.profile.cache)
+        stream_blocks(exact.transformer_blocks, waiting, self.device)
         cache = None
         if self.profile.cache:
             cache = StepCache(exact, sampling.steps, sampling.guidance, settings.cache_options)

@@ -49,10 +49,6 @@ class Settings(BaseSettings):
         require(policy in MASK_POLICIES, "cache.mask_policy", f"'{policy}' is none of {policies}")
 
     @property
-    def savings(self) -> tuple[str, ...]:
-        return (*super().savings, *(("offload_modulation",) if self.offload_modulation else ()))
-
-    @property
     def sampling(self) -> Sampling:
         return Sampling(self.num_inference_steps, float(self.true_cfg_scale), self.guided_by, self.max_pixels)
 

@@ -11,7 +11,8 @@ A batch is one sample, so most tensors have no batch dimension.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,8 @@ class ExactBlock(nn.Module):
     """`forward` takes neighbouring tokens through the block, once all before them have been: it finds their keys and
     values in `keys_values`, and leaves its own there."""
 
+    weights_here: Callable[[], AbstractContextManager[None]] = nullcontext  # another where they wait on the host
+
     def __init__(self, block: Any) -> None:
         super().__init__()
         self.block = block
@@ -65,6 +68,18 @@ class ExactBlock(nn.Module):
     ) -> Stream:
         """`modulation` is [1, 6, D]; `keys_values` [T of all, 2 D]. With `leave`, only keys and values are wanted:
         nothing reads what a prefix becomes behind the last block."""
+        with self.weights_here():
+            return self._forward(stream, modulation, rope, keys_values, segments, leave)
+
+    def _forward(
+        self,
+        stream: Stream,
+        modulation: Tensor,
+        rope: Rope,
+        keys_values: Tensor,
+        segments: Sequence[Segment],
+        leave: bool,
+    ) -> Stream:
         block, attn = self.block, self.block.attn
         x, normed = stream.norm(modulation, ATTENTION, block.img_norm1.eps, isinstance(self.key_value, Fp8Linear))
         first, last = segments[0].begin, segments[-1].end

@@ -27,7 +27,9 @@ class QwenImage21Editor(BaseEditor):
     scheduler            `turbo`: Turbo's schedule, for a LoRA of it; `even`: evenly spaced whatever the model says; or
                          fields of the scheduler's configuration
     text_first           encode all samples' prompts before the transformer is loaded, then drop the text encoder:
-                         14 GB less at the peak
+                         17 GB less at the peak
+    stream_blocks        so many of the transformer's blocks wait in the host's pinned memory, and are copied to the GPU
+                         each time they run, under the computation of those before them
     keep_bf16            in fp8, linears of the blocks that stay in bfloat16, by the ends of their names
     """
 

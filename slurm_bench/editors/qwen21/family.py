@@ -28,6 +28,7 @@ QWEN_IMAGE_21 = Family(
     ),
     # The stock pipeline took 41 GiB on an H100 at one source of a megapixel, 30 of them weights.
     workspace=12 * GIB,
+    text_workspace=4 * GIB,
     run_once=run_once,
     profiles=WITHOUT_SKIPS,
     schedulers={"turbo": TURBO_SCHEDULER, "even": {}},

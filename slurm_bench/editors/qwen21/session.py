@@ -11,6 +11,7 @@ from slurm_bench.editors.base import EditRequest
 from slurm_bench.editors.qwen.base_session import BaseSession
 from slurm_bench.editors.qwen.images import to_rgb
 from slurm_bench.editors.qwen.stock import EditResult, StockRunner
+from slurm_bench.editors.qwen.waiting import Waiting
 from slurm_bench.editors.qwen21.settings import Sampling
 
 
@@ -40,11 +41,14 @@ class Session(BaseSession):
     def _stock_runner(self) -> StockRunner:
         return Stock21Runner(self.pipeline, self.sampling)
 
-    def _exact_runner(self) -> Any:
+    def _exact_runner(self, waiting: Waiting) -> Any:
+        from slurm_bench.editors.qwen.host_blocks import stream_blocks
         from slurm_bench.editors.qwen21.denoise import ExactRunner
         from slurm_bench.editors.qwen21.transformer import ExactTransformer
 
-        return ExactRunner(self.pipeline, ExactTransformer(self.pipeline.transformer), self.sampling)
+        exact = ExactTransformer(self.pipeline.transformer)
+        stream_blocks(exact.transformer_blocks, waiting, self.device)
+        return ExactRunner(self.pipeline, exact, self.sampling)
 
     def _lean_text_encoder(self, text_encoder: Any) -> None:
         from slurm_bench.editors.qwen.text import leave_out_logits
