@@ -1,6 +1,7 @@
 import json
 import threading
 
+import numpy as np
 import pytest
 import tiny_judge
 import torch
@@ -11,6 +12,7 @@ from slurm_bench.scorers.base import Scored
 from slurm_bench.scorers.judge import prompt
 from slurm_bench.scorers.judge.rubric import load_rubrics
 from slurm_bench.scorers.qwen3vl.model import DigitProbabilities, Inputs, Judge
+from slurm_bench.scorers.qwen3vl.packing import pack
 from slurm_bench.scorers.qwen3vl.scorer import Qwen3VLScorer
 
 
@@ -47,29 +49,24 @@ def test_a_score_does_not_depend_on_the_batch(moe, dtype, bound):
 
 
 def seen_by_the_model(judge):
-    """What the model is called with, call by call."""
-    calls = []
-    judge.judge.model.model.register_forward_pre_hook(lambda _, args, kwargs: calls.append(kwargs), with_kwargs=True)
+    """What each prefill is given: tensors by name, and how the prompts are packed."""
+    calls, prefill = [], judge.judge.prefill
+    last_hidden = prefill.last_hidden
+
+    def noted(tensors, packing, keep=None):
+        calls.append((tensors, packing))
+        return last_hidden(tensors, packing, keep)
+
+    prefill.last_hidden = noted
     return calls
 
 
-def test_a_judge_that_writes_is_padded_on_the_left():
-    judge = tiny_judge.scorer(mode="generate", max_new_tokens=8, retries=0)
-    calls = seen_by_the_model(judge)
-    judge.score([tiny_judge.request(0), tiny_judge.request(1, instruction="Make it red " * 9)])
-    rows = calls[0]["attention_mask"].tolist()
-    assert len(rows) == 2
-    assert rows == [sorted(row) for row in rows]
-    assert any(row[0] == 0 for row in rows)
-
-
 def test_prompts_of_a_few_lengths_alone():
-    """Padding stands where causal attention never looks, so there is no mask."""
+    """Attention's kernels are planned once for each length of what is seen."""
     judge = tiny_judge.scorer(micro_batch=1)
     calls = seen_by_the_model(judge)
     judge.score([tiny_judge.request(number) for number in range(5)])
-    assert {call["input_ids"].shape[1] % 64 for call in calls} == {0}
-    assert all(call.get("attention_mask") is None for call in calls)
+    assert {len(tensors["tokens"]) % 64 for tensors, _ in calls} == {0}
 
 
 @pytest.mark.parametrize("changed", ["sources", "edited", "reference", "instruction", "description", "category"])
@@ -91,12 +88,12 @@ def test_the_source_s_pixels_come_first_and_are_the_source_s():
     seen = seen_by_the_model(judge)
     for color in ("black", "white"):
         judge.score([tiny_judge.request(0, sources=(Image.new("RGB", (64, 64), color),))])
-    black, white = (kwargs["pixel_values"] for kwargs in seen)
+    black, white = (tensors["pixel_values"] for tensors, _ in seen)
     source = 64 * 64 // 16**2
     assert (black[:source] == -1).all()
     assert (white[:source] == 1).all()
     assert torch.equal(black[source:], white[source:])
-    assert all(kwargs["mm_token_type_ids"].any() for kwargs in seen)
+    assert all((tensors["tokens"] < 0).any() for tensors, _ in seen)
 
 
 def test_images_are_bounded_whatever_their_size():
@@ -104,8 +101,8 @@ def test_images_are_bounded_whatever_their_size():
     calls = seen_by_the_model(judge)
     request = tiny_judge.request(0, edited=tiny_judge.picture(1, 900, 700), sources=(tiny_judge.picture(2, 3000, 200),))
     judge.score([request])
-    (call,) = calls
-    grid = call["image_grid_thw"]
+    ((tensors, _),) = calls
+    grid = tensors["image_grid_thw"]
     assert len(grid) == 2
     assert (grid.prod(dim=1) * 16 * 16 <= 128 * 128).all()
 
@@ -157,7 +154,7 @@ def test_the_next_micro_batch_is_prepared_while_the_model_works():
         def preprocess(self, prompts):
             self.begun[self.prepared].set()
             self.prepared += 1
-            return Inputs({}, (0,) * len(prompts))
+            return Inputs({}, pack([np.arange(2)] * len(prompts)))
 
         def digit_probabilities(self, inputs):
             self.answered += 1
@@ -195,7 +192,7 @@ def test_a_tokenizer_without_single_digit_tokens_is_refused():
     model, processor = random_judge("tiny", dtype="float32")
     processor.tokenizer.add_tokens(["\n7"])
     with pytest.raises(UserError, match="'7'"):
-        Judge(model, processor, 1024, prefill_only=True)
+        Judge(model, processor, 1024, at_once=True)
 
 
 def test_a_judge_without_a_chat_template_is_refused(tmp_path):

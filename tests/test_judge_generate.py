@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import tiny_judge
 import torch
@@ -6,6 +7,7 @@ from slurm_bench.scorers.judge import prompt
 from slurm_bench.scorers.judge.parse import Reply, scored
 from slurm_bench.scorers.judge.rubric import load_rubrics
 from slurm_bench.scorers.qwen3vl.model import Inputs
+from slurm_bench.scorers.qwen3vl.packing import pack
 
 
 def test_the_first_reply_is_greedy_whatever_the_checkpoint_says():
@@ -50,25 +52,25 @@ def test_a_reply_that_was_cut_says_so_and_is_not_asked_for_again():
     assert "judge_retries" not in result.info
 
 
-def ends_with_any_token(judge):
-    """Random weights end no reply; here any token counts as an end, so that no reply was cut."""
-    judge.judge.end_ids = set(range(len(judge.judge.processor.tokenizer)))
+def ends_soon(judge):
+    """Random weights hardly ever end a reply; here every tenth token is an end."""
+    judge.judge.end_ids = set(range(0, len(judge.judge.processor.tokenizer), 10))
 
 
 @pytest.mark.parametrize("text", ["It fell.", 'It may be {"overall": 9}', 'No. </think>\n{"overall": 4}'])
 def test_a_template_that_opens_the_thinking_leaves_only_the_answer_to_be_read(text):
-    judge = tiny_judge.scorer(mode="generate", max_new_tokens=8, thinking=True)
+    judge = tiny_judge.scorer(mode="generate", max_new_tokens=40, thinking=True)
     assert judge.judge.thinks
     judge.judge.processor.tokenizer.batch_decode = lambda written, **_: [text]
-    ends_with_any_token(judge)
+    ends_soon(judge)
     inputs = judge.judge.preprocess([judge.questions(0, tiny_judge.request(0))[0].prompt])
-    result = scored(judge.judge.generate(inputs, 8)[0], ["overall"])
+    result = scored(judge.judge.generate(inputs, 40)[0], ["overall"])
     assert result.scores == ({"overall": 4.0} if "</think>" in text else {})
 
 
 def test_a_reply_depends_on_the_sample_alone():
-    judge = tiny_judge.scorer(mode="generate", max_new_tokens=8, retries=1, micro_batch=3)
-    ends_with_any_token(judge)
+    judge = tiny_judge.scorer(mode="generate", max_new_tokens=40, retries=1, micro_batch=3)
+    ends_soon(judge)
     requests = [tiny_judge.request(number) for number in range(3)]
     together = [result.raw for result in judge.score(requests)]
     torch.manual_seed(7)
@@ -79,8 +81,8 @@ def test_a_reply_depends_on_the_sample_alone():
 
 
 def test_a_draw_of_the_judge_leaves_the_process_s_own_draws_alone():
-    judge = tiny_judge.scorer(mode="generate", max_new_tokens=8, retries=1)
-    ends_with_any_token(judge)
+    judge = tiny_judge.scorer(mode="generate", max_new_tokens=40, retries=1)
+    ends_soon(judge)
     torch.manual_seed(7)
     before = torch.get_rng_state()
     judge.score([tiny_judge.request(0)])
@@ -94,7 +96,7 @@ class Scripted:
         self.replies, self.calls = list(replies), []
 
     def preprocess(self, prompts):
-        return Inputs({}, (0,) * len(prompts))
+        return Inputs({}, pack([np.arange(2)] * len(prompts)))
 
     def generate(self, inputs, max_new_tokens, temperature=0.0, seed=None):
         self.calls.append((temperature, seed))

@@ -23,6 +23,11 @@ class Word:
     def length(self) -> int:
         return len(self.text)
 
+    @property
+    def alike(self) -> str:
+        """Words that begin with the same letter in capitals are."""
+        return self.text[0] if self.text[0].isupper() else self.text
+
 
 def words(*texts: str) -> list[Word]:
     return [Word(text) for text in texts]
@@ -66,6 +71,11 @@ def test_all_come_once_like_with_like_and_the_first_are_few(batches: MicroBatche
     found = list(batches.split(words("ccc", "a", "dddd", "bb", "eeeee")))
     assert [inputs for _, inputs in found] == ["a", "bb+ccc+dddd", "eeeee"]
     assert list(batches.split([])) == []
+
+
+def test_what_is_alike_comes_together(batches: MicroBatches[Word]) -> None:
+    found = list(batches.split(words("Aaaa", "bb", "A", "Ccccc", "dddddd", "Cc", "Aa", "C", "Cccccccc")))
+    assert [inputs for _, inputs in found] == ["A+Aa+Aaaa", "C+Cc+Ccccc", "Cccccccc+bb+dddddd"]
 
 
 def test_the_next_calls_first_are_prepared_while_the_last_of_this_are_at_work(

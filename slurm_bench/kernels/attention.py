@@ -53,6 +53,17 @@ def attention(query: Tensor, key: Tensor, value: Tensor, scale: float | None = N
     return select_kernel(query.device, query.dtype).compute(query, key, value, scale, causal)
 
 
+def attention_of_one(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float | None = None) -> Tensor:
+    """Of one query a row, [B, H, C], to keys that a `mask` [B, T] shows: bool, or what is added to their scores.
+
+    Heads that share keys stand as so many queries of one head, so that any of torch's kernels takes them.
+    """
+    shared = query.unflatten(1, (key.shape[2], -1))
+    key, value = key.transpose(1, 2), value.transpose(1, 2)
+    attended = functional.scaled_dot_product_attention(shared, key, value, mask[:, None, None], scale=scale)
+    return attended.flatten(1, 2)
+
+
 @cache
 def select_kernel(device: torch.device, dtype: torch.dtype) -> AttentionKernel:
     """The kernel that `attention` runs on such tensors: the one place that decides it, for the call and the record.

@@ -17,12 +17,17 @@ class HasLength(Protocol):
     def length(self) -> int:
         """Roughly the amount of work: inputs of similar length are batched together, for little padding."""
 
+    @property
+    def alike(self) -> Hashable:
+        """Equal for inputs that have much in common, which costs less in one batch."""
+
 
 T = TypeVar("T", bound=HasLength)
 
 
 class MicroBatches(Generic[T]):
-    """`size` inputs at once; the first micro-batch of all has `first`, fewer, so that the model can start soon."""
+    """At most `size` inputs at once; the first micro-batch of all has `first`, fewer, so that the model can start soon,
+    or all that are alike."""
 
     def __init__(self, preprocess: Callable[[Sequence[T]], Any], size: int, first: int) -> None:
         self._preprocess = preprocess
@@ -40,7 +45,7 @@ class MicroBatches(Generic[T]):
         """The inputs in micro-batches, each with what `preprocess` made of it."""
         pending = self._take_prefetched(inputs)
         done = {one.key for one in pending.result()[0]} if pending else set()
-        rest = sorted((one for one in inputs if one.key not in done), key=lambda one: one.length)
+        rest = [one for one in inputs if one.key not in done]
         batches = list(self._cut(rest, self._size if pending else self._first))
         if pending is None and batches:
             pending = self._thread.submit(self._with_tensors, batches.pop(0))
@@ -56,15 +61,26 @@ class MicroBatches(Generic[T]):
         self._thread.shutdown()
 
     def _cut(self, inputs: Sequence[T], first: int) -> Iterator[Sequence[T]]:
-        while inputs:
-            yield inputs[:first]
-            inputs, first = inputs[first:], self._size
+        groups: dict[Hashable, list[T]] = {}
+        for one in sorted(inputs, key=lambda one: one.length):
+            groups.setdefault(one.alike, []).append(one)
+        batch: list[T] = []
+        most = first
+        for group in groups.values():
+            for start in range(0, len(group), self._size):
+                part = group[start : start + self._size]
+                if batch and len(batch) + len(part) > most:
+                    yield batch
+                    batch, most = [], self._size
+                batch = batch + part
+        if batch:
+            yield batch
 
     def _with_tensors(self, batch: Sequence[T]) -> tuple[Sequence[T], Any]:
         return batch, self._preprocess(batch)
 
     def _first_of(self, next_inputs: Callable[[], Sequence[T]]) -> tuple[Sequence[T], Any]:
-        batch = sorted(next_inputs(), key=lambda one: one.length)[: self._size]
+        batch = next(self._cut(next_inputs(), self._size), [])
         return self._with_tensors(batch) if batch else (batch, None)
 
     def _take_prefetched(self, inputs: Sequence[T]) -> Future[tuple[Sequence[T], Any]] | None:

@@ -1,6 +1,6 @@
 """A Qwen3-VL model with its processor: prompts to tensors, tensors to probabilities or to text.
 
-Shapes: B prompts of a batch, T tokens of the longest one.
+Shapes: B prompts of a batch, N tokens of all of them, packed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,10 @@ from slurm_bench.errors import UserError
 from slurm_bench.logs import log
 from slurm_bench.scorers.judge.parse import Reply, opens_thinking
 from slurm_bench.scorers.judge.prompt import DIGITS, Prompt
+from slurm_bench.scorers.qwen3vl.packing import Packing, pack
 
 # The model's own processor refuses longer strips.
 MAX_ASPECT_RATIO = 200
-
-# Prompts are padded to a multiple of this: attention kernels are planned once for each length.
-LENGTH_STEP = 64
 
 # What a Qwen model that doesn't think writes behind an opened thought.
 _NO_THOUGHT = "\n</think>\n\n"
@@ -34,13 +32,17 @@ _NO_THOUGHT = "\n</think>\n\n"
 
 @dataclass(frozen=True)
 class Inputs:
-    """A batch on the model's device. `lengths` has each prompt's number of tokens without padding, `shared_prefix` how
-    many tokens all prompts begin with; `ready` is the CUDA event after which the tensors are there."""
+    """A batch on the model's device: `tokens` [N] and their `positions` [3, N] as `packing` has them, `last` [B],
+    `lengths` [B] and the `following` position [B] of each prompt, and the distinct images. `ready` is the CUDA event
+    after which the tensors are there."""
 
     tensors: dict[str, Any]
-    lengths: tuple[int, ...]
-    shared_prefix: int = 0
+    packing: Packing
     ready: Any = None
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        return self.packing.lengths
 
 
 @dataclass(frozen=True)
@@ -77,16 +79,19 @@ def load_processor(folder: Path) -> Any:
 class Judge:
     """`max_pixels` bounds each image, whatever its own size; small images are enlarged to the processor's minimum.
 
-    With `prefill_only` it gives `digit_probabilities`, and pads at the end; without, it can `generate`, and pads at the
-    start. The published generation configuration samples, so all of it but the ids of special tokens is dropped.
+    With `at_once` a judge that thinks is asked to answer without: its first token is the answer's. The published
+    generation configuration samples, so all of it but the ids of special tokens is left out.
     """
 
-    def __init__(self, model: Any, processor: Any, max_pixels: int, prefill_only: bool) -> None:
-        from transformers import GenerationConfig
+    def __init__(self, model: Any, processor: Any, max_pixels: int, at_once: bool) -> None:
+        from slurm_bench.scorers.qwen3vl.decoding import Decoder
+        from slurm_bench.scorers.qwen3vl.language_model import LanguageModel
+        from slurm_bench.scorers.qwen3vl.prefill import Prefill
 
         self.model = model.eval()
         self.processor = processor
         self.device = model.device
+        self.at_once = at_once
         size = processor.image_processor.size
         processor.image_processor.size = {
             "shortest_edge": min(size["shortest_edge"], max_pixels),
@@ -97,21 +102,16 @@ class Judge:
         if not processor.chat_template:
             raise UserError(f"{tokenizer.name_or_path}: the judge has no chat template: the download is incomplete")
         self.thinks = opens_thinking(self._template(Prompt("", ("",))))
-        self.padding: dict[str, Any] = {"padding_side": "left"}
-        self.prefill: Any = None
-        if prefill_only:
-            from slurm_bench.scorers.qwen3vl.prefill import Prefill
-
-            self.prefill = Prefill(model)
-            self.padding = {"padding_side": "right", "pad_to_multiple_of": LENGTH_STEP}
-            if self.thinks:
-                log.warning("this judge thinks before it answers; mode expected has it answer at once")
+        if at_once and self.thinks:
+            log.warning("this judge thinks before it answers; mode expected has it answer at once")
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        published = model.generation_config
-        ends = published.eos_token_id if published.eos_token_id is not None else tokenizer.eos_token_id
+        published = model.generation_config.eos_token_id
+        ends = published if published is not None else tokenizer.eos_token_id
         self.end_ids = set(ends if isinstance(ends, list | tuple) else [ends])
-        model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
+        language_model = LanguageModel(model.model.language_model)
+        self.prefill = Prefill(model.model, language_model)
+        self.decoder = Decoder(language_model, model.lm_head, tokenizer.pad_token_id)
         self.digit_ids = self._digit_ids()
         self._side_stream = self._new_stream()
 
@@ -120,32 +120,24 @@ class Judge:
         model, and images are resized and cut into patches by the GPU."""
         import torch
 
-        texts = [self._text(prompt) for prompt in prompts]
-        images = [list(prompt.images) for prompt in prompts]
         with torch.cuda.stream(self._side_stream) if self._side_stream else nullcontext():
-            batch = self.processor(
-                text=texts,
-                images=images,
-                padding=True,
-                **self.padding,
-                return_tensors="pt",
-                images_kwargs={"device": str(self.device)},
-            )
-            lengths = batch["attention_mask"].sum(dim=1).tolist()
-            shared_prefix = self._positions_and_prefix(batch, lengths) if self.prefill else 0
-            tensors = {name: tensor.to(self.device) for name, tensor in batch.items()}
+            images, shown = distinct_images(prompts)
+            tensors = {}
+            if images:
+                seen = self.processor.image_processor(images=images, return_tensors="pt", device=str(self.device))
+                tensors = {name: seen[name] for name in ("pixel_values", "image_grid_thw")}
+            tensors, packing = self._packed(prompts, tensors, shown)
+            tensors = {name: tensor.to(self.device) for name, tensor in tensors.items()}
             ready = self._side_stream.record_event() if self._side_stream else None
-        return Inputs(tensors, tuple(lengths), shared_prefix, ready)
+        return Inputs(tensors, packing, ready)
 
     def digit_probabilities(self, inputs: Inputs) -> DigitProbabilities:
         """One prefill: no cache is kept, and only a prompt's last token meets the vocabulary."""
         import torch
 
-        from slurm_bench.scorers.qwen3vl.prefill import PackedBatch
-
         self._wait_for(inputs)
         with torch.inference_mode():
-            hidden = self.prefill.last_hidden(inputs.tensors, PackedBatch(inputs.lengths, inputs.shared_prefix))
+            hidden = self.prefill.last_hidden(inputs.tensors, inputs.packing)
             logits = self.model.lm_head(hidden).float()
             return DigitProbabilities(logits.softmax(-1)[:, list(self.digit_ids.values())], logits.argmax(-1))
 
@@ -153,42 +145,83 @@ class Judge:
         self, inputs: Inputs, max_new_tokens: int, temperature: float = 0.0, seed: int | None = None
     ) -> list[Reply]:
         """What the judge writes: greedy at temperature 0, else sampled from `seed`, whatever was drawn before."""
-        import torch
-
-        self._wait_for(inputs)
-        sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.inference_mode(), torch.random.fork_rng(devices):
-            if seed is not None:
-                torch.manual_seed(seed)
-            tokens = self.model.generate(**inputs.tensors, **sampling, max_new_tokens=max_new_tokens)
-        written = tokens[:, inputs.tensors["input_ids"].shape[1] :]
+        written = self.written(inputs, max_new_tokens, temperature, seed)
         texts = self.processor.tokenizer.batch_decode(written, skip_special_tokens=True)
         # The prompt has opened the thought, so the reply must: what is in it isn't the answer.
         opened = "<think>\n" if self.thinks else ""
         return [
             Reply(opened + text, None if self.end_ids & set(row) else _cut_short(max_new_tokens))
-            for text, row in zip(texts, written.tolist(), strict=True)
+            for text, row in zip(texts, written, strict=True)
         ]
+
+    def written(
+        self, inputs: Inputs, max_new_tokens: int, temperature: float = 0.0, seed: int | None = None
+    ) -> list[list[int]]:
+        """The tokens of `generate`: those that transformers' own finds, where rounding doesn't decide between two."""
+        import torch
+
+        from slurm_bench.scorers.qwen3vl.decoding import Starts
+
+        self._wait_for(inputs)
+        draws = torch.Generator(self.device)
+        if seed is not None:
+            draws.manual_seed(seed)
+
+        def choose(scores: Any) -> Any:
+            if not temperature:
+                return scores.argmax(-1)
+            return torch.multinomial((scores / temperature).softmax(-1), 1, generator=draws)[:, 0]
+
+        with torch.inference_mode():
+            self.decoder.begin(inputs.lengths, max_new_tokens)
+            hidden = self.prefill.last_hidden(inputs.tensors, inputs.packing, self.decoder.keep)
+            starts = Starts(hidden, inputs.tensors["lengths"], inputs.tensors["following"], max(inputs.lengths))
+            return self.decoder.write(starts, max_new_tokens, self.end_ids, choose)
 
     def token(self, index: int) -> str:
         return str(self.processor.tokenizer.decode([index]))
 
-    def _positions_and_prefix(self, batch: Any, lengths: Sequence[int]) -> int:
-        """Adds the position ids, and gives the length of the prefix that all prompts share: both are computed from
-        tensors on the CPU, as the model itself would make the GPU wait for them."""
-        from slurm_bench.scorers.qwen3vl.prefill import shared_prefix
+    def _packed(
+        self, prompts: Sequence[Prompt], images: dict[str, Any], shown: Sequence[Sequence[int]]
+    ) -> tuple[dict[str, Any], Packing]:
+        """All on the CPU, as the model's own forward would make the GPU wait for it. `shown` are each prompt's images
+        among the distinct ones."""
+        import numpy as np
+        import torch
 
-        parts = {
-            name: batch[name].cpu() for name in ("input_ids", "mm_token_type_ids", "image_grid_thw", "attention_mask")
+        image_token, image_id = self.processor.image_token, self.processor.image_token_id
+        grid = images["image_grid_thw"].cpu() if images else torch.zeros((0, 3), dtype=torch.long)
+        sizes = [int(patches) // self.processor.image_processor.merge_size**2 for patches in grid.prod(-1)]
+        rows = np.cumsum([0, *sizes])
+        tokens, positions, following = [], [], []
+        for prompt, numbers in zip(prompts, shown, strict=True):
+            before, *behind = self._text(prompt).split(image_token)
+            if len(behind) != len(numbers):
+                raise ValueError(f"the prompt has {len(behind)} places for {len(numbers)} images")
+            parts = (image_token * sizes[n] + text for n, text in zip(numbers, behind, strict=True))
+            ids = np.array(self.processor.tokenizer("".join([before, *parts]))["input_ids"])
+            is_image = torch.from_numpy(ids == image_id)
+            found, delta = self.model.model.get_rope_index(
+                torch.from_numpy(ids)[None], is_image.long()[None], grid[list(numbers)] if numbers else None
+            )
+            ids[ids == image_id] = -1 - np.concatenate([*(np.arange(*rows[n : n + 2]) for n in numbers), rows[:0]])
+            tokens.append(ids)
+            positions.append(found[:, 0])
+            following.append(len(ids) + int(delta))
+        packing = pack(tokens)
+        tensors = images | {
+            "tokens": torch.from_numpy(np.concatenate(tokens)[packing.order]),
+            "positions": torch.cat(positions, dim=1)[:, packing.order],
+            "last": torch.tensor(packing.last),
+            "lengths": torch.tensor(packing.lengths),
+            "following": torch.tensor(following),
         }
-        batch["position_ids"], _ = self.model.model.get_rope_index(**parts)
-        return shared_prefix(parts["input_ids"], parts["mm_token_type_ids"], lengths)
+        return tensors, packing
 
     def _text(self, prompt: Prompt) -> str:
         """The prompt as the model reads it, up to where the answer begins."""
         text = self._template(prompt)
-        return text + _NO_THOUGHT if self.prefill and self.thinks else text
+        return text + _NO_THOUGHT if self.at_once and self.thinks else text
 
     def _template(self, prompt: Prompt) -> str:
         parts = [
@@ -226,6 +259,21 @@ class Judge:
         stream.wait_event(inputs.ready)
         for tensor in inputs.tensors.values():
             tensor.record_stream(stream)
+
+
+def distinct_images(prompts: Sequence[Prompt]) -> tuple[list[Image.Image], list[list[int]]]:
+    """The images that differ, and for each prompt which of them it shows."""
+    numbers: dict[tuple[tuple[int, int], bytes], int] = {}
+    images: list[Image.Image] = []
+    shown: list[list[int]] = []
+    for prompt in prompts:
+        shown.append([])
+        for image in prompt.images:
+            number = numbers.setdefault((image.size, image.tobytes()), len(images))
+            if number == len(images):
+                images.append(image)
+            shown[-1].append(number)
+    return images, shown
 
 
 def _cut_short(max_new_tokens: int) -> str:

@@ -1,207 +1,103 @@
-"""Qwen3-VL for one prefill of a batch of prompts that are padded at their ends: the same mathematics with less work.
+"""One prefill of a batch of packed prompts: the same mathematics as the model's own forward with less work.
 
+- What prompts share is computed once (`packing`). Only its keys and values are copied to each.
 - Causal attention never looks ahead, so a prompt doesn't see the padding behind it: no mask is needed.
-- The prefix that all prompts share, the rubric, is computed once for the batch. Only its keys and values are copied
-  to each prompt.
+- Each distinct image goes through the vision tower once, wherever it is shown.
 - The last layer is computed for the last tokens alone, whose logits are wanted.
-- Between two matrix products there is one pass over the data (`kernels`). In eager mode these operations take 40 % of
-  the time on an H100.
 
-The model: https://github.com/huggingface/transformers/tree/main/src/transformers/models/qwen3_vl.
-
-Shapes: B prompts, T tokens of the longest prompt, S tokens of the shared prefix, H heads (of keys and values fewer:
-grouped-query attention), C channels of a head, D channels of a token. "Packed" tokens are [S + B · (T - S), …]: the
-prefix once, then what each prompt has behind it, padding included. Images have P patches together.
+Shapes: B prompts, N packed tokens, H heads (of keys and values fewer), C channels of a head, D channels of a token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import groupby, pairwise
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from slurm_bench.kernels.attention import attention
-from slurm_bench.kernels.ops import feed_forward, layer_norm, linear, rms_norm, rotate_, silu_mul
+from slurm_bench.kernels.attention import attention, attention_of_one
+from slurm_bench.kernels.ops import linear
+from slurm_bench.scorers.qwen3vl.language_model import LanguageModel
+from slurm_bench.scorers.qwen3vl.packing import Packing, Segment
+from slurm_bench.scorers.qwen3vl.vision import patch_vision
 
-
-@dataclass(frozen=True)
-class PackedBatch:
-    """Where a batch's tokens are once they are packed. `lengths` are those of the prompts, without padding."""
-
-    lengths: tuple[int, ...]
-    shared: int
-
-    def pack(self, rows: Tensor) -> Tensor:
-        """[B, T, …] → packed."""
-        return torch.cat([rows[0, : self.shared], rows[:, self.shared :].flatten(0, 1)])
-
-    def rest(self, tokens: Tensor) -> Tensor:
-        """Packed → [B, T - S, …], without the prefix."""
-        return tokens[self.shared :].unflatten(0, (len(self.lengths), -1))
-
-    def unpack(self, tokens: Tensor) -> Tensor:
-        """Packed → [B, T, …], with the prefix copied to each prompt."""
-        rest = self.rest(tokens)
-        rows = tokens.new_empty((len(rest), self.shared + rest.shape[1], *rest.shape[2:]))
-        rows[:, : self.shared] = tokens[: self.shared]
-        rows[:, self.shared :] = rest
-        return rows
-
-    def last(self, tokens: Tensor) -> Tensor:
-        """Packed → [B, …], each prompt's last token."""
-        width = (len(tokens) - self.shared) // len(self.lengths)
-        return tokens[[row * width + length - 1 for row, length in enumerate(self.lengths)]]
-
-
-def shared_prefix(ids: Tensor, types: Tensor, lengths: Sequence[int]) -> int:
-    """How many tokens all prompts begin with, before any image and any prompt's last token. `ids` and `types`
-    (0 for text) are [B, T]."""
-    alike = ((ids == ids[:1]) & (types == 0)).all(dim=0)
-    alike[min(lengths) - 1 :] = False
-    return int(alike.long().cumprod(0).sum())
+# (a layer's index, prompts, their keys, their values), the last two [prompts, T, H, C], with padding at the end.
+Keep = Callable[[int, Sequence[int], Tensor, Tensor], None]
 
 
 class Prefill:
-    """Replaces the forwards of `model`, dense or mixture of experts, by its own: it can't generate any more."""
+    """Of `model`, whose vision tower gets our forwards."""
 
-    def __init__(self, model: Any) -> None:
-        self._model = model.model
-        self._batch: PackedBatch | None = None
-        text, visual = self._model.language_model, self._model.visual
-        text.forward = self._text
-        self._silu = text.config.hidden_act == "silu"
-        _patches_by_product(visual.patch_embed)
-        images = _Images()
-        for block in visual.blocks:
-            block.forward = _vision_block(block, images, visual.config.hidden_act == "gelu_pytorch_tanh")
+    def __init__(self, model: Any, language_model: LanguageModel) -> None:
+        self._visual = model.visual
+        self._language_model = language_model
+        patch_vision(model.visual)
 
-    def last_hidden(self, tensors: dict[str, Tensor], batch: PackedBatch) -> Tensor:
-        """The hidden state of each prompt's last token, [B, D]."""
-        self._batch = batch
-        tensors = {name: tensor for name, tensor in tensors.items() if name != "attention_mask"}
-        return self._model(**tensors, use_cache=False).last_hidden_state
+    def last_hidden(self, tensors: Mapping[str, Tensor], packing: Packing, keep: Keep | None = None) -> Tensor:
+        """The hidden state of each prompt's last token, [B, D]. `keep` is handed all prompts' keys and values."""
+        model, tokens = self._language_model, tensors["tokens"]
+        x, y = model.embed(tokens.clamp(min=0)), None
+        tables = model.tables(x, tensors["positions"])
+        seen = (tokens < 0).nonzero()[:, 0]
+        shown = -1 - tokens[seen]
+        features, *deep = self._features(tensors) if "pixel_values" in tensors else [x]
+        x[seen] = features[shown].to(x.dtype)
+        for index, layer in enumerate(model.layers):
+            ends, kept = index == len(model.layers) - 1, partial(keep, index) if keep else None
+            attend = partial(_attend_last if ends else _attend, packing, kept)
+            x, y = model.run(layer, x, y, tables, attend, tensors["last"] if ends else None)
+            if index < len(deep):  # DeepStack: https://arxiv.org/abs/2406.04334
+                y[seen] += deep[index][shown]
+        return model.final(x, y)
 
-    def _text(
-        self,
-        inputs_embeds: Tensor,
-        position_ids: Tensor,
-        visual_pos_masks: Tensor,
-        deepstack_visual_embeds: Sequence[Tensor] = (),
-        **_: Any,
-    ) -> Any:
-        """The language model's forward: [B, T, D] in, packed tokens out."""
-        from transformers.modeling_outputs import BaseModelOutputWithPast
-
-        text, batch = self._model.language_model, self._batch
-        assert batch is not None
-        tables = text.rotary_emb(inputs_embeds, position_ids[-3:])
-        cos, sin = (batch.pack(table[..., : table.shape[-1] // 2]) for table in tables)
-        seen = batch.pack(visual_pos_masks).nonzero()[:, 0]
-        x, y = batch.pack(inputs_embeds), None
-        for index, layer in enumerate(text.layers):
-            x, y = self._layer(layer, x, y, cos, sin, batch, last=index == len(text.layers) - 1)
-            if index < len(deepstack_visual_embeds):
-                y[seen] += deepstack_visual_embeds[index]
-        hidden = rms_norm(x, text.norm.weight, text.norm.variance_epsilon, y)[1]
-        return BaseModelOutputWithPast(last_hidden_state=hidden)
-
-    def _layer(
-        self, layer: Any, x: Tensor, y: Tensor | None, cos: Tensor, sin: Tensor, batch: PackedBatch, last: bool
-    ) -> tuple[Tensor, Tensor]:
-        """`x` + `y` is the layer's input, and the sum of the two results is its output, all packed [·, D]: the next
-        norm adds them in its own pass."""
-        attn, first, second = layer.self_attn, layer.input_layernorm, layer.post_attention_layernorm
-        x, h = rms_norm(x, first.weight, first.variance_epsilon, y)
-        key, value = (project(h).unflatten(-1, (-1, attn.head_dim)) for project in (attn.k_proj, attn.v_proj))
-        rotate_(key, cos, sin, False, attn.k_norm.weight[None, None], 0, attn.k_norm.variance_epsilon)
-        if last:
-            x, h, cos, sin = (batch.last(part) for part in (x, h, cos, sin))
-        query = attn.q_proj(h).unflatten(-1, (-1, attn.head_dim))
-        rotate_(query, cos, sin, False, attn.q_norm.weight[None, None], 0, attn.q_norm.variance_epsilon)
-        attend = _attend_last if last else _attend
-        y = attend(attn.o_proj, query, key, value, batch, attn.scaling)
-        x, h = rms_norm(x, second.weight, second.variance_epsilon, y)
-        return x, self._mlp(layer.mlp, h)
-
-    def _mlp(self, mlp: Any, h: Tensor) -> Tensor:
-        if self._silu and hasattr(mlp, "gate_proj"):
-            return mlp.down_proj(silu_mul(mlp.gate_proj(h), mlp.up_proj(h)))
-        return mlp(h[None]).view_as(h)
+    def _features(self, tensors: Mapping[str, Tensor]) -> list[Tensor]:
+        """Of the images' patches one after another, and what the first layers add to them, a layer each."""
+        pixels = tensors["pixel_values"].type(self._visual.dtype)
+        found = self._visual(pixels, grid_thw=tensors["image_grid_thw"], return_dict=True)
+        return [found.pooler_output, *found.deepstack_features]
 
 
-def _attend(project: Any, query: Tensor, key: Tensor, value: Tensor, batch: PackedBatch, scale: float) -> Tensor:
-    """Packed [·, H, C] → packed [·, D]. The prefix attends to itself once; what stands behind it, to both."""
-    shared = batch.shared
-    out = query.new_empty((len(query), project.out_features))
-    if shared:
-        attended = attention(query[None, :shared], key[None, :shared], value[None, :shared], scale, causal=True)
-        linear(project, attended[0].flatten(1), out[:shared])
-    attended = attention(batch.rest(query), batch.unpack(key), batch.unpack(value), scale, causal=True)
-    linear(project, attended.flatten(0, 1).flatten(1), out[shared:])
+def _attend(packing: Packing, keep: Any, attn: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Of all tokens: [N, H, C] → [N, D]."""
+    out = query.new_empty((len(query), len(attn.o_proj.weight)))
+    for segment in packing.segments:
+        keys, values = _seen(key, segment), _seen(value, segment)
+        if keep and segment.prompts:
+            keep(segment.prompts, keys, values)
+        attended = attention(_runs(query, segment), keys, values, attn.scaling, causal=True)
+        linear(attn.o_proj, attended.flatten(0, 1).flatten(1), out[segment.tokens])
     return out
 
 
-def _attend_last(project: Any, query: Tensor, key: Tensor, value: Tensor, batch: PackedBatch, scale: float) -> Tensor:
-    """`query` is [B, H, C], the last tokens; the result is [B, D]. They must not see the padding, so there is a mask,
-    which neither FlashAttention nor cuDNN's kernel takes: torch chooses another."""
-    rows, key, value = (part.transpose(1, 2) for part in (query[:, None], batch.unpack(key), batch.unpack(value)))
-    places = torch.arange(key.shape[2], device=key.device)
-    mask = (places < torch.tensor(batch.lengths, device=key.device)[:, None])[:, None, None]
-    attended = functional.scaled_dot_product_attention(rows, key, value, attn_mask=mask, scale=scale, enable_gqa=True)
-    return project(attended[:, :, 0].flatten(1))
+def _attend_last(packing: Packing, keep: Any, attn: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Of the prompts' last tokens: [B, H, C] → [B, D]. They must not see the padding."""
+    out = torch.empty_like(query)
+    for segment in packing.segments:
+        if segment.prompts:
+            prompts, keys, values = list(segment.prompts), _seen(key, segment), _seen(value, segment)
+            if keep:
+                keep(prompts, keys, values)
+            lengths = torch.tensor([packing.lengths[prompt] for prompt in prompts], device=key.device)
+            visible = torch.arange(keys.shape[1], device=key.device) < lengths[:, None]
+            out[prompts] = attention_of_one(query[prompts], keys, values, visible, attn.scaling)
+    return linear(attn.o_proj, out.flatten(1))
 
 
-def _patches_by_product(embed: Any) -> None:
-    """The patch embedding as a matrix product, [P, pixels] → [P, D]: a convolution whose stride equals its kernel."""
-    conv = embed.proj
-
-    def forward(patches: Tensor) -> Tensor:
-        return functional.linear(patches.to(conv.weight.dtype), conv.weight.flatten(1), conv.bias)
-
-    embed.forward = forward
+def _runs(tokens: Tensor, segment: Segment) -> Tensor:
+    """Packed → [rows, width, …]."""
+    return tokens[segment.tokens].unflatten(0, (segment.rows, segment.width))
 
 
-def _vision_block(block: Any, images: _Images, tanh_gelu: bool) -> Any:
-    attn, mlp, norm1, norm2 = block.attn, block.mlp, block.norm1, block.norm2
-
-    def forward(
-        hidden_states: Tensor, cu_seqlens: Tensor, position_embeddings: tuple[Tensor, Tensor], **_: Any
-    ) -> Tensor:
-        h = layer_norm(hidden_states, norm1.weight, norm1.bias, norm1.eps)[1]
-        packed = attn.qkv(h).unflatten(-1, (3, attn.num_heads, -1))
-        cos, sin = (table[:, : packed.shape[-1] // 2] for table in position_embeddings)
-        rotate_(packed[:, :2].flatten(1, 2), cos, sin, interleaved=False)
-        attended = []
-        for start, stop, count in images.runs(cu_seqlens):
-            query, key, value = packed[start:stop].unflatten(0, (count, -1)).unbind(2)
-            attended.append(attention(query, key, value, attn.scaling).flatten(0, 1).flatten(1))
-        y = attn.proj(attended[0] if len(attended) == 1 else torch.cat(attended))
-        x, h = layer_norm(hidden_states, norm2.weight, norm2.bias, norm2.eps, y)
-        return x + (feed_forward(mlp.linear_fc1, mlp.linear_fc2, h) if tanh_gelu else mlp(h))
-
-    return forward
-
-
-class _Images:
-    """Which patches belong to which image: read from the GPU once a forward, not in each block."""
-
-    def __init__(self) -> None:
-        self._bounds: Tensor | None = None
-        self._runs: list[tuple[int, int, int]] = []
-
-    def runs(self, bounds: Tensor) -> Iterable[tuple[int, int, int]]:
-        """Images of one size that stand side by side attend together: (start, stop, how many images)."""
-        if bounds is not self._bounds:
-            self._bounds, self._runs, start = bounds, [], 0
-            sizes = (stop - begin for begin, stop in pairwise(bounds.tolist()))
-            for size, alike in groupby(sizes):
-                count = len(list(alike))
-                if size:
-                    self._runs.append((start, start + size * count, count))
-                start += size * count
-        return self._runs
+def _seen(tokens: Tensor, segment: Segment) -> Tensor:
+    """Packed → [rows, T, …]: each run with what it follows."""
+    own = _runs(tokens, segment)
+    if not segment.path:
+        return own
+    whole, place = own.new_empty((segment.rows, segment.before + segment.width, *own.shape[2:])), 0
+    for part in segment.path:
+        whole[:, place : place + part.stop - part.start] = tokens[part]
+        place += part.stop - part.start
+    whole[:, place:] = own
+    return whole

@@ -1,0 +1,170 @@
+"""What the judge writes, token for token, against transformers' own generate."""
+
+import logging
+from itertools import combinations
+
+import pytest
+import tiny_judge
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+NEW_TOKENS = 20
+
+
+def reference(moe, judge, prompts, ends, **sampling):
+    """transformers' tokens, with padding behind an end."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+
+    folder = tiny_judge.checkpoint(moe)
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    model.load_state_dict(judge.judge.model.state_dict())
+    processor = AutoProcessor.from_pretrained(folder)
+    model.generation_config = GenerationConfig(
+        eos_token_id=ends or None, pad_token_id=processor.tokenizer.pad_token_id, max_new_tokens=NEW_TOKENS
+    )
+    texts = [judge.judge._text(prompt) for prompt in prompts]
+    images = [list(prompt.images) for prompt in prompts]
+    inputs = processor(text=texts, images=images, padding=True, padding_side="left", return_tensors="pt")
+    with torch.no_grad():
+        written = model.generate(**inputs, **(sampling or {"do_sample": False}))
+    return written[:, inputs["input_ids"].shape[1] :].tolist()
+
+
+def asked(judge, count):
+    return [judge.questions(n, tiny_judge.request(n))[0].prompt for n in range(count)]
+
+
+def up_to_an_end(rows, ends):
+    found = [next((step for step, token in enumerate(row) if token in ends), NEW_TOKENS) for row in rows]
+    return [row[: step + 1] for row, step in zip(rows, found, strict=True)]
+
+
+def attend_more(judge):
+    """Sharply: a token then hangs on more than the one before it, and no reply repeats itself."""
+    with torch.no_grad():
+        for layer in judge.judge.model.model.language_model.layers:
+            layer.self_attn.k_norm.weight *= 3
+
+
+@pytest.mark.parametrize("moe", [False, True], ids=["dense", "moe"])
+def test_a_batch_is_written_as_transformers_writes_it(moe):
+    """Prompts of several lengths, of which most end early and each at another step, so that the others go on as a
+    smaller batch; one is cut."""
+    judge = tiny_judge.scorer(moe, mode="generate")
+    judge.judge.end_ids = {-1}
+    attend_more(judge)
+    prompts = asked(judge, 5)
+    inputs = judge.judge.preprocess(prompts)
+    assert len(set(inputs.lengths)) > 3
+    endless = reference(moe, judge, prompts, ends=[])
+    assert judge.judge.written(inputs, NEW_TOKENS) == endless
+
+    def steps(ends):
+        return {len(row) for row in up_to_an_end(endless, ends)}
+
+    said = sorted({token for row in endless for token in row})
+    few = [ends for count in (1, 2) for ends in combinations(said, count) if NEW_TOKENS in steps(ends)]
+    ends = max(few, key=lambda ends: len(steps(ends)))
+    assert len(steps(ends)) > 2
+    expected = reference(moe, judge, prompts, list(ends))
+    judge.judge.end_ids = set(ends)
+    written = judge.judge.written(inputs, NEW_TOKENS)
+    assert up_to_an_end(written, ends) == up_to_an_end(expected, ends)
+    assert up_to_an_end(written, ends) == up_to_an_end(endless, ends)
+    pad = judge.judge.processor.tokenizer.pad_token_id
+    assert all({*row[len(cut) :]} <= {pad} for row, cut in zip(written, up_to_an_end(written, ends), strict=True))
+
+
+def test_a_step_scores_as_the_whole_forward_does():
+    """Tokens alone would hide what rounding to the likeliest hides."""
+    from transformers import AutoModelForImageTextToText
+
+    judge = tiny_judge.scorer(mode="generate")
+    judge.judge.end_ids = {-1}
+    attend_more(judge)
+    (prompt,) = asked(judge, 1)
+    (row,) = judge.judge.written(judge.judge.preprocess([prompt]), 4)
+    model = AutoModelForImageTextToText.from_pretrained(tiny_judge.checkpoint(), dtype=torch.float32)
+    model.load_state_dict(judge.judge.model.state_dict())
+    inputs = judge.judge.processor(text=[judge.judge._text(prompt)], images=[list(prompt.images)], return_tensors="pt")
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([row[:3]])], 1)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    inputs["mm_token_type_ids"] = torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, 3))
+    with torch.no_grad():
+        scores = model(**inputs).logits[:, -1]
+    torch.testing.assert_close(judge.judge.decoder._next, scores, rtol=1e-4, atol=1e-4)
+
+
+def test_all_stop_once_all_have_ended():
+    judge = tiny_judge.scorer(mode="generate")
+    inputs = judge.judge.preprocess(asked(judge, 3))
+    first = {row[0] for row in judge.judge.written(inputs, 1)}
+    judge.judge.end_ids = first
+    judge.judge.decoder._step = None  # nothing may follow
+    assert [row[0] in first for row in judge.judge.written(inputs, NEW_TOKENS)] == [True] * 3
+
+
+def test_a_sampled_reply_is_the_one_that_transformers_draws():
+    judge = tiny_judge.scorer(mode="generate")
+    judge.judge.end_ids = {-1}
+    prompts = asked(judge, 1)
+    torch.manual_seed(11)
+    drawn = reference(False, judge, prompts, [], do_sample=True, temperature=0.7, top_k=0)
+    assert judge.judge.written(judge.judge.preprocess(prompts), NEW_TOKENS, 0.7, 11) == drawn
+
+
+def test_a_longer_batch_and_then_a_shorter_are_written_as_alone():
+    """The cache stays where it is, with what the batch before left in it."""
+    judge = tiny_judge.scorer(mode="generate")
+    judge.judge.end_ids = {-1}
+    batches = [judge.judge.preprocess(asked(judge, count)) for count in (2, 5, 1)]
+    again = [judge.judge.written(inputs, 6) for inputs in batches]
+    fresh = tiny_judge.scorer(mode="generate")
+    fresh.judge.end_ids = {-1}
+    assert again[2] == fresh.judge.written(batches[2], 6)
+    assert again[0] == again[1][:2]
+
+
+def test_a_graph_that_cannot_be_captured_costs_speed_alone(caplog):
+    judge = tiny_judge.scorer(mode="generate")
+    inputs = judge.judge.preprocess(asked(judge, 2))
+    plain = judge.judge.written(inputs, 6)
+    decoder = judge.judge.decoder
+    decoder.use_graphs = True  # there is no GPU to capture on
+    with caplog.at_level(logging.WARNING):
+        assert judge.judge.written(inputs, 6) == plain
+        assert judge.judge.written(inputs, 6) == plain
+    assert len([record for record in caplog.records if "CUDA graphs" in record.message]) == 1
+
+
+def test_steps_are_replayed_by_rows_and_blocks():
+    judge = tiny_judge.scorer(mode="generate")
+    decoder, inputs = judge.judge.decoder, judge.judge.preprocess(asked(judge, 3))
+    judge.judge.end_ids = {-1}
+    plain = judge.judge.written(inputs, 6)
+    captured = []
+
+    class Graph:
+        def __init__(self, rows, places):
+            captured.append((rows, places))
+            self.replay = lambda: decoder._compute(rows, places)
+
+    decoder.use_graphs, decoder._captured = True, Graph
+    assert judge.judge.written(inputs, 6) == judge.judge.written(inputs, 6) == plain
+    assert len(captured) == len(set(captured)) == 1
+
+
+def test_a_step_asks_the_gpu_for_no_value():
+    """What a CUDA graph can't hold: an operation whose result the host must see."""
+
+    class Refusing(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+            name = operation.overloadpacket.__name__
+            assert name not in ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero"), name
+            return operation(*args, **(kwargs or {}))
+
+    judge = tiny_judge.scorer(mode="generate")
+    judge.judge.written(judge.judge.preprocess(asked(judge, 2)), 3)
+    decoder = judge.judge.decoder
+    with torch.inference_mode(), Refusing():
+        decoder._compute(2, decoder._cache.shape[3])
