@@ -650,11 +650,11 @@ def by_hand(count: int, kinds: list[str], number: int) -> int:
             ends = fuzz(place, kind, count // len(kinds), number, note)
             seconds = time.monotonic() - begin
             print(f"{kind:14} {ends.total():7} inputs in {seconds:.0f} s, by exit code: {dict(ends)}", flush=True)
-    finally:
+    finally:  # who interrupts hours of it is told what was found
         place.close()
         shutil.rmtree(folder)
-    for key, (_, shown, trace) in found.items():
-        print(f"\n== {key}\n{shown}\n{trace}")
+        for key, (_, shown, trace) in found.items():
+            print(f"\n== {key}\n{shown}\n{trace}", flush=True)
     return len(found)
 
 
