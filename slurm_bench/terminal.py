@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from slurm_bench.logs import hide_secrets
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -37,8 +39,8 @@ def stop_printing() -> None:
 
 
 def one_line(text: str) -> str:
-    """Nothing that a terminal would act on: what went wrong may quote a file."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.splitlines()))
+    """Nothing that a terminal would act on, and no secret: what went wrong may quote a file, or what it was given."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(hide_secrets(text).splitlines()))
 
 
 def console() -> Console:

@@ -112,6 +112,8 @@ class QuotesItsKey(Tint):
 
     def __init__(self, key: str, fail: Sequence[str] = (), exits: Sequence[str] = (), marks: str | None = None) -> None:
         super().__init__(fail=fail)
+        if "," in key:
+            raise ValueError(f"the key '{key}' has a comma in it")
         self.key, self.exits, self.marks = key, exits, marks
 
     def load(self) -> None:

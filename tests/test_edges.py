@@ -15,6 +15,8 @@ from chat_server import Reply, says, serve
 from cluster import SlurmCluster
 from helpers import REPO, launch, make_benchmark, make_config, rows, run_dir, summary
 
+from slurm_bench import logs
+from slurm_bench.report.judgements import Asked, Judgement, read_judgements, writing
 from slurm_bench.run.records import read_records
 
 NAMES = ["with space", 'it\'s "quoted"', "变成夜晚", "-dash", "two\nlines", "$(touch x); `x` & #", "a=b", "~", "*"]
@@ -138,6 +140,27 @@ def test_on_a_cluster_a_secret_is_in_no_file_of_a_run_and_in_no_script(
     forms = (secret, "sk/4711", "sk%2F4711", "sk\\/4711")
     assert not [name for name, text in files.items() if any(form in text for form in forms)]
     assert not [text for text in (*said, *scripts, *_both(done)) if any(form in text for form in forms)]
+
+
+def test_a_plug_in_that_refuses_its_key_tells_nobody(tmp_path: Path) -> None:
+    params = {"key": "${oc.env:MY_SECRET}"}
+    config = make_config(tmp_path / "c.yaml", make_benchmark(tmp_path / "bench", 2), "QuotesItsKey", params)
+    env = {**os.environ, "MY_SECRET": "of, mine"}
+    done = launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "local", env=env)
+    assert done.returncode == 1
+    assert "the key '<MY_SECRET>' has a comma in it" in done.stderr
+    assert "of, mine" not in "".join(_both(done))
+
+
+def test_what_a_judge_of_pairs_quotes_is_taken_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_secrets", {})
+    logs.keep_secret("sk-4711-of-mine", "MY_SECRET")
+    with writing(tmp_path) as judgements:
+        judgements.write(
+            Asked("d", "by", "about", "a", "b"), Judgement(None, "sent sk-4711-of-mine", "sk-4711-of-mine")
+        )
+    (found,) = read_judgements(tmp_path).values()
+    assert (found.problem, found.raw) == ("sent <MY_SECRET>", "<MY_SECRET>")
 
 
 def _both(done: subprocess.CompletedProcess[str]) -> tuple[str, str]:

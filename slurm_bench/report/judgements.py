@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from slurm_bench.logs import hide_secrets
 from slurm_bench.run.durable import LineWriter, read_lines
 from slurm_bench.scorers.protocols.pairwise import FIRST, SECOND, TIE
 
@@ -76,7 +77,9 @@ class JudgementWriter:
         self._writer = writer
 
     def write(self, asked: Asked, found: Judgement) -> None:
-        self._writer.write({**asdict(asked), **asdict(found), "time": time.time()})
+        """A reply may quote the key that it was asked with."""
+        said = {"winner": found.winner, "problem": hide_secrets(found.problem), "raw": hide_secrets(found.raw)}
+        self._writer.write({**asdict(asked), **said, "time": time.time()})
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 
 from slurm_bench.editors.base import EditRequest
 from slurm_bench.errors import SampleError, ServiceDown, UserError
-from slurm_bench.logs import log
+from slurm_bench.logs import hide_secrets, log
 from slurm_bench.rewriters.base import Rewritten
 from slurm_bench.run.durable import create_once, json_line
 from slurm_bench.run.layout import VERSION, RunDir
@@ -76,7 +76,7 @@ class Rewriting:
             said = said if isinstance(said, Rewritten) else Rewritten(said)
             if not isinstance(said.text, str) or not said.text.strip():
                 raise RewriteFailed(f"the rewriter gave {said.text!r}, no text")
-            info = json.loads(json.dumps(said.info, allow_nan=False))
+            info = json.loads(hide_secrets(json.dumps(said.info, allow_nan=False)))
         except (UserError, ServiceDown, RewriteFailed):
             raise
         except (Exception, SystemExit) as error:
