@@ -77,6 +77,19 @@ def compared(tmp_path: Path, first: Scores, other: Scores, **more: Any) -> dict[
     return compare_runs([a, b])["comparisons"][0]
 
 
+def test_what_stands_in_a_mean_as_the_end_of_its_scale_is_told(tmp_path: Path, capsys: Any) -> None:
+    declared = {"judge": {"overall": [0, 100, True, "equal images"]}}
+    scores = {f"a{n}": 20.0 + n for n in range(12)}
+    a = a_run(tmp_path / "A", scores, declared=declared)
+    b = a_run(tmp_path / "B", {**scores, "a1": 100.0}, declared=declared)
+    c = a_run(tmp_path / "C", scores, declared={"judge": {"overall": [0, 100, True]}})
+    assert main(["compare", str(a), str(b), "--html", str(tmp_path / "page")]) == 0
+    said = "1 of 12 are equal images, which stand in the mean of overall in B as 100: the mean of the others is 25.909."
+    assert said in capsys.readouterr().out
+    assert said in (tmp_path / "page" / "compare.html").read_text()
+    assert refusals(compare_runs([a, c])) == [], "a run of an earlier version doesn't say it"
+
+
 def test_a_small_difference_that_tables_do_not_show_is_seen_in_pairs(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     hard = {f"{'pc'[n % 2]}{n}": float(s) for n, s in enumerate(rng.uniform(1, 8, 60))}

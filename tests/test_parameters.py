@@ -251,6 +251,7 @@ def test_a_headline_that_no_scorer_gives_is_refused_before_anything_starts() -> 
         check("headline=similarty")
     two = "scorers.t=tests.plugins.Brightness"  # names none of its scores
     check("headline=m.psnr", two)
+    check("headline=psnr", two)
     check("headline=t.whatever", two)
-    with pytest.raises(UserError, match=r"'psnr'; did you mean 'm\.psnr'"):
-        check("headline=psnr", two)
+    with pytest.raises(UserError, match=r"'m\.psnt'; did you mean 'm\.psnr'"):
+        check("headline=m.psnt", two)

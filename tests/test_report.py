@@ -21,6 +21,8 @@ from slurm_bench.report.write import write_report
 from slurm_bench.run.opened import Run
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Outcome, State
+from slurm_bench.scorers.base import as_rows, from_rows
+from slurm_bench.scorers.metrics.reference import ReferenceMetrics
 
 
 def outcome(**scores: float) -> Outcome:
@@ -84,6 +86,28 @@ def test_means_are_named_for_what_they_count(tmp_path: Path) -> None:
     assert [f["id"] for f in summary["failures"]] == ["c", "e", "f"]
 
 
+def test_what_stands_in_a_mean_as_the_end_of_its_scale_is_told_wherever_the_mean_is(tmp_path: Path) -> None:
+    """PSNR has no value for equal images."""
+    declared = {"m": {"similarity": [0, 1, True], "psnr": [0, 100, True, "equal images"]}}
+    rows = [
+        ("a", "c", DONE, {"m": outcome(similarity=1.0, psnr=100.0)}),
+        ("b", "c", DONE, {"m": outcome(similarity=0.5, psnr=20.0)}),
+        ("d", "c", DONE, {"m": outcome(similarity=0.5, psnr=40.0)}),
+    ]
+    words = "1 of 3 are equal images, which stand in the mean of psnr as 100: the mean of the others is 30.000."
+    summary, _, text = made(tmp_path, *rows, declared=declared)
+    assert summary["stand_ins"]["psnr"]["mean_of_others"] == pytest.approx(30)
+    assert words in text
+    assert words in (tmp_path / "report" / "report.html").read_text()
+    summary, _, text = made(tmp_path, *rows[1:], declared=declared)
+    assert summary["stand_ins"] == {}
+    assert "stand in the mean" not in text
+    _, _, text = made(tmp_path, *rows, declared=declared, headline="psnr")
+    assert text.index(words) < text.index("## Every score"), "beside the headline's mean"
+    assert ReferenceMetrics.scores["psnr"].high_is == "equal images"
+    assert from_rows(as_rows(ReferenceMetrics.scores)) == ReferenceMetrics.scores
+
+
 def test_several_scorers_keep_their_scores_apart_and_half_a_score_is_a_failure(tmp_path: Path) -> None:
     summary, table, _ = made(
         tmp_path,
@@ -102,6 +126,12 @@ def test_a_scored_sample_without_this_score_is_no_zero(tmp_path: Path) -> None:
     rows = [("a", "c", DONE, {"m": outcome(s=0.5, w=1.0)}), ("b", "c", DONE, {"m": outcome(w=1.0)})]
     summary, _, _ = made(tmp_path, *rows, headline="s")
     assert summary["overall"]["failures_as_zero"]["micro"]["mean"] == 0.5
+
+
+def test_a_headline_need_not_name_its_scorer_where_a_second_one_gives_it_too(tmp_path: Path) -> None:
+    rows = [("a", "c", DONE, {"j": outcome(q=8.0), "again": outcome(q=7.0)})]
+    summary, _, _ = made(tmp_path, *rows, headline="q")
+    assert (summary["headline"], summary["headline_rule"]) == ("j.q", "as configured")
 
 
 def test_the_headline_is_the_first_scorers_score_that_most_samples_have(tmp_path: Path) -> None:

@@ -251,6 +251,17 @@ def test_what_the_environment_says_is_known_to_the_plug_in_alone(
         with_environment(reread, "editor.params")
 
 
+def test_a_whole_plug_in_may_be_referred_to_and_changed_then(tmp_path: Path) -> None:
+    judge = ("scorers.j.class_path=m.J", "scorers.j.params={x: 1, key: '${oc.env:KEY}', list: [1, 2]}")
+    config = said(*judge, "scorers.again=${scorers.j}", "scorers.other=${scorers.j}", "scorers.other.params.x=2")
+    assert config.scorers["again"] == config.scorers["j"]
+    assert config.scorers["other"].params == {**config.scorers["j"].params, "x": 2}
+    assert again(tmp_path, config) == config
+    text = "editor: m.E\nscorers: {j: {class_path: m.J, params: {x: 1}}, again: '${scorers.j}'}\n"
+    assert from_file(tmp_path, text).scorers["again"].params == {"x": 1}
+    assert "refers to no setting" in refusal("scorers.again=${scorers.nobody}")
+
+
 @pytest.mark.parametrize("name", ["api_key", "hf_token", "PASSWORD"])
 def test_a_secret_in_the_open_is_refused(name: str) -> None:
     message = refusal(f"scorers.s.params.{name}=sk-123")

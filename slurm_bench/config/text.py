@@ -117,6 +117,11 @@ def to_yaml(tree: Mapping[str, Any], sort_keys: bool = False) -> str:
     return yaml.dump(dict(tree), Dumper=Dumper, allow_unicode=True, sort_keys=sort_keys, default_flow_style=False)
 
 
+# A reference to a plug-in is one to all of it.
+_PLUGIN = re.compile(r"\$\{((?:editor|rewriter|scorers\.[\w-]+))\}")
+WHOLE = [field.name for field in dataclasses.fields(PluginConfig)]
+
+
 @dataclass(frozen=True)
 class _Reader:
     """Reads YAML nodes by the schema. `where` is the file or the word that they stand in."""
@@ -138,7 +143,8 @@ class _Reader:
         if kind == list[str]:
             return [self.text(part, key) for part in (node.value if isinstance(node, yaml.SequenceNode) else [node])]
         if kind is PluginConfig and isinstance(node, yaml.ScalarNode):
-            return {"class_path": node.value}
+            whole = _PLUGIN.fullmatch(node.value)
+            return {name: f"${{{whole[1]}.{name}}}" for name in WHOLE} if whole else {"class_path": node.value}
         return {
             name: self.value(part, self.type_of_part(kind, name, key), _join(key, name))
             for name, part in self.parts(node, key)

@@ -17,6 +17,7 @@ from slurm_bench.report.paired import Paired, compare_pairs, holm, verdict
 from slurm_bench.report.pictures import picture_cost
 from slurm_bench.report.repeats import two_seeds
 from slurm_bench.report.side import Side, open_sides, with_score
+from slurm_bench.report.stand_ins import stand_ins
 from slurm_bench.report.statistics import mean_of
 from slurm_bench.report.summary import UNDECLARED, source_marks
 from slurm_bench.scorers.base import Score
@@ -140,6 +141,11 @@ class _Pair:
             "left_out": dict(Counter(out.values())),
             "left_out_ids": {i: out[i] for i in list(out)[:SHOWN]},
             "categories": self._by_category(margin),
+            "stand_ins": {
+                side.name: found
+                for side in (self.first, self.other)
+                if (found := stand_ins([side.values[i] for i in self.ids], side.scale))
+            },
             "largest": self._largest(),
             "not_comparable": not_comparable(self.first, self.other),
             "cautions": cautions(self.first, self.other, self.same),

@@ -12,6 +12,7 @@ from rich.table import Table
 from slurm_bench.data.text import printable
 from slurm_bench.report.cost import cost_in_words
 from slurm_bench.report.markdown import number
+from slurm_bench.report.stand_ins import stand_ins_in_words
 
 
 def render(compared: Mapping[str, Any], console: Console) -> None:
@@ -31,7 +32,7 @@ def render(compared: Mapping[str, Any], console: Console) -> None:
         for line in row["editors_differ_in"]:
             _print(console, f"  editors: {line}")
         console.print(_differences(row))
-        for line in _tests(row):
+        for line in _tests(row, score["name"]):
             _print(console, line)
     if len(compared["comparisons"]) > 1:
         console.print()
@@ -77,7 +78,7 @@ def _differences(row: Mapping[str, Any]) -> Table:
     return table
 
 
-def _tests(row: Mapping[str, Any]) -> Iterable[str]:
+def _tests(row: Mapping[str, Any], score: str) -> Iterable[str]:
     tests = [
         ("sign-flip permutation", "p"),
         ("sign test", "p_sign"),
@@ -89,6 +90,8 @@ def _tests(row: Mapping[str, Any]) -> Iterable[str]:
         yield f"{row['clusters']} source images have these samples: tests and intervals count sources"
     if row["smallest_effect"] is not None:
         yield f"so many samples see a difference of {row['smallest_effect']:.3g} four times out of five"
+    for name, found in row["stand_ins"].items():
+        yield stand_ins_in_words(f"{score} in {name}", found)
     if row["left_out"]:
         yield "left out: " + ", ".join(f"{count} {why}" for why, count in row["left_out"].items())
     if row["largest"]:

@@ -12,6 +12,7 @@ from slurm_bench.report.hours import hours_rows, hours_title
 from slurm_bench.report.judges import judge_notes
 from slurm_bench.report.official_text import OFFICIAL_COLUMNS, OFFICIAL_NOTE, official_cells, official_facts
 from slurm_bench.report.repeats import in_words
+from slurm_bench.report.stand_ins import stand_ins_in_words
 
 MOST_FAILURES = 200
 
@@ -185,6 +186,8 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"Some samples share a source image ({clusters} sources): intervals count sources, not samples."
             )
+    if found := summary["stand_ins"].get(summary["headline"]):
+        lines.append(stand_ins_in_words(summary["headline"], found))
     return lines + in_words(summary["repeats"])
 
 
@@ -197,7 +200,8 @@ def _all_scores(summary: Mapping[str, Any]) -> list[str]:
     for category, row in summary["categories"].items():
         cells = [number(row["scores"][name]["mean"]) if name in row["scores"] else "–" for name in names]
         lines.append(f"| {escape(category)} | " + " | ".join(cells) + " |")
-    return lines
+    said = [f"- {escape(stand_ins_in_words(score, found))}" for score, found in summary["stand_ins"].items()]
+    return [*lines, *([""] if said else []), *said]
 
 
 def _health(summary: Mapping[str, Any]) -> list[str]:

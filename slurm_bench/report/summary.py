@@ -12,6 +12,7 @@ from slurm_bench.config import Config
 from slurm_bench.report.health import agreement, health
 from slurm_bench.report.official import official_numbers
 from slurm_bench.report.repeats import advice, spread_of
+from slurm_bench.report.stand_ins import stand_ins
 from slurm_bench.report.statistics import Mean, histogram, macro_mean_of, mean_of
 from slurm_bench.report.table import (
     ERROR,
@@ -80,6 +81,11 @@ def summarize(config: Config, state: State, table: pd.DataFrame, provenance: Map
         },
         "health": {name: health(name, config, state, table, declared) for name in config.scorers},
         "agreement": agreement(config, table),
+        "stand_ins": {
+            column: found
+            for column in score_columns(table)
+            if (found := stand_ins(table[column].dropna().tolist(), scale_of(column, config, declared)))
+        },
         "others": [
             {"stage": stage, "plugin": name, "by": by, "records": count}
             for (stage, name, by), count in state.others.items()

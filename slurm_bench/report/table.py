@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from slurm_bench.config import Config, nearest
@@ -135,7 +135,7 @@ def headline(config: Config, table: pd.DataFrame, declared: Declared) -> tuple[s
     that have a better direction the one that most samples have, and of several that as many have the first that the
     scorer declares, which is a judge's first aspect."""
     if config.headline is not None:
-        return config.headline, "as configured"
+        return _configured(config, [*score_columns(table), *_declared_columns(config, declared)]), "as configured"
     for name in config.scorers:
         own = [c for c in score_columns(table) if split_column(c, config)[0] == name]
         named = [_column(name, score, config) for score in declared.get(name) or {} if score != ANY]
@@ -154,8 +154,8 @@ def headline(config: Config, table: pd.DataFrame, declared: Declared) -> tuple[s
 def check_headline(config: Config, declared: Declared) -> None:
     """Before anything starts: is the configured headline a score that its scorer declares? Raises UserError."""
     known = {name: scores for name, scores in declared.items() if scores is not None and ANY not in scores}
-    columns = [_column(name, score, config) for name, scores in known.items() for score in scores]
-    if config.headline is None or config.headline in columns:
+    columns = _declared_columns(config, known)
+    if config.headline is None or _configured(config, columns) in columns:
         return
     if not any(config.headline.startswith(_column(name, "", config)) for name in declared.keys() - known):
         raise UserError(f"'headline': no scorer gives '{config.headline}'; {nearest(config.headline, columns)}")
@@ -164,6 +164,18 @@ def check_headline(config: Config, declared: Declared) -> None:
 def declared_in(provenance: Mapping[str, Any]) -> Declared:
     """What the scorers declared when the run was begun; {} in a run of an earlier version."""
     return {str(name): from_rows(rows) for name, rows in provenance.get("scores", {}).items()}
+
+
+def _configured(config: Config, columns: Sequence[str]) -> str | None:
+    """The configured headline, which need not name its scorer: a second scorer doesn't take it from the first."""
+    said = config.headline
+    if said is None or said in columns:
+        return said
+    return next((column for name in config.scorers if (column := f"{name}.{said}") in columns), said)
+
+
+def _declared_columns(config: Config, declared: Declared) -> list[str]:
+    return [_column(name, score, config) for name, scores in declared.items() for score in scores or () if score != ANY]
 
 
 def _column(scorer: str, score: str, config: Config) -> str:

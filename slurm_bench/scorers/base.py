@@ -51,11 +51,13 @@ class ScoreRequest:
 @dataclass(frozen=True)
 class Score:
     """The range of a score and its direction: None in `low` or `high` is no bound, None in `higher_is_better` says
-    that neither way is better."""
+    that neither way is better. `high_is` says what gets `high` though it has no value on the scale, or one beyond it:
+    reports tell how many such stand in a mean."""
 
     low: float | None
     high: float | None
     higher_is_better: bool | None = True
+    high_is: str | None = field(default=None, compare=False)  # the numbers are of one kind without it
 
     @property
     def worst(self) -> float | None:
@@ -108,8 +110,11 @@ def declared_scores(scorer: Any) -> Mapping[str, Score] | None:
 
 
 def as_rows(declared: Mapping[str, Score]) -> dict[str, list[Any]]:
-    """For JSON: name → [low, high, higher_is_better]."""
-    return {name: [score.low, score.high, score.higher_is_better] for name, score in declared.items()}
+    """For JSON: name → [low, high, higher_is_better], and `high_is` where it is said."""
+    return {
+        name: [score.low, score.high, score.higher_is_better, *([score.high_is] if score.high_is else [])]
+        for name, score in declared.items()
+    }
 
 
 def from_rows(rows: Any) -> dict[str, Score] | None:
@@ -117,7 +122,7 @@ def from_rows(rows: Any) -> dict[str, Score] | None:
     if not isinstance(rows, Mapping):
         return None
     try:
-        return {name: Score(low, high, better) for name, (low, high, better) in rows.items()}
+        return {name: Score(*row) for name, row in rows.items()}
     except (TypeError, ValueError):
         return None
 

@@ -13,6 +13,7 @@ from slurm_bench.report.page.pictures import Picture, Show, link_from_anywhere, 
 from slurm_bench.report.page.plots import axis_over
 from slurm_bench.report.page.samples import flags_of, said_of
 from slurm_bench.report.side import Side
+from slurm_bench.report.stand_ins import stand_ins_in_words
 
 
 def compare_page(compared: Mapping[str, Any], sides: Sequence[Side], folder: Path) -> Page:
@@ -31,6 +32,7 @@ def compare_page(compared: Mapping[str, Any], sides: Sequence[Side], folder: Pat
             "samples": [_sample(sides, sample_id, show, n < most) for n, sample_id in enumerate(ids[:MOST_LISTED])],
         }
 
+    score = compared["score"]["name"]
     rows = [row for one in compared["comparisons"] for row in (one, *one["categories"].values())]
     return Page(
         template="compare.html.j2",
@@ -43,6 +45,10 @@ def compare_page(compared: Mapping[str, Any], sides: Sequence[Side], folder: Pat
         gallery=gallery,
         facts={
             "compared": compared,
+            "stand_ins": [
+                [stand_ins_in_words(f"{score} in {name}", one) for name, one in row["stand_ins"].items()]
+                for row in compared["comparisons"]
+            ],
             "costs": [cost_in_words(row) for row in compared["comparisons"]],
             "axis": axis_over([0.0, *(row[key] for row in rows for key in ("difference", "ci_low", "ci_high"))]),
             "ranking_axis": axis_over(row[key] for row in compared["ranking"] for key in ("mean", "ci_low", "ci_high")),

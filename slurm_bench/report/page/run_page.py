@@ -20,6 +20,7 @@ from slurm_bench.report.page.plots import axis_over, histogram
 from slurm_bench.report.page.samples import gallery_sample, rows_of, worst_first
 from slurm_bench.report.page.timeline import KINDS, timeline
 from slurm_bench.report.repeats import in_words
+from slurm_bench.report.stand_ins import stand_ins_in_words
 from slurm_bench.report.table import score_columns
 from slurm_bench.run.hours import TaskHours
 from slurm_bench.run.opened import Run
@@ -100,6 +101,7 @@ def _facts(report: Report) -> dict[str, Any]:
         "causes": causes(summary["failures"]),
         "explained": report.explained,
         "judges": judge_notes(summary),
+        "stand_ins": {score: stand_ins_in_words(score, found) for score, found in summary["stand_ins"].items()},
         "repeats": in_words(summary["repeats"]),
         "official": [
             {

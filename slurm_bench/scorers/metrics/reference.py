@@ -33,7 +33,7 @@ class ReferenceMetrics:
 
     scores: ClassVar[Mapping[str, Score]] = {
         "similarity": Score(0, 1),
-        "psnr": Score(0, PSNR_OF_EQUAL_IMAGES),
+        "psnr": Score(0, PSNR_OF_EQUAL_IMAGES, high_is="equal images"),
         "l1": Score(0, 1, higher_is_better=False),
         "changed": Score(0, 1, higher_is_better=None),
     }
