@@ -32,6 +32,8 @@ def ask(options: dict[str, Any], **more: Any) -> dict[str, Any]:
 def test_an_array_asks_for_one_gpu_a_task_and_all_tasks_at_once() -> None:
     assert ask({"partition": "h100", "time": "04:00:00"}, at_once=600) == {
         "job_name": "r.edit-001",
+        "time": None,
+        "wckey": None,
         "signal_delay_s": 90,
         "array_parallelism": 600,
         "setup": [NODE_LINE, "export PYTHONPATH='/opt/my bench'${PYTHONPATH:+:$PYTHONPATH}"],

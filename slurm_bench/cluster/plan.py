@@ -7,16 +7,18 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from slurm_bench.cluster.chain import Executor, Step, first_step, propose
 from slurm_bench.cluster.forecast import Pace, Told, known_to_us, paces
 from slurm_bench.cluster.local import gpu_slots
-from slurm_bench.cluster.queue import expected_start
-from slurm_bench.cluster.slurm import Slurm
+from slurm_bench.cluster.queue import expected_start, gpus_of
+from slurm_bench.cluster.slurm import Slurm, slurm_options
 from slurm_bench.command import command
 from slurm_bench.config import at_once
 from slurm_bench.data.text import printable
+from slurm_bench.errors import UserError
 from slurm_bench.machine import GIB
 from slurm_bench.run.attempts import Attempt, read_attempts
 from slurm_bench.run.opened import Run
@@ -28,6 +30,11 @@ from slurm_bench.watch.wording import columns, duration, fit
 
 # Bytes of an edited image of a megapixel, where no earlier run tells better: a photograph as PNG.
 IMAGE_BYTES = 2 << 20
+
+# Of more scripts than these (arrays that are all alike) the first one is told, and the finishing job's.
+SCRIPTS = 4
+
+GPU_HOURS = "GPU-hours"
 
 
 def plan_lines(run: Run, executor: Executor, like: Told | None, old: Run | None) -> Iterator[str]:
@@ -51,11 +58,13 @@ def plan_lines(run: Run, executor: Executor, like: Told | None, old: Run | None)
     likes = iter([(STAGES, like)]) if like else known_to_us(run.config, run.root, isinstance(executor, Slurm))
     known = paces(run.config, likes, stages)
     scripts = executor.scripts(run, attempt) if isinstance(executor, Slurm) else {}
+    most = _most_at_once(run, scripts)
     limits = {"score" if name == "finish" else "edit": _limit(script) for name, script in scripts.items()}
     for lines in (
         _what(run, attempt),
         _disk(run, counts, known),
-        _forecast(run, executor, counts, known, limits, like, _unit(scripts)),
+        _places(run, attempt, most),
+        _forecast(run, executor, counts, known, limits, like, _unit(scripts), most),
     ):
         yield from (fit(line, width) for line in lines)
     if scripts:
@@ -104,6 +113,7 @@ def _forecast(
     limits: Mapping[str, float],
     like: Told | None,
     unit: str,
+    most: int,
 ) -> Iterator[str]:
     """Work, in `unit`, and the wall time of as many tasks side by side as were asked for."""
     work = wall = 0.0
@@ -111,7 +121,7 @@ def _forecast(
     for stage, pace in sorted(known.items()):
         slices = min(executor.slices(stage, run.config), counts[stage])
         jobs = int(run.config.slurm.get("array_parallelism") or slices)
-        together = min(slices, at_once(run.config, stage), jobs * run.config.pack)
+        together = min(slices, at_once(run.config, stage), jobs * run.config.pack, most or slices)
         seconds = counts[stage] * pace.seconds + slices * pace.start
         longest = math.ceil(counts[stage] / slices) * pace.seconds + pace.start
         took = math.ceil(slices / together) * longest
@@ -130,6 +140,20 @@ def _forecast(
         yield f"forecast  {' and '.join(unknown)}: not known; {_how_to_know(run, like)}"
 
 
+def _most_at_once(run: Run, scripts: Mapping[str, str]) -> int:
+    """How many tasks have a GPU each at most, on the nodes that the edit's options leave; 0 where nobody counts."""
+    with suppress(UserError):
+        return gpus_of(slurm_options(run.config, "edit")) if scripts and _unit(scripts) == GPU_HOURS else 0
+    return 0
+
+
+def _places(run: Run, attempt: Attempt, most: int) -> Iterator[str]:
+    together = min(attempt.slices, at_once(run.config, attempt.stage))
+    if 0 < most < together:
+        waiting = "the others wait, or find their work done" if run.config.takeover != "never" else "the others wait"
+        yield f"nodes     those that fit have {most} GPUs, so that no more than {most} tasks work at once; {waiting}"
+
+
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.{1 if seconds > 36000 else 2 if seconds > 360 else 4}f}"
 
@@ -137,7 +161,7 @@ def _hours(seconds: float) -> str:
 def _unit(scripts: Mapping[str, str]) -> str:
     """What a task holds while it lasts: a GPU that its job asks for, or one of this machine's; else a place alone."""
     asks = any(re.search("^#SBATCH --g.*gpu", script, re.MULTILINE) for script in scripts.values())
-    return "GPU-hours" if asks or (not scripts and gpu_slots()) else "task-hours"
+    return GPU_HOURS if asks or (not scripts and gpu_slots()) else "task-hours"
 
 
 def _how_to_know(run: Run, like: Told | None) -> str:
@@ -166,8 +190,11 @@ def _limit(script: str) -> float:
 def _scripts(attempt: Attempt, scripts: Mapping[str, str]) -> Iterator[str]:
     first = next(iter(scripts.values()))
     yield fit(f"start     {printable(expected_start(_tested(first)))}", columns())
-    for name, script in scripts.items():
-        yield from ("", f"---- {name} ----", *(printable(line) for line in script.splitlines()))
+    told = [name for name in scripts if name in (*list(scripts)[:1], "finish")] if len(scripts) > SCRIPTS else scripts
+    for name in told:
+        yield from ("", f"---- {name} ----", *(printable(line) for line in scripts[name].splitlines()))
+    if len(told) < len(scripts):
+        yield from ("", f"---- the other arrays, {len(scripts) - len(told)} of them: as the first ----")
     names = attempt.job_names
     yield from (
         "",

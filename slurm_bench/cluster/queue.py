@@ -156,13 +156,24 @@ def expected_start(script: str) -> str:
 
 def nodes_of(options: Mapping[str, Any]) -> list[str]:
     """The nodes on which jobs with these options of sbatch may run. Raises UserError."""
+    return sorted(_gpus_by_node(options))
 
-    def listed(**which: Any) -> set[str]:
+
+def gpus_of(options: Mapping[str, Any]) -> int:
+    """How many GPUs these nodes have, whoever uses them now; 0 where Slurm counts none. Raises UserError."""
+    return sum(_gpus_by_node(options).values())
+
+
+def _gpus_by_node(options: Mapping[str, Any]) -> dict[str, int]:
+    def listed(**which: Any) -> dict[str, int]:
         narrowed = [f"--{name}={value}" for name, value in which.items() if value]
-        return set(_ask(["sinfo", "--noheader", "--Node", "--format=%N", *narrowed]).split())
+        lines = _ask(["sinfo", "--noheader", "--Node", "--format=%N|%G", *narrowed]).splitlines()
+        rows = [line.strip().partition("|") for line in lines]
+        return {node: sum(map(int, re.findall(r"\bgpu:(?:[^:,(]+:)?(\d+)", gres))) for node, _, gres in rows if node}
 
     found = listed(partition=options.get("partition"), nodes=options.get("nodelist"))
-    return sorted(found - (listed(nodes=options["exclude"]) if options.get("exclude") else set()))
+    left_out = listed(nodes=options["exclude"]) if options.get("exclude") else {}
+    return {node: gpus for node, gpus in found.items() if node not in left_out}
 
 
 def max_array_size() -> int:

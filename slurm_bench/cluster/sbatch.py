@@ -18,6 +18,8 @@ WHOLE_NUMBERS = {"signal_delay_s": 0, "array_parallelism": 1}  # of ours, and th
 RESERVED = ("array", "job_name", "output", "error", "signal", "wait", "wrap", "test_only", "parsable", "quiet")
 GPU_OPTIONS = ("gres", "gpus", "gpus_per_node", "gpus_per_task")
 SIGNAL_DELAY = 90
+# submitit would ask for five minutes and a wckey of its own: what nobody has typed is left to the cluster.
+UNASKED = {"time": None, "wckey": None}
 # Into the job's log before anything may go wrong: which node it was that failed (watch/job_logs.py reads it).
 NODE_LINE = 'echo "job $SLURM_JOB_ID on node $SLURMD_NODENAME" >&2'
 
@@ -69,6 +71,7 @@ def sbatch_parameters(
     setup, srun_args = ours.get("setup") or [], ours.get("srun_args") or []
     parameters: dict[str, Any] = {
         "job_name": job_name,
+        **UNASKED,
         "signal_delay_s": int(ours.get("signal_delay_s", SIGNAL_DELAY)),
         "array_parallelism": min(at_once, int(ours.get("array_parallelism", at_once))),
         "setup": [
