@@ -19,7 +19,7 @@ from slurm_bench.report.repeats import two_seeds
 from slurm_bench.report.side import Side, open_sides, with_score
 from slurm_bench.report.stand_ins import stand_ins
 from slurm_bench.report.statistics import mean_of
-from slurm_bench.report.summary import UNDECLARED, source_marks
+from slurm_bench.report.summary import UNDECLARED, scale_as_json, source_marks
 from slurm_bench.scorers.base import Score
 
 MARGIN = 0.05  # of the scale's length: a difference that is no larger is called none
@@ -44,7 +44,7 @@ def compare_runs(
     width = margin if margin is not None else _margin(first, shared)
     corrected = holm([pair.all.p for pair in found])
     return {
-        "score": {"name": first.score, **asdict(shared), "declared": first.scale is not None},
+        "score": {"name": first.score, **scale_as_json(shared), "declared": first.scale is not None},
         "margin": width,
         "difference": f"the other run minus {first.name}",
         "runs": [side.about() for side in (first, *others)],

@@ -52,7 +52,10 @@ def summarize(config: Config, state: State, table: pd.DataFrame, provenance: Map
     return {
         "headline": score,
         "headline_rule": why,
-        "scales": {column: _scale(scale_of(column, config, declared)) for column in _known(table, score)},
+        "scales": {
+            column: (scale := scale_of(column, config, declared)) and scale_as_json(scale)
+            for column in _known(table, score)
+        },
         "failures_count_as": top.worst,
         "counts": {
             "planned": len(table),
@@ -241,8 +244,8 @@ def _known(table: pd.DataFrame, score: str | None) -> Sequence[str]:
     return list(dict.fromkeys([*score_columns(table), *([score] if score else [])]))
 
 
-def _scale(scale: Score | None) -> dict[str, Any] | None:
-    return None if scale is None else asdict(scale)
+def scale_as_json(scale: Score) -> dict[str, Any]:
+    return {"low": scale.low, "high": scale.high, "higher_is_better": scale.higher_is_better}
 
 
 def _hashable(mark: Any) -> Hashable:
