@@ -220,6 +220,12 @@ def test_stuck_and_interrupted(tmp_path: Path) -> None:
             "node_failed",
         ),
         ("process", "slurmstepd: error: *** JOB 4 ON n1 CANCELLED AT T DUE TO PREEMPTION ***", "preempted"),
+        ("requeued", "SIGTERM", "preempted"),
+        (
+            "requeued",
+            "SIGTERM slurmstepd: error: *** JOB 4 ON n1 CANCELLED AT T DUE TO NODE FAILURE ***",
+            "node_failed",
+        ),
         ("process", "slurmstepd: error: *** JOB 4 ON n1 CANCELLED AT T ***", "cancelled"),
         ("finish", "OUT_OF_MEMORY", "host_out_of_memory"),
         ("unborn", "bash: line 3: module: command not found", "died_before_python"),

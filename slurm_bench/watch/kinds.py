@@ -55,6 +55,10 @@ def any_of(*tests: Test) -> Test:
     return lambda symptom: any(test(symptom) for test in tests)
 
 
+def no(test: Test) -> Test:
+    return lambda symptom: not test(symptom)
+
+
 def waits(pattern: str) -> Test:
     return every(at("waiting"), says(pattern))
 
@@ -63,6 +67,7 @@ def waits(pattern: str) -> Test:
 DIED = at("process", "requeued", "sample", "systematic")
 # What stopped a process from without, or kept one from being born.
 TAKEN = at("process", "requeued", "unborn", "finish")
+NODE_FAILED = says("NODE[ _]FAIL|NodeDown|node broken|BootFail")
 
 # The first that fits is the one.
 KINDS = (
@@ -191,14 +196,14 @@ KINDS = (
     ),
     Kind(
         "preempted",
-        any_of(every(TAKEN, says("PREEMPT")), every(at("requeued"), says("^SIGTERM"))),
+        any_of(every(TAKEN, says("PREEMPT")), every(at("requeued"), says("^SIGTERM"), no(NODE_FAILED))),
         "preempted by another job; Slurm starts a requeued task again after some two minutes: {detail}",
         WATCH,
         together=True,
     ),
     Kind(
         "node_failed",
-        every(TAKEN, says("NODE[ _]FAIL|NodeDown|node broken|BootFail")),
+        every(TAKEN, NODE_FAILED),
         "node {node} failed under it: {detail}",
         together=True,
     ),
