@@ -24,11 +24,11 @@ TOLD = 86
 # many seconds; else the server died by itself.
 IN_TURN = 1.0
 
-_told = threading.Event()
+_told = False
 
 
 def main(command: list[str]) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: _told.set())  # a handler isn't inherited: the server has the default
+    signal.signal(signal.SIGTERM, _hear)  # a handler isn't inherited: the server has the default
     # Slurm's warning ahead of a time limit reaches every process. Ignoring it is inherited: the server goes on while
     # what is in hand is judged.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
@@ -44,13 +44,27 @@ def main(command: list[str]) -> int:
     _signal(server.pid, signal.SIGKILL)
     how = f"left with exit code {code}" if code >= 0 else f"was killed by signal {-code}, {signal.strsignal(-code)}"
     print(f"slurm_bench: the server {how}", flush=True)
-    return TOLD if _told.wait(IN_TURN) else code if code >= 0 else 128 - code
+    return TOLD if _is_told() else code if code >= 0 else 128 - code
+
+
+def _hear(*_: object) -> None:
+    global _told
+    _told = True
+
+
+def _is_told() -> bool:
+    """By now, or within its turn. It looks again and again: a handler that sets a `threading.Event` for which its own
+    thread has just begun to wait would wait for that thread's lock for ever."""
+    deadline = time.monotonic() + IN_TURN
+    while not _told and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return _told
 
 
 def _end_with_the_scorer(group: int) -> None:
     """Told to end by a byte, the server gets its time; where the scorer has died, the next one wants the GPUs now."""
     dismissed = sys.stdin.buffer.read()
-    _told.set()
+    _hear()
     if dismissed:
         _signal(group, signal.SIGTERM)
         time.sleep(GRACE)
