@@ -30,12 +30,14 @@ def chromium() -> Iterator[Any]:
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     profile = tempfile.mkdtemp(prefix="slurm_bench-chromium-")
-    quiet = ("--no-first-run", "--disable-background-networking", "--disable-gpu", "--no-sandbox")
-    for word in ("--headless=new", *quiet, f"--user-data-dir={profile}", "--window-size=1400,900"):
+    quiet = ("--no-first-run", "--disable-background-networking", "--disable-gpu")
+    bare = ("--no-sandbox", "--disable-dev-shm-usage")  # a container's root, and its small /dev/shm
+    for word in ("--headless=new", *quiet, *bare, f"--user-data-dir={profile}", "--window-size=1400,900"):
         options.add_argument(word)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     try:
+        browser.set_script_timeout(240)
         yield browser
     finally:
         browser.quit()
@@ -61,7 +63,7 @@ class Browser:
     def wait(self, script: str) -> Any:
         from selenium.webdriver.support.ui import WebDriverWait
 
-        return WebDriverWait(self.driver, 10, poll_frequency=0.02).until(lambda _: self.js(f"return {script}"))
+        return WebDriverWait(self.driver, 120, poll_frequency=0.02).until(lambda _: self.js(f"return {script}"))
 
     def press(self, *keys: str) -> None:
         from selenium.webdriver.common.action_chains import ActionChains

@@ -26,10 +26,14 @@ DAEMONS = ("slurmctld", "slurmd")
 NODES = ("n1", "n2")
 PRETEND_GPUS = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random")
 PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
+# What is waited for may take so many times as long on a machine that others load.
+LOADED = 4
+# A port that was free may have been taken when a daemon comes to it.
+STARTS = 3
 
 CONFIGURATION = """
 ClusterName=test
-SlurmctldHost={host}
+SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ctld_port}
 SlurmUser={user}
 SlurmdUser={user}
@@ -54,8 +58,8 @@ SlurmdParameters=config_overrides
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 KillWait=5
-MessageTimeout=20
-SlurmdTimeout=60
+MessageTimeout=60
+SlurmdTimeout=300
 OverTimeLimit=0
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={port_1} CPUs=16 RealMemory=4000 Gres=gpu:4
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={port_2} CPUs=16 RealMemory=4000 Gres=gpu:4
@@ -78,7 +82,8 @@ class SlurmCluster:
     more = ""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+        # Not in TMPDIR: the daemons' sockets lie in it, and the path of a socket has 107 bytes at most.
+        self.folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH", "SQUEUE", "SCANCEL"))}
         self.env |= {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": PATH}
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
@@ -141,9 +146,16 @@ class SlurmCluster:
         """One that is up, and stopped in the end. Raises CannotStart."""
         if reason := cls.missing():
             raise CannotStart(reason)
-        cluster = cls()
+        for left in reversed(range(STARTS)):
+            cluster = cls()
+            try:
+                cluster.start()
+                break
+            except CannotStart:
+                cluster.stop()
+                if not left:
+                    raise
         try:
-            cluster.start()
             yield cluster
         finally:
             cluster.stop()
@@ -227,23 +239,29 @@ class SlurmCluster:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
-        for pid in self.processes():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def processes(self, *marks: str) -> list[int]:
-        """What runs under this cluster's configuration: daemons, steps, jobs; `marks` narrow it by environment."""
-        wanted = [mark.encode() for mark in (f"SLURM_CONF={self.folder}", *marks)]
+        """What runs under this cluster's configuration: daemons, steps, jobs; `marks` narrow it by environment, each a
+        variable's name, or NAME=VALUE."""
+        wanted = {mark.encode() for mark in (f"SLURM_CONF={self.folder}/slurm.conf", *marks)}
         found = []
         for entry in Path("/proc").iterdir():
             with suppress(OSError):
-                environment = (entry / "environ").read_bytes() if entry.name.isdigit() else b""
-                if environment and int(entry.name) != os.getpid() and all(mark in environment for mark in wanted):
+                environment = (entry / "environ").read_bytes().split(b"\0") if entry.name.isdigit() else []
+                named = {*environment, *(variable.partition(b"=")[0] for variable in environment)}
+                if wanted <= named and int(entry.name) != os.getpid():
                     found.append(int(entry.name))
         return found
 
-    def run(self, *command: str, timeout: float = 60, check: bool = True) -> str:
+    def kill(self, *marks: str) -> None:
+        """All at once, as far as they are there still: one's end may be another's."""
+        for pid in self.processes(*marks):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def run(self, *command: str, timeout: float = 240, check: bool = True) -> str:
         done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=timeout)
         if check and done.returncode:
             raise RuntimeError(f"{command}: {done.stderr}")
@@ -258,10 +276,13 @@ class SlurmCluster:
         return [line.split() for line in lines if line.strip()]
 
     def wait_for(self, happened: Callable[[], object], timeout: float, what: str) -> None:
-        deadline = time.monotonic() + timeout
+        """`timeout` is what a machine at leisure needs at most, in seconds."""
+        deadline = time.monotonic() + LOADED * timeout
         while not happened():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"not within {timeout} s: {what}; the queue: {self.squeue('%i %j %T %r %N')}")
+                raise TimeoutError(
+                    f"not within {LOADED * timeout:.0f} s: {what}; the queue: {self.squeue('%i %j %T %r %N')}"
+                )
             time.sleep(0.2)
 
     def wait_idle(self, timeout: float) -> None:
@@ -286,6 +307,7 @@ class SlurmCluster:
             self.run("scontrol", "update", f"nodename={node}", "state=resume", check=False)
         self.run("scancel", f"--user={os.getuid()}", check=False)
         self.wait_idle(60)
+        self.wait_for(lambda: self.states() == dict.fromkeys(NODES, "idle"), 60, "both nodes idle")
 
 
 def free_ports(count: int) -> list[int]:

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from browser import Browser, chromium
 from cluster import CannotStart, SlurmCluster
@@ -16,6 +17,15 @@ os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELIS
 if "SLURM_BENCH_TEST_GPU" not in os.environ:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["PATH"] += os.pathsep + "/usr/sbin" + os.pathsep + "/sbin"
+# The same examples on every machine, however long it takes over one: what fails, fails for everybody.
+hypothesis.settings.register_profile(
+    "steady",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")

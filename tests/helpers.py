@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -49,7 +50,7 @@ def make_config(
     return file
 
 
-def launch(*words: object, env: dict[str, str] | None = None, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def launch(*words: object, env: dict[str, str] | None = None, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """`python launch.py …` in the repository's root, as a user types it."""
     return subprocess.run(
         [sys.executable, "launch.py", *map(str, words)],
@@ -59,6 +60,12 @@ def launch(*words: object, env: dict[str, str] | None = None, timeout: float = 2
         text=True,
         timeout=timeout,
     )
+
+
+def hear_interrupts() -> None:
+    """To be called in a process before it is what it shall be: a suite in the background ignores SIGINT, and so would
+    all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def images(root: Path) -> dict[str, bytes]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from PIL import Image, ImageChops
@@ -78,16 +79,21 @@ class OneIsSlow(Tint):
 
 
 class DiesOnBothSides(Tint):
-    """The task of s-0 is slow, the other one takes of its slice; each dies once in that."""
+    """The task of s-0 is slow and waits at its third sample, so that the other one takes of its slice; each dies once
+    in that."""
 
     def __init__(self, marks: str) -> None:
         super().__init__()
-        self.marks, self.slices = marks, set[int]()
+        self.marks, self.slices, self.count = marks, set[int](), 0
 
     def one(self, request: EditRequest) -> Edited | Exception:
         self.slices.add(int(request.id.partition("-")[2]) % 2)
-        waits = self.slices == {0} and not Path(self.marks, "owner").exists()
-        time.sleep(0.6 if waits else 0.15)
+        self.count += 1
+        time.sleep(0.6 if self.slices == {0} and self.count < 3 else 0.15)
+        patience = time.monotonic() + 120
+        while self.slices == {0} and self.count == 3 and not Path(self.marks, "taker").exists():
+            assert time.monotonic() < patience, "nobody takes of this slice"
+            time.sleep(0.05)
         if len(self.slices) > 1 and once(self.marks, "taker"):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.slices == {0} and Path(self.marks, "taker").exists() and once(self.marks, "owner"):
@@ -130,33 +136,49 @@ class QuotesItsKey(Tint):
         return Edited(done.image, facts) if isinstance(done, Edited) else done
 
 
-class DiesOnce(Tint):
+class InHand(Tint):
+    """Has done `after` samples, and has the next one in hand until its process is told to leave, or a file is there."""
+
+    def __init__(self, mark: str, after: int = 0, delay: float = 0.0) -> None:
+        super().__init__(delay)
+        self.mark, self.left, self.told, self.listens = Path(mark), after, False, False
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        if self.left:
+            self.left -= 1
+            return super().one(request)
+        if not self.listens:
+            self.listens = True
+            for number in (signal.SIGTERM, signal.SIGUSR2):
+                signal.signal(number, partial(self.hear, signal.getsignal(number)))
+        while not self.told and not self.mark.exists():
+            time.sleep(0.05)
+        return super().one(request)
+
+    def hear(self, others: Any, *given: Any) -> None:
+        self.told = True
+        others(*given)
+
+
+class DiesOnce(InHand):
     """Kills its own process with `number` at sample `at`, once for the whole run."""
 
-    def __init__(self, marks: str, at: str, number: int = signal.SIGKILL, delay: float = 0.0) -> None:
-        super().__init__(delay)
+    def __init__(
+        self,
+        marks: str,
+        at: str,
+        number: int = signal.SIGKILL,
+        delay: float = 0.0,
+        mark: str = os.devnull,
+        after: int = 0,
+    ) -> None:
+        super().__init__(mark, after, delay)
         self.marks, self.at, self.number = marks, at, number
 
     def one(self, request: EditRequest) -> Edited | Exception:
         if request.id == self.at and once(self.marks, "died"):
             os.kill(os.getpid(), self.number)
             time.sleep(5)
-        return super().one(request)
-
-
-class OutOfTimeOnce(Tint):
-    """Has sample `at` in hand when the signal ahead of the time limit comes, whenever that is; once for the run."""
-
-    def __init__(self, marks: str, at: str) -> None:
-        super().__init__()
-        self.marks, self.at = marks, at
-
-    def one(self, request: EditRequest) -> Edited | Exception:
-        if request.id == self.at and once(self.marks, "waited"):
-            told, handler = threading.Event(), signal.getsignal(signal.SIGUSR2)
-            assert callable(handler)
-            signal.signal(signal.SIGUSR2, lambda *given: (told.set(), handler(*given)))
-            told.wait(120)
         return super().one(request)
 
 

@@ -28,7 +28,9 @@ def main() -> None:
     options = parser.parse_args()
     start = len(list(options.folder.glob("start-*")))
     child = subprocess.Popen(["sleep", "600"])  # as vLLM's engine: a process of its own, which holds the GPU
-    (options.folder / f"start-{start}").write_text(json.dumps({"pids": [os.getpid(), child.pid], **facts(options)}))
+    note = options.folder / f".start-{start}"
+    note.write_text(json.dumps({"pids": [os.getpid(), child.pid], **facts(options)}))
+    note.rename(options.folder / note.name.lstrip("."))
     time.sleep(options.binds_after)
     begin, asked = time.monotonic(), itertools.count(1)
 

@@ -77,7 +77,7 @@ def run(tmp_path: Path) -> RunDir:
 @pytest.fixture
 def launcher() -> Iterator[subprocess.Popen[bytes]]:
     """A process that may pass for somebody's launcher."""
-    process = subprocess.Popen(["sleep", "60"])
+    process = subprocess.Popen(["sleep", "600"])
     yield process
     process.kill()
     process.wait()

@@ -35,7 +35,7 @@ def most_at_once(run: RunDir) -> int:
 
 
 def test_more_slices_than_gpus_and_than_an_array_may_have(bed: Bed, undisturbed: Path) -> None:
-    bed.config("Tint", {"delay": 0.3}, takeover="never")
+    bed.holds(takeover="never")
     done = bed.submitted("--slices", 9, gpus=3)
     (attempt,) = attempts(bed.root)
     arrays = [attempt["job_id"], *attempt["more_job_ids"]]
@@ -49,6 +49,7 @@ def test_more_slices_than_gpus_and_than_an_array_may_have(bed: Bed, undisturbed:
     assert again.returncode == 1
     assert all(array in again.stderr for array in arrays)
     bed.slurm.run("scancel", f"{arrays[1]}_4")  # task 8, which waits: the chain takes it over
+    bed.go()
     bed.slurm.wait_idle(120)
     assert_whole(bed.root, undisturbed)
     assert most_at_once(bed.run) <= 3
@@ -57,7 +58,7 @@ def test_more_slices_than_gpus_and_than_an_array_may_have(bed: Bed, undisturbed:
 
 
 def test_all_arrays_are_cancelled_and_none_begins_meanwhile(bed: Bed) -> None:
-    bed.config("Tint", {"delay": 5})
+    bed.holds()
     bed.submitted("--slices", 9, "--parallel", 1)
     (attempt,) = attempts(bed.root)
     bed.slurm.wait_for(lambda: read_journals(bed.run, "edit"), 60, "a task at work")
@@ -71,13 +72,10 @@ def test_all_arrays_are_cancelled_and_none_begins_meanwhile(bed: Bed) -> None:
 
 def test_a_launcher_killed_with_its_arrays_submitted_leaves_nothing_at_work(bed: Bed, undisturbed: Path) -> None:
     """At the last sbatch, the standby's: the following job isn't held, it waits for the arrays."""
-    bed.config()
-    count = bed.folder / "count"
-    slow = bed.with_before("sbatch", f"echo x >> {count}\n[ $(wc -l < {count}) = 4 ] && sleep 60")
-    launcher = bed.popen(slow, gpus=9)
-    bed.slurm.wait_for(lambda: count.exists() and len(count.read_text().split()) == 4, 60, "the last sbatch")
-    launcher.kill()
-    launcher.wait()
+    bed.config(takeover="never")
+    launcher = bed.popen(bed.stopped_at_sbatch(4), gpus=9)
+    bed.slurm.wait_for(bed.stopped, 60, "the last sbatch")
+    bed.kill(launcher)
     assert {row[1] for row in bed.slurm.squeue("%i %T")} == {"PENDING"}
     left = {row[0].split("_")[0] for row in bed.slurm.squeue("%i")}
     assert len(left) == 3
@@ -91,12 +89,16 @@ def test_a_launcher_killed_with_its_arrays_submitted_leaves_nothing_at_work(bed:
 def test_tasks_share_a_node_each_with_a_gpu_of_its_own(bed: Bed, undisturbed: Path) -> None:
     """One's death hurts no other, and what tells the job to leave in time reaches all; no log is overwritten when it
     runs again."""
-    bed.config("DiesOnce", {"marks": bed.marks(), "at": "s-1", "delay": 0.8}, takeover="never")
+    held = {"mark": str(bed.folder / "go"), "after": 1}
+    bed.config("DiesOnce", {"marks": bed.marks(), "at": "s-1", **held}, takeover="never")
     done = bed.submitted("--pack", 4, gpus=8)
     assert "an array of 2, 4 tasks with a GPU of their own in each" in done.stdout
     array = attempts(bed.root)[0]["job_id"]
     bed.slurm.wait_for(lambda: len({r["task"] for r in read_records(bed.run, "edit")}) == 8, 60, "all at work")
     bed.slurm.run("scancel", "--signal=USR2", f"{array}_0")
+    told = lambda: {p.task for p in read_journals(bed.run, "edit") if p.end == STOPPED}  # noqa: E731
+    bed.slurm.wait_for(lambda: told() == {0, 1, 2, 3}, 60, "the end of those that were told")
+    bed.go()
     bed.slurm.wait_hurried(120)
     assert_whole(bed.root, undisturbed)
     assert len(attempts(bed.root)) == 1

@@ -92,7 +92,7 @@ def test_a_chain_that_lost_its_claim_does_nothing_more(tmp_path: Path) -> None:
 
 
 def test_scoring_in_the_job_that_follows_stops_when_it_is_told_to(tmp_path: Path) -> None:
-    judge = {"judge": {"class_path": "tests.plugins.Brightness", "params": {"delay": 0.5}}}
+    judge = {"judge": {"class_path": "tests.plugins.Brightness", "params": {"delay": 1.5}}}
     root = prepare(tmp_path, "Tint", {}, scorers=judge, score_batch_size=1)
     work(root)
     attempt = claim(run_dir(root), "score", [f"s-{n}" for n in range(6)], 1, "slurm", 0, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -278,7 +279,7 @@ def test_of_a_long_reading_progress_is_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(1000))
-    monkeypatch.setattr("slurm_bench.data.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("slurm_bench.data.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
     read(*(item(n) for n in range(5)))
     assert " read, " in capsys.readouterr().err
 

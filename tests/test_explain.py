@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import REPO, launch, make_benchmark, make_config, run_dir
+from helpers import REPO, hear_interrupts, launch, make_benchmark, make_config, run_dir
 from tasks import prepare, work
 
 from slurm_bench.cluster.heard import hear
@@ -162,10 +162,12 @@ def test_stuck_and_interrupted(tmp_path: Path) -> None:
     config = make_config(tmp_path / "c.yaml", data, "WaitsFor", {"mark": str(tmp_path / "mark")}, gpus=2)
     root = tmp_path / "run"
     command = [sys.executable, "launch.py", "--config", config, "--run-dir", root, "--executor", "local"]
-    process = subprocess.Popen([*map(str, command)], cwd=REPO, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*map(str, command)], cwd=REPO, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+    )
     try:
         hands = run_dir(root).journals
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while len([f for f in hands.glob("*.hand") if f.stat().st_size]) < 2 if hands.is_dir() else True:
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -187,7 +189,7 @@ def test_stuck_and_interrupted(tmp_path: Path) -> None:
             said += line
         assert "2 tasks are finishing what is in hand" in said
         process.send_signal(signal.SIGINT)
-        said += process.communicate(timeout=30)[1]
+        said += process.communicate(timeout=240)[1]
         assert process.returncode == 130
         assert "2 tasks are at work, and killed now" in said
         assert f"to go on, type: python launch.py resubmit {root}" in said

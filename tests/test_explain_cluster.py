@@ -29,6 +29,10 @@ class Bed:
         assert done.returncode == 0, done.stderr
         return self.folder / name
 
+    def holds(self, name: str, *words: str) -> Path:
+        """A run whose tasks have a sample in hand until they are told to leave."""
+        return self.submit(name, *words, editor="InHand", params={"mark": str(self.folder / "never")})
+
     def launch(self, name: str, config: Path, *words: str, path: str = "") -> subprocess.CompletedProcess[str]:
         env = {**self.slurm.env, "PATH": path + self.slurm.env["PATH"]}
         return launch("--config", config, "--run-dir", self.folder / name, "--gpus", 2, *words, env=env)
@@ -123,9 +127,9 @@ def test_a_launcher_that_died_between_two_sbatch_calls(bed: Bed) -> None:
 
 def test_what_slurm_does_to_a_task(bed: Bed) -> None:
     hurried = ("--time", "1", "slurm.signal_delay_s=50", "score_slurm.time=5")
-    timed = bed.submit("timed", "--nodelist", "n1", *hurried, params={"delay": 15.0})
-    moved = bed.submit("moved", "--nodelist", "n2", params={"delay": 5.0})
-    broken = bed.submit("broken", "--nodelist", "n1", params={"delay": 60.0})
+    timed = bed.holds("timed", "--nodelist", "n1", *hurried)
+    moved = bed.holds("moved", "--nodelist", "n2")
+    broken = bed.holds("broken", "--nodelist", "n1")
     setup = bed.submit("setup", "slurm.setup=exit 3", "score_slurm.setup=exit 4")
     stepless = bed.submit("stepless", "slurm.setup=export SRUN_CPUS_PER_TASK=999", "--nodelist", "n1")
 

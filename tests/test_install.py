@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 from helpers import REPO, rows
 
+# What lies in a checkout and isn't the source: bytecode, say, which other processes write while it is copied.
+OTHERS = (".*", "__pycache__", "runs", "build", "*.egg-info")
+
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """One in which `slurm_bench` is what a wheel of this checkout installs."""
     folder = tmp_path_factory.mktemp("install")
     source = folder / "source"
-    shutil.copytree(REPO, source, symlinks=True, ignore=shutil.ignore_patterns(".*", "runs", "build", "*.egg-info"))
+    shutil.copytree(REPO, source, symlinks=True, ignore=shutil.ignore_patterns(*OTHERS))
     build = "import sys, setuptools.build_meta as b; b.build_wheel(sys.argv[1])"
     subprocess.run([sys.executable, "-c", build, str(folder)], cwd=source, check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
@@ -29,7 +32,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def start(folder: Path, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "slurm_bench", *words]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
 
 
 def test_the_demo_runs_from_another_folder_by_its_name(tmp_path: Path, environment: dict[str, str]) -> None:

@@ -56,7 +56,7 @@ def told(state: State) -> Any:
     return edits, scores, dict(state.others), state.to_edit(), state.to_score(), state.scored()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(WRITES, min_size=2, max_size=12), st.booleans())
 def test_whoever_looks_again_and_again_sees_what_one_look_sees(
     tmp_path_factory: pytest.TempPathFactory, writes: list[Any], lose: bool

@@ -1,11 +1,13 @@
 import json
 import logging
 import threading
+from types import SimpleNamespace
 
 import pytest
 from chat_server import KEY, Reply, judge, key_set, request, says, scorer, serve
 
 from slurm_bench.errors import SampleError, ServiceDown
+from slurm_bench.scorers.server import chat
 from slurm_bench.scorers.server.faults import ApiError, ApiRefused, Kind, fault_of
 from slurm_bench.scorers.server.pace import Pace, retry_after
 
@@ -86,10 +88,18 @@ def test_a_server_that_fails_at_every_request_is_no_sample_s_fault(concurrency):
     assert kinds.count(ServiceDown) == 3
 
 
-def test_waiting_for_one_s_turn_takes_none_of_the_patience():
+def test_waiting_for_one_s_turn_takes_none_of_the_patience(monkeypatch):
+    clock = 0.0
+
+    def sleep(seconds):
+        nonlocal clock
+        clock += seconds
+
+    monkeypatch.setattr(chat, "time", SimpleNamespace(monotonic=lambda: clock))
     with serve(Reply(b"", 500), Reply()) as server:
-        made = scorer(server, patience=0.2)
-        made._api._pace.reserve = iter([0.4, 0.0]).__next__
+        made = scorer(server, patience=30)
+        made._api._sleep = sleep
+        made._api._pace.reserve = iter([60.0, 0.0]).__next__
         assert made.score([request()])[0].scores == {"overall": 7.0}
 
 
@@ -109,10 +119,11 @@ def test_what_was_judged_before_the_server_went_away_is_kept():
     assert all(isinstance(result, ServiceDown) for result in results[1:])
 
 
-@pytest.mark.timeout(60)
 def test_a_server_that_fails_at_one_request_and_answers_others_fails_that_sample_alone():
     with serve(Reply(b"boom", 500)) as server:
-        server.script = lambda body: Reply(b"boom", 500) if "poison" in json.dumps(body) else Reply()
+        asked = threading.Event()
+        boom, answer = Reply(b"boom", 500, before=asked.set), Reply(before=lambda: asked.wait(20))
+        server.script = lambda body: boom if "poison" in json.dumps(body) else answer
         poison, good = request(0, instruction="poison"), [request(number) for number in range(1, 5)]
         made = scorer(server, patience=3600, max_retries=2, backoff=0.05, concurrency=2)
         results = made.score([poison, *good])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -142,6 +142,6 @@ def test_params_out_of_range_are_refused(params: dict[str, float]) -> None:
 
 def test_the_delay_is_slept_for_each_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr("slurm_bench.editors.pillow.editor.time", SimpleNamespace(sleep=slept.append))
     PillowEditor(delay=0.5).edit([EditRequest(str(n), "night", (scene(),), n) for n in range(2)])
     assert slept == [0.5, 0.5]

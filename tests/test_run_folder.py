@@ -257,7 +257,7 @@ def test_an_attempt_is_read_back_with_its_end(tmp_path: Path) -> None:
 
 
 def test_a_dead_process_is_told_from_its_pids_next_owner() -> None:
-    child = subprocess.Popen(["sleep", "60"])
+    child = subprocess.Popen(["sleep", "600"])
     start = process_start(child.pid)
     child.kill()
     child.wait()

@@ -27,12 +27,12 @@ def test_transformers_serve_within_the_scoring_job(slurm: SlurmCluster, tmp_path
     bed.config(scorers={"judge": judge}, score_slurm={"gres": "gpu:2"})
     bed.submitted("data.limit=2", gpus=1)
     slurm.wait_idle(120)
+    slurm.wait_for(lambda: not slurm.processes("SLURM_JOB_ID"), 20, "no server left")
     records = read_records(bed.run, "score")
     assert sorted(record["id"] for record in records) == ["s-0", "s-1"]
     assert all("max_tokens is 4" in record["parse"] and record["raw"] for record in records)
     assert all(str(model) in record["info"]["served_model"] for record in records)
     assert "GPUS=0,1" in (bed.root / "logs" / "score-001-0000-server.log").read_text()
-    assert not slurm.processes("SLURM_JOB_ID="), "no server is left"
 
 
 def test_a_cancelled_job_takes_its_server_along_and_the_standby_starts_its_own(
@@ -45,11 +45,11 @@ def test_a_cancelled_job_takes_its_server_along_and_the_standby_starts_its_own(
         "params": {"model": "m", "serve": serve, "concurrency": 1},
     }
     bed.config(scorers={"judge": judge}, score_batch_size=1)
-    bed.submitted("data.limit=4", gpus=1)
+    bed.submitted("data.limit=12", gpus=1)
     slurm.wait_for(lambda: read_records(bed.run, "score"), 60, "a score")
     slurm.run("scancel", attempts(bed.root)[0]["finish_job_id"])
     slurm.wait_idle(90)
-    assert summary(bed.root)["counts"]["scored"] == 4
+    assert summary(bed.root)["counts"]["scored"] == 12
     assert {record["status"] for record in read_records(bed.run, "score")} == {"ok"}
     assert len(list(tmp_path.glob("start-*"))) == 2
-    assert not slurm.processes("SLURM_JOB_ID="), "no server is left"
+    slurm.wait_for(lambda: not slurm.processes("SLURM_JOB_ID"), 20, "no server left")

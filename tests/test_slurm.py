@@ -33,6 +33,13 @@ class Bed:
     def config(self, editor: str = "Tint", params: dict[str, Any] | None = None, **more: Any) -> None:
         make_config(self.folder / "c.yaml", self.bench, editor, params, **more)
 
+    def holds(self, after: int = 0, **more: Any) -> None:
+        """A configuration by which each task has done so many samples and has the next one in hand until `go`."""
+        self.config("InHand", {"mark": str(self.folder / "go"), "after": after}, **more)
+
+    def go(self) -> None:
+        (self.folder / "go").touch()
+
     def launch(self, *words: object, gpus: int = 6) -> subprocess.CompletedProcess[str]:
         where = ("--config", self.folder / "c.yaml", "--run-dir", self.root, "--partition", "h100")
         return launch(*where, "--gpus", gpus, *words, env=self.slurm.env)
@@ -50,6 +57,20 @@ class Bed:
         (folder / command).write_text(f'#!/bin/sh\n[ "$1" = --help ] || {{ {script}\n}}\nexec {real} "$@"\n')
         (folder / command).chmod(0o755)
         return self.slurm.env | {"PATH": f"{folder}:{self.slurm.env['PATH']}"}
+
+    def stopped_at_sbatch(self, call: int) -> dict[str, str]:
+        """An environment in which this call of sbatch never comes to anything; `kill` ends who waits for it, too."""
+        here = f"[ $(wc -l < {self.folder}/calls) = {call} ]"
+        wait = f"touch {self.folder}/stopped; while [ ! -e {self.folder}/killed ]; do sleep 0.1; done; exit 1"
+        return self.with_before("sbatch", f"echo >> {self.folder}/calls\nif {here}; then {wait}; fi")
+
+    def stopped(self) -> bool:
+        return (self.folder / "stopped").exists()
+
+    def kill(self, launcher: subprocess.Popen[str]) -> None:
+        launcher.kill()
+        launcher.wait()
+        (self.folder / "killed").touch()
 
     def submitted(self, *words: object, gpus: int = 6) -> subprocess.CompletedProcess[str]:
         done = self.launch(*words, gpus=gpus)
@@ -70,6 +91,10 @@ class Bed:
         job = attempts(self.root)[-1]["finish_job_id"] or attempts(self.root, "score")[-1]["finish_job_id"]
         return "".join(f.read_text() for f in (self.root / "logs" / "submitit").glob(f"{job}_*.err"))
 
+    def states(self) -> list[str]:
+        """Of the tasks of the first attempt that are in the queue."""
+        return [row[0] for row in self.slurm.squeue("%T", f"--jobs={attempts(self.root)[0]['job_id']}")]
+
     def exit_code(self, job: str) -> str:
         found = re.search(r"ExitCode=(\S+)", self.slurm.run("scontrol", "show", "job", job))
         assert found is not None
@@ -82,7 +107,7 @@ def bed(slurm: SlurmCluster, tmp_path: Path, bench: Path) -> Bed:
 
 
 def test_one_command_submits_an_array_and_the_job_that_finishes(bed: Bed, undisturbed: Path) -> None:
-    bed.config("Tint", {"delay": 1})
+    bed.holds(takeover="never")
     done = bed.submitted()
     (attempt,) = attempts(bed.root)
     for expected in (str(bed.root), attempt["job_id"], attempt["finish_job_id"], "idx % 6", "task 5: 4 samples"):
@@ -91,6 +116,8 @@ def test_one_command_submits_an_array_and_the_job_that_finishes(bed: Bed, undist
     assert len([j for j in bed.slurm.squeue("%i") if j[0].startswith(f"{attempt['job_id']}_")]) == 6
     dependency = bed.slurm.run("squeue", "-h", "-j", attempt["finish_job_id"], "-o", "%E")
     assert dependency.startswith("afterany:")
+    bed.slurm.wait_for(lambda: bed.states() == ["RUNNING"] * 6, 60, "all at work")
+    bed.go()
     bed.slurm.wait_idle(90)
     assert_whole(bed.root, undisturbed)
     records = read_records(run_dir(bed.root), "edit")
@@ -155,7 +182,7 @@ def test_wait_stays_until_the_end_and_gives_the_runs_exit_code(bed: Bed, undistu
 
 
 def test_a_node_that_kills_its_tasks_is_left_out_next_time(bed: Bed, undisturbed: Path) -> None:
-    bed.config("DiesOnNode", {"node": "n1"})
+    bed.config("DiesOnNode", {"node": "n1"}, takeover="never")
     bed.submitted()
     bed.slurm.wait_idle(120)
     assert_whole(bed.root, undisturbed)
@@ -165,21 +192,24 @@ def test_a_node_that_kills_its_tasks_is_left_out_next_time(bed: Bed, undisturbed
 
 
 def test_a_cancelled_task_is_healed(bed: Bed, undisturbed: Path) -> None:
-    bed.config("Tint", {"delay": 1}, takeover="never")
+    bed.holds(after=1, takeover="never")
     bed.submitted()
-    bed.slurm.wait_for(lambda: bed.edited() >= 2, 60, "some images")
+    bed.slurm.wait_for(lambda: bed.edited() >= 6, 60, "some images")
     bed.slurm.run("scancel", f"{attempts(bed.root)[0]['job_id']}_3")
+    bed.slurm.wait_for(lambda: len(bed.states()) == 5, 60, "the end of one task")
+    bed.go()
     bed.slurm.wait_idle(120)
     assert_whole(bed.root, undisturbed)
     assert set(attempts(bed.root)[1]["samples"]) <= {"s-3", "s-9", "s-15", "s-21"}
 
 
 def test_preempted_tasks_are_requeued_and_nothing_is_done_twice(bed: Bed, undisturbed: Path) -> None:
-    bed.config("Tint", {"delay": 1})
+    bed.holds(after=1, takeover="never")
     bed.submitted()
-    bed.slurm.wait_for(lambda: bed.edited() >= 1, 60, "some images")
-    bed.slurm.run("sbatch", "-p", "urgent", "--array=0-7", "--gres=gpu:1", "-o", "/dev/null", "--wrap", "sleep 3")
-    bed.slurm.wait_for(lambda: any(j[1] == "wrap" and j[2] == "RUNNING" for j in bed.slurm.squeue()), 60, "preemption")
+    bed.slurm.wait_for(lambda: bed.edited() >= 6, 60, "some images")
+    bed.slurm.run("sbatch", "-p", "urgent", "--array=0-7", "--gres=gpu:1", "-o", "/dev/null", "--wrap", "sleep 1")
+    bed.slurm.wait_for(lambda: "PENDING" in bed.states(), 60, "preemption")
+    bed.go()
     bed.slurm.wait_hurried(180)
     assert_whole(bed.root, undisturbed)
     restarted = [f for f in manifests(run_dir(bed.root), "edit") if "-r1" in f.name]
@@ -190,8 +220,10 @@ def test_preempted_tasks_are_requeued_and_nothing_is_done_twice(bed: Bed, undist
 
 def test_a_task_near_its_time_limit_leaves_in_order_and_goes_on_later(bed: Bed, undisturbed: Path) -> None:
     """Slurm looks at the clock every 30 s: the signal comes 30 to 60 s after the start, time enough to be at work."""
-    bed.config("OutOfTimeOnce", {"marks": bed.marks(), "at": "s-5"})
+    bed.holds(after=5)
     bed.submitted("--time", "1", "slurm.signal_delay_s=30", "score_slurm.time=5", gpus=1)
+    bed.slurm.wait_for(lambda: any(end.message for end in read_journals(bed.run, "edit")), 90, "the signal")
+    bed.go()
     bed.slurm.wait_hurried(240)
     assert_whole(bed.root, undisturbed)
     assert len(attempts(bed.root)) == 1
@@ -199,10 +231,11 @@ def test_a_task_near_its_time_limit_leaves_in_order_and_goes_on_later(bed: Bed, 
 
 
 def test_a_node_that_goes_down_loses_nothing(bed: Bed, undisturbed: Path) -> None:
-    bed.config("Tint", {"delay": 1})
+    bed.holds(after=1)
     bed.submitted()
-    bed.slurm.wait_for(lambda: bed.edited() >= 1, 60, "some images")
+    bed.slurm.wait_for(lambda: bed.edited() >= 6, 60, "some images")
     bed.slurm.kill_node("n1")
+    bed.go()
     bed.slurm.wait_hurried(180)
     bed.slurm.start_node("n1")
     assert_whole(bed.root, undisturbed)
@@ -213,16 +246,19 @@ def test_a_full_disk_loses_nothing_and_the_run_goes_on_once_there_is_room(
     bed: Bed, small_disk: Path, undisturbed: Path
 ) -> None:
     bed.root = small_disk / "run"
-    bed.config("Tint", {"delay": 0.5})
+    bed.holds(after=2)
     bed.submitted(gpus=1)
-    array = attempts(bed.root)[0]["job_id"]
+    (attempt,) = attempts(bed.root)
     bed.slurm.wait_for(lambda: bed.edited() >= 2, 60, "some images")
     fill = f"cat /dev/zero > {small_disk}/ballast"
     assert subprocess.run(fill, shell=True, stderr=subprocess.DEVNULL).returncode != 0
-    bed.slurm.wait_for(lambda: array not in {job[0] for job in bed.slurm.squeue()}, 60, "the array's end")
+    bed.slurm.run("scontrol", "hold", attempt["finish_job_id"])
+    bed.go()
+    bed.slurm.wait_for(lambda: attempt["job_id"] not in {job[0] for job in bed.slurm.squeue()}, 60, "the array's end")
     before = images(bed.root)
     assert 2 <= len(before) < 24
     (small_disk / "ballast").unlink()
+    bed.slurm.run("scontrol", "release", attempt["finish_job_id"])
     bed.slurm.wait_idle(120)
     assert_whole(bed.root, undisturbed)
     assert set(attempts(bed.root)[1]["samples"]).isdisjoint(before)
@@ -243,13 +279,14 @@ def test_a_torn_line_costs_one_sample_and_a_single_task_is_no_array(bed: Bed, un
 
 
 def test_six_gpus_then_two_then_one(bed: Bed, undisturbed: Path) -> None:
-    bed.config("Tint", {"delay": 0.6})
-    for gpus, enough in ((6, 1), (2, 14), (1, 24)):
-        bed.submitted(gpus=gpus) if gpus != 2 else bed.verb("resubmit", "--gpus", 2)
+    bed.holds(after=1)
+    for gpus, enough in ((6, 6), (2, 12 + 2)):
+        bed.submitted(gpus=gpus) if gpus == 6 else bed.verb("resubmit", "--gpus", gpus)
         bed.slurm.wait_for(lambda enough=enough: bed.edited() >= enough, 90, f"{enough} images")
-        if enough < 24:
-            assert bed.verb("cancel").returncode == 0
-            bed.slurm.wait_idle(60)
+        assert bed.verb("cancel").returncode == 0
+        bed.slurm.wait_idle(60)
+    bed.go()
+    bed.submitted(gpus=1)
     bed.slurm.wait_idle(90)
     assert_whole(bed.root, undisturbed)
     found = attempts(bed.root)
@@ -259,7 +296,7 @@ def test_six_gpus_then_two_then_one(bed: Bed, undisturbed: Path) -> None:
 
 
 def test_a_live_run_is_not_submitted_again(bed: Bed) -> None:
-    bed.config("Tint", {"delay": 2})
+    bed.holds()
     bed.submitted()
     (attempt,) = attempts(bed.root)
     for again in (bed.launch(), bed.verb("resubmit")):
@@ -286,18 +323,19 @@ def test_a_run_that_is_scoring_is_alive_and_can_be_cancelled(bed: Bed) -> None:
 
 
 def test_of_two_launchers_at_once_one_submits(bed: Bed, undisturbed: Path) -> None:
-    bed.config("Tint", {"delay": 0.5})
+    bed.holds()
     both = [bed.popen(bed.slurm.env, gpus=6) for _ in range(2)]
-    said = [process.communicate(timeout=60) for process in both]
+    said = [process.communicate(timeout=240) for process in both]
     assert sorted(process.returncode for process in both) == [0, 1], said
     assert any("another launcher" in err or "still at work" in err for _, err in said)
     assert len({job[0].split("_")[0] for job in bed.slurm.squeue()}) == 3, "the array, its follower, and a standby"
+    bed.go()
     bed.slurm.wait_idle(90)
     assert_whole(bed.root, undisturbed)
 
 
 def test_a_launcher_that_died_after_sbatch_is_told_by_the_queue(bed: Bed) -> None:
-    bed.config("Tint", {"delay": 2})
+    bed.holds()
     bed.submitted()
     (file,) = (bed.root / "attempts").glob("edit-001.json")
     row = json.loads(file.read_text())
@@ -349,7 +387,7 @@ def test_a_sample_that_always_fails_is_no_reason_to_loop(bed: Bed) -> None:
 
 
 def test_scoring_is_cut_into_slices_too(bed: Bed, undisturbed: Path) -> None:
-    bed.config()
+    bed.config(takeover="never")
     bed.submitted("--score-gpus", 3)
     bed.slurm.wait_idle(120)
     assert_whole(bed.root, undisturbed)

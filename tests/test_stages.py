@@ -7,7 +7,6 @@ import io
 import json
 import os
 import signal
-import threading
 import time
 from collections.abc import Sequence
 from itertools import pairwise
@@ -22,7 +21,7 @@ from tasks import edits, prepare, work
 
 from slurm_bench.config import load_config
 from slurm_bench.data import read_items
-from slurm_bench.editors.base import EditRequest
+from slurm_bench.editors.base import Edited, EditRequest
 from slurm_bench.errors import LostGpu, SampleError, ServiceDown, UserError
 from slurm_bench.report.health import NO_CHANGE
 from slurm_bench.run.attempts import claim
@@ -197,6 +196,20 @@ def test_an_image_that_cannot_be_decoded_is_its_samples_error_and_no_full_disk(t
     assert "can't be decoded" in edits(root)["s-1"]["error"]["message"]
 
 
+class IsTold(Tint):
+    """Is told to leave while it has sample `at` in hand, which takes it so many seconds."""
+
+    def __init__(self, at: str, seconds: float = 0.0) -> None:
+        super().__init__()
+        self.at, self.seconds = at, seconds
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        if request.id == self.at:
+            os.kill(os.getpid(), signal.SIGUSR2)
+            time.sleep(self.seconds)
+        return super().one(request)
+
+
 class NoEdit(Tint):
     def one(self, request: EditRequest) -> Exception:
         return RuntimeError("no edit")
@@ -229,21 +242,19 @@ def test_a_model_that_does_not_load_ends_the_task_and_says_why(tmp_path: Path) -
 
 
 def test_told_to_stop_it_leaves_after_the_sample_in_hand(tmp_path: Path) -> None:
-    root = prepare(tmp_path, "Tint", {"delay": 0.2}, count=12)
+    root = prepare(tmp_path, "test_stages.IsTold", {"at": "s-3"}, count=12)
     with StopSignals(warning=60) as stop:
-        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGUSR2)).start()
         run = run_dir(root)
         assert claim(run, "edit", [s.id for s in read_plan(run)], 1, "debug", 0, 1)
         tally = run_task(open_run(run.root), "edit", 1, 0, stop)
     assert tally.stopped == "SIGUSR2"
-    assert 0 < tally.ok < 12
+    assert tally.ok == 4
     assert len(images(root)) == tally.ok == len(read_records(run, "edit"))
 
 
 def test_a_sample_that_takes_too_long_is_dropped_and_the_rest_kept(tmp_path: Path) -> None:
-    root = prepare(tmp_path, "Tint", {"delay": 30}, count=2)
+    root = prepare(tmp_path, "test_stages.IsTold", {"at": "s-0", "seconds": 600}, count=2)
     with StopSignals(warning=1) as stop:
-        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGUSR2)).start()
         run = run_dir(root)
         assert claim(run, "edit", ["s-0", "s-1"], 1, "debug", 0, 1)
         tally = run_task(open_run(run.root), "edit", 1, 0, stop)

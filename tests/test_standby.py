@@ -61,8 +61,7 @@ def test_the_finishing_job_is_killed_and_its_standby_cancelled_while_they_score(
     bed.submitted()
     job = finishing(bed)
     bed.slurm.wait_for(lambda: (bed.root / "score" / "records").exists(), 60, "scores")
-    for pid in bed.slurm.processes(f"SLURM_JOB_ID={job}"):
-        os.kill(pid, signal.SIGKILL)
+    bed.slurm.kill(f"SLURM_JOB_ID={job}")
     standby = attempts(bed.root)[0]["standby_job_id"]
     bed.slurm.wait_for(lambda: len(manifests(bed.run, "score")) > 1, 60, "the standby at work")
     bed.slurm.run("scancel", standby)
@@ -109,10 +108,13 @@ def test_a_finishing_job_that_is_requeued_after_it_submitted_submits_nothing_twi
 def test_a_finishing_job_that_is_cancelled_while_the_array_works_has_nothing_done_twice(
     bed: Bed, undisturbed: Path
 ) -> None:
-    bed.config("Tint", {"delay": 1.5})
+    bed.holds(after=1, takeover="never")
     bed.submitted()
     bed.slurm.wait_for(lambda: bed.edited() >= 1, 60, "some images")
-    bed.slurm.run("scancel", attempts(bed.root)[0]["finish_job_id"])
+    finish = attempts(bed.root)[0]["finish_job_id"]
+    bed.slurm.run("scancel", finish)
+    bed.slurm.wait_for(lambda: attempts(bed.root)[0]["finish_job_id"] != finish, 60, "another one that waits")
+    bed.go()
     bed.slurm.wait_idle(120)
     assert_whole(bed.root, undisturbed)
     assert len(attempts(bed.root)) == 1
@@ -120,7 +122,7 @@ def test_a_finishing_job_that_is_cancelled_while_the_array_works_has_nothing_don
 
 
 def test_cancel_takes_the_standby_first_and_leaves_nothing(bed: Bed) -> None:
-    bed.config("Tint", {"delay": 2})
+    bed.holds()
     bed.submitted()
     done = bed.verb("cancel")
     assert done.returncode == 0, done.stderr
@@ -147,12 +149,9 @@ def test_what_a_crashed_controller_has_forgotten_of_a_launch_is_submitted_again(
 def test_a_launcher_killed_between_two_sbatch_calls_leaves_nothing_at_work(bed: Bed, undisturbed: Path) -> None:
     """Its array is held; whoever asks next takes it back."""
     bed.config()
-    count = bed.folder / "count"
-    slow = bed.with_before("sbatch", f"echo x >> {count}\n[ $(wc -l < {count}) = 2 ] && sleep 60")
-    launcher = bed.popen(slow, gpus=3)
-    bed.slurm.wait_for(lambda: count.exists() and len(count.read_text().split()) == 2, 60, "the second sbatch")
-    launcher.kill()
-    launcher.wait()
+    launcher = bed.popen(bed.stopped_at_sbatch(2), gpus=3)
+    bed.slurm.wait_for(bed.stopped, 60, "the second sbatch")
+    bed.kill(launcher)
     assert {row[1] for row in bed.slurm.squeue("%i %T")} == {"PENDING"}
     assert images(bed.root) == {}
     bed.submitted()
@@ -161,11 +160,11 @@ def test_a_launcher_killed_between_two_sbatch_calls_leaves_nothing_at_work(bed: 
 
 
 def test_an_interrupt_while_submitting_leaves_all_or_nothing(bed: Bed) -> None:
-    bed.config("Tint", {"delay": 1})
+    bed.holds()
     launcher = bed.popen(bed.with_before("sbatch", f"touch {bed.folder}/asked\nsleep 1"), gpus=3)
     bed.slurm.wait_for((bed.folder / "asked").exists, 60, "the first sbatch")
     launcher.send_signal(signal.SIGTERM)
-    said = launcher.communicate(timeout=60)[1]
+    said = launcher.communicate(timeout=240)[1]
     assert launcher.returncode == 130
     jobs = {row[0].split("_")[0] for row in bed.slurm.squeue("%i")}
     assert ("everything was submitted" in said, len(jobs)) in ((True, 3), (False, 0)), said

@@ -113,8 +113,8 @@ def test_a_task_that_is_left_nothing_ends_before_its_heavy_imports(tmp_path: Pat
     assert (process.end, process.load_seconds) == (DONE, None)
 
 
-def test_what_is_done_within_a_second_stays_in_its_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
+def test_what_is_done_in_no_time_stays_in_its_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(takeover, "WORTH", 60.0)
     root = prepare(tmp_path, "Tint", {}, count=12)
     begin(root, 3)
     assert [task(root, number) for number in range(3)] == [Tally(ok=4)] * 3

@@ -217,7 +217,7 @@ def test_as_many_models_load_at_once_as_the_configuration_says(tmp_path: Path, m
         with load_slot(2, StopSignals()):
             waiting = in_time(third, seconds=1)
             assert not (tmp_path / "load").exists()
-    waiting.join(30)
+    waiting.join(240)
     assert (tmp_path / "load").exists()
 
 
@@ -251,7 +251,7 @@ def test_the_lock_follows_no_link_and_no_stranger(tmp_path: Path, monkeypatch: p
         pass
 
 
-def in_time(root: Path, seconds: float = 30) -> threading.Thread:
+def in_time(root: Path, seconds: float = 240) -> threading.Thread:
     """The run's edits in a thread, after so long or their end."""
     thread = threading.Thread(target=work, args=(root,), daemon=True)
     thread.start()

@@ -14,7 +14,7 @@ from slurm_bench.run.opened import open_run
 from tests.tasks import prepare
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 def test_whoever_waits_learns_of_the_end_from_the_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the queue it would ask in an hour only."""
     root = prepare(tmp_path, "Invert", {})

@@ -280,7 +280,7 @@ values = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(params=st.dictionaries(texts, values, max_size=3), option=texts, name=texts)
 def test_what_was_dumped_loads_as_the_same_whatever_it_is(
     tmp_path_factory: pytest.TempPathFactory, params: dict[str, Any], option: str, name: str
@@ -290,7 +290,7 @@ def test_what_was_dumped_loads_as_the_same_whatever_it_is(
     assert again(tmp_path_factory.mktemp("words"), config) == config
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(text=texts)
 def test_a_word_is_a_value_or_one_line(text: str) -> None:
     for key in ("editor.params.p", "slurm.comment", "data.fields.id", "gpus", "data.categories"):
