@@ -8,6 +8,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -171,14 +172,15 @@ def make_kris(folder: Path) -> Path:
     return root
 
 
-def make_magicbrush(folder: Path) -> Path:
-    """Two turns of one image; the second starts from the first one's target."""
-    first, second, third = ({"bytes": picture(color), "path": None} for color in ("red", "green", "blue"))
+def make_magicbrush(folder: Path, turns: int = 2) -> Path:
+    """Turns of one image; each but the first starts from the target of the one before."""
+    colors = ("red", "green", "blue", "white")
+    images = [{"bytes": picture(color), "path": None} for color in colors]
     turn = {"img_id": "242679", "mask_img": {"bytes": picture("white"), "path": None}}
     rows = [
-        {**turn, "turn_index": 1, "source_img": first, "instruction": "make it green", "target_img": second},
-        {**turn, "turn_index": 2, "source_img": second, "instruction": "make it blue", "target_img": third},
-    ]
+        {**turn, "turn_index": n, "source_img": source, "instruction": f"make it {colors[n]}", "target_img": target}
+        for n, (source, target) in enumerate(pairwise(images), 1)
+    ][:turns]
     return write_parquet(folder / "MagicBrush" / "data" / "dev-00000-of-00001.parquet", rows).parent.parent
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmark_sets import MAKERS
+from benchmark_sets import MAKERS, make_magicbrush
 from helpers import launch, make_config, run_dir
 from PIL import Image
 from tasks import edits, work
@@ -227,6 +227,29 @@ def test_magicbrush_made_turn_by_turn_has_names_of_its_own(tmp_path: Path) -> No
     exported(root, "magicbrush", tmp_path / "out")
     assert set(files(tmp_path / "out")) == {"exported.json", "139306/139306_1.png", "139306/139306_iter_2.png"}
     assert (tmp_path / "out/139306/139306_iter_2.png").read_bytes() == of_run(root, "139306-2")
+
+
+def test_magicbrush_in_both_settings_has_all_that_the_official_scorer_reads(tmp_path: Path) -> None:
+    """All turns from `_1` and `_inde_`, the final turn from `_iter_`: from one run, by one export."""
+    data = make_magicbrush(tmp_path, turns=3)
+    config = load_config(make_config(tmp_path / "c.yaml", data, "Tint"), ["data.reader=magicbrush"])
+    config.data.options = {"turns": "both"}
+    create_run(tmp_path / "run", config, lambda: read_items(config.data), {}, force=False)
+    work(tmp_path / "run")
+    samples = {sample.id: sample for sample in open_run(tmp_path / "run").samples}
+    assert {i: (s.category, s.follows) for i, s in samples.items()} == {
+        "242679-1": ("single-turn", ""),
+        "242679-2": ("single-turn", ""),
+        "242679-2-iter": ("multi-turn", "242679-1"),
+        "242679-3": ("single-turn", ""),
+        "242679-3-iter": ("multi-turn", "242679-2-iter"),
+    }
+    assert exported(tmp_path / "run", "magicbrush", tmp_path / "out").left_out == {}
+    assert read_magicbrush(tmp_path / "out", {"242679": 3}) == {
+        "242679": ["242679_1.png", "242679_inde_2.png", "242679_inde_3.png"]
+    }
+    for name, sample_id in (("iter_2", "242679-2-iter"), ("iter_3", "242679-3-iter"), ("inde_3", "242679-3")):
+        assert (tmp_path / f"out/242679/242679_{name}.png").read_bytes() == of_run(tmp_path / "run", sample_id)
 
 
 def test_of_a_case_of_several_turns_risebench_gets_the_last_one(tmp_path: Path) -> None:

@@ -115,12 +115,13 @@ def flags(cells: Mapping[str, Any], names: Sequence[str]) -> tuple[dict[str, boo
     return told, problem
 
 
-def multi_turn(data: DataConfig) -> bool:
-    """Whether `data.options.turns` has each turn made of what was made in the one before. Raises UserError."""
+def turns(data: DataConfig, known: Sequence[str] = ("single", "multi")) -> str:
+    """What `data.options.turns` says: `multi` has each turn made of what was made in the one before. Raises
+    UserError."""
     asked = data.options.get("turns", "single")
-    if asked not in (known := ("single", "multi")):
+    if asked not in known:
         raise UserError(f"'data.options.turns': {quoted(asked)}; {nearest(str(asked), known)}")
-    return bool(asked == "multi")
+    return str(asked)
 
 
 def languages(data: DataConfig, known: Sequence[str], default: Sequence[str]) -> list[str]:

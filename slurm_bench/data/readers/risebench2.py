@@ -22,8 +22,8 @@ from slurm_bench.data.readers.benchmark import (
     images_root,
     languages,
     list_of,
-    multi_turn,
     other_facts,
+    turns,
     values_of,
     within,
 )
@@ -53,7 +53,7 @@ def read_risebench2(data: DataConfig) -> Iterator[Item]:
     names = mapped_names(_NAMES, data.fields)
     rows = list_of(data, file, names, _REQUIRED if wanted == ["en"] else (*_REQUIRED, "instruction_cn"))
     root = images_root(data, file, (name for row in rows for name in _as_list(values_of(row.cells, names)["image"])))
-    multi = multi_turn(data)
+    multi = turns(data) == "multi"
     for row in rows:
         for language in wanted:
             yield from _items(row, names, root, language, multi)
