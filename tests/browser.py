@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Chromium puts sockets into TMPDIR and its profile, and the path of a socket has 107 bytes at most.
+SHORT = "/tmp"
 
 HOSTILE = [
     "</script><script>hacked()</script>",
@@ -29,13 +33,14 @@ def chromium() -> Iterator[Any]:
         pytest.skip("no chromium and chromedriver here: the page is looked at in no browser")
     options = webdriver.ChromeOptions()
     options.binary_location = binary
-    profile = tempfile.mkdtemp(prefix="slurm_bench-chromium-")
+    profile = tempfile.mkdtemp(prefix="slurm_bench-chromium-", dir=SHORT)
     quiet = ("--no-first-run", "--disable-background-networking", "--disable-gpu")
     bare = ("--no-sandbox", "--disable-dev-shm-usage")  # a container's root, and its small /dev/shm
     for word in ("--headless=new", *quiet, *bare, f"--user-data-dir={profile}", "--window-size=1400,900"):
         options.add_argument(word)
+    env = {**os.environ, "TMPDIR": SHORT}
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver, env=env))
     try:
         browser.set_script_timeout(240)
         yield browser
