@@ -91,6 +91,17 @@ def test_a_chain_that_lost_its_claim_does_nothing_more(tmp_path: Path) -> None:
     assert not (root / "report").exists()
 
 
+def test_attempts_follow_one_another_also_where_a_clock_is_behind(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    work(root)
+    (first,) = read_attempts(run_dir(root))
+    file = run_dir(root).attempt("edit", 1)
+    file.write_text(json.dumps({**json.loads(file.read_text()), "time": first.time + 3600}))
+    close(run_dir(root), first)
+    assert heal(root) == 0
+    assert [attempt.name for attempt in read_attempts(run_dir(root))] == ["edit-001", "score-001"]
+
+
 def test_scoring_in_the_job_that_follows_stops_when_it_is_told_to(tmp_path: Path) -> None:
     judge = {"judge": {"class_path": "tests.plugins.Brightness", "params": {"delay": 1.5}}}
     root = prepare(tmp_path, "Tint", {}, scorers=judge, score_batch_size=1)

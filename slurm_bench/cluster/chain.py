@@ -5,9 +5,10 @@ A step is claimed, executed or handed to Slurm, and looked at again, until nothi
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -183,10 +184,11 @@ def _told(lacking: Mapping[str, str]) -> list[str]:
 
 
 def propose(run: Run, step: Step, attempts: Sequence[Attempt], executor: Executor) -> Attempt:
-    """The attempt that would be claimed for a step; nothing is written."""
+    """The attempt that would be claimed for a step; nothing is written. It is dated after all others, also where this
+    node's clock is behind: by their times they follow one another."""
     number, slices = next_number(attempts, step.stage), executor.slices(step.stage, run.config)
     follows = followed(run.samples) if step.stage == "edit" else None
-    return draft(
+    drafted = draft(
         run.folder,
         step.stage,
         step.samples,
@@ -199,6 +201,7 @@ def propose(run: Run, step: Step, attempts: Sequence[Attempt], executor: Executo
         run.config.pack if executor.name == "slurm" else 1,
         follows,
     )
+    return replace(drafted, time=max([drafted.time, *(math.nextafter(attempt.time, math.inf) for attempt in attempts)]))
 
 
 def _claim(run: Run, step: Step, attempts: Sequence[Attempt], executor: Executor) -> Attempt | None:
