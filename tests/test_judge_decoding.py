@@ -168,3 +168,21 @@ def test_a_step_asks_the_gpu_for_no_value():
     decoder = judge.judge.decoder
     with torch.inference_mode(), Refusing():
         decoder._compute(2, decoder._cache.shape[3])
+
+
+def test_memory_that_ran_out_is_given_back():
+    """The engine then asks again with fewer."""
+    judge = tiny_judge.scorer(mode="generate")
+    inputs, decoder = judge.judge.preprocess(asked(judge, 2)), judge.judge.decoder
+    plain = judge.judge.written(inputs, 4)
+    step = decoder._step
+
+    def full(rows, places):
+        raise torch.OutOfMemoryError
+
+    decoder._step = full
+    with pytest.raises(torch.OutOfMemoryError):
+        judge.judge.written(inputs, 4)
+    assert decoder._cache is None
+    decoder._step = step
+    assert judge.judge.written(inputs, 4) == plain

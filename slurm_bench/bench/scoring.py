@@ -18,8 +18,9 @@ from slurm_bench.machine import free_memory
 from slurm_bench.run.durable import LineWriter, write_atomic
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample
+from slurm_bench.scorers.qwen3vl.fit import MICRO_BATCH
 from slurm_bench.scorers.qwen3vl.random_weights import random_judge
-from slurm_bench.scorers.qwen3vl.scorer import MICRO_BATCH, Qwen3VLScorer
+from slurm_bench.scorers.qwen3vl.scorer import Qwen3VLScorer
 from slurm_bench.stages.engine import Engine
 from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.work import ScoreWork, encode_png

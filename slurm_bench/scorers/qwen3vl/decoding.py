@@ -50,6 +50,7 @@ class Decoder:
         self._pad = pad
         self._cache: Tensor | None = None  # [layers, 2, R, places, H, C]
         self._graphs: dict[tuple[int, int], Any] = {}
+        self._pool: Any = None
         self.use_graphs = head.weight.device.type == "cuda"
 
     def begin(self, lengths: Sequence[int], new_tokens: int) -> None:
@@ -60,6 +61,10 @@ class Decoder:
             if cache is not None:
                 rows, places = max(rows, cache.shape[2]), max(places, cache.shape[3])
             self._allocate(rows, places)
+
+    def release(self) -> None:
+        """Give the memory back."""
+        self._cache, self._graphs, self._pool = None, {}, None
 
     def keep(self, layer: int, prompts: Sequence[int], keys: Tensor, values: Tensor) -> None:
         """For a prefill: these prompts' keys and values, [prompts, T, H, C], with padding at the end."""
@@ -108,7 +113,7 @@ class Decoder:
 
     def _allocate(self, rows: int, places: int) -> None:
         model, layers = self._model, self._model.layers
-        self._cache, self._graphs = None, {}  # the old one goes first
+        self.release()
         weight, attn = model.embed.weight, layers[0].self_attn
         heads = len(attn.k_proj.weight) // attn.head_dim
         device = weight.device
@@ -149,8 +154,10 @@ class Decoder:
         torch.cuda.current_stream().wait_stream(stream)
         expected = self._next[:rows].clone()
         graph = torch.cuda.CUDAGraph()
+        # All work in the same memory: one at a time, and nothing in it outlasts a step.
+        self._pool = self._pool or torch.cuda.graph_pool_handle()
         # Another thread preprocesses the next prompts on this GPU meanwhile.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             self._compute(rows, places)
         graph.replay()
         if not torch.allclose(self._next[:rows], expected, rtol=0.0, atol=0.02 * expected.abs().max().item()):

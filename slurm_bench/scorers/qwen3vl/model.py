@@ -173,10 +173,14 @@ class Judge:
             return torch.multinomial((scores / temperature).softmax(-1), 1, generator=draws)[:, 0]
 
         with torch.inference_mode():
-            self.decoder.begin(inputs.lengths, max_new_tokens)
-            hidden = self.prefill.last_hidden(inputs.tensors, inputs.packing, self.decoder.keep)
-            starts = Starts(hidden, inputs.tensors["lengths"], inputs.tensors["following"], max(inputs.lengths))
-            return self.decoder.write(starts, max_new_tokens, self.end_ids, choose)
+            try:
+                self.decoder.begin(inputs.lengths, max_new_tokens)
+                hidden = self.prefill.last_hidden(inputs.tensors, inputs.packing, self.decoder.keep)
+                starts = Starts(hidden, inputs.tensors["lengths"], inputs.tensors["following"], max(inputs.lengths))
+                return self.decoder.write(starts, max_new_tokens, self.end_ids, choose)
+            except torch.OutOfMemoryError:
+                self.decoder.release()  # fewer prompts come next
+                raise
 
     def token(self, index: int) -> str:
         return str(self.processor.tokenizer.decode([index]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,28 @@ from typing import Any
 from PIL import Image
 
 from slurm_bench import marks
-from slurm_bench.checkpoints.folder import ModelFolder, check_transformers_folder, read_json, weight_files
+from slurm_bench.checkpoints.folder import ModelFolder, weight_files
 from slurm_bench.checkpoints.hub import download_model, locate
 from slurm_bench.checkpoints.stream import quick_to_read
-from slurm_bench.errors import SampleError, UserError
-from slurm_bench.machine import DTYPE_BYTES, GIB, check_device, check_gpu_memory, choose_device, visible_gpu
+from slurm_bench.errors import SampleError
+from slurm_bench.logs import log
+from slurm_bench.machine import DTYPE_BYTES, check_device, check_gpu_memory, choose_device, gpu_at, visible_gpu
 from slurm_bench.scorers.base import Score, Scored, ScoreRequest
 from slurm_bench.scorers.judge import parse, prompt
 from slurm_bench.scorers.judge.expectation import DigitAnswer, expected
 from slurm_bench.scorers.judge.options import asks, check_judging, number, one_of, text
 from slurm_bench.scorers.judge.question import Picture, Question
+from slurm_bench.scorers.qwen3vl.checkpoint import MODEL_KEY, PROFILE_KEY, check_judge_folder
+from slurm_bench.scorers.qwen3vl.fit import (
+    EXACT,
+    MICRO_BATCH,
+    PROFILES,
+    W8A16,
+    narrow,
+    needed_memory,
+    prompts_at_once,
+    weight_bytes,
+)
 from slurm_bench.scorers.qwen3vl.micro_batches import MicroBatches
 from slurm_bench.scorers.qwen3vl.model import (
     MAX_ASPECT_RATIO,
@@ -29,17 +41,7 @@ from slurm_bench.scorers.qwen3vl.model import (
     load_processor,
 )
 
-CLASSES = ("Qwen3VLForConditionalGeneration", "Qwen3VLMoeForConditionalGeneration")
-PROCESSOR_FILES = (
-    ("tokenizer.json", "vocab.json"),
-    ("preprocessor_config.json", "processor_config.json"),
-)
-MICRO_BATCH = {"expected": 8, "generate": 16}
-_KEY, _DEVICE_KEY = "params.model_name", "params.device"
-_SERVE_IT = "serve it (vLLM, SGLang) and take slurm_bench.scorers.openai_api.OpenAIScorer"
-
-# Beside the weights: activations of a few samples of two images of 1 MP, and the CUDA context.
-_WORKING_MEMORY = 6 * GIB
+_DEVICE_KEY = "params.device"
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,10 @@ class Qwen3VLScorer:
     sampled at `temperature` with another seed each, and is a failure after that.
 
     `max_pixels` bounds each image. `micro_batch` is how many prompts the model takes at once: 8, or 16 where the
-    judge writes, as a token takes as long for one as for all. While it works on some, the next are prepared.
+    judge writes, as a token takes as long for one as for all; fewer where the GPU has no memory for them. While it
+    works on some, the next are prepared.
+
+    `profile`: "exact", or "w8a16", the weights of the language model's layers in 8 bits, never unless it is asked for.
 
     Scores don't depend on the batch beyond rounding. Measured with random weights, samples of mixed sizes and
     lengths together against each alone: on a CPU at most 3e-6 in float32 and nothing in bfloat16; on an H100 in
@@ -85,6 +90,7 @@ class Qwen3VLScorer:
     model_name: str
     revision: str | None = None
     dtype: str = "bfloat16"
+    profile: str = EXACT
     mode: str = "expected"
     aspects: Sequence[str] = ("overall",)
     rubrics: Path | None = None
@@ -100,6 +106,7 @@ class Qwen3VLScorer:
         text(self, "model_name")
         text(self, "revision", optional=True)
         one_of(self, "dtype", tuple(DTYPE_BYTES))
+        one_of(self, "profile", PROFILES)
         number(self, "micro_batch", 1, 1024, optional=True)
         number(self, "max_new_tokens", 8, 1 << 16)
         text(self, "device", optional=True)
@@ -116,36 +123,43 @@ class Qwen3VLScorer:
         folder = self._locate()
         if folder is None:
             return
-        _check_config(read_json(folder / "config.json"), self.model_name)
-        model = check_transformers_folder(folder)
-        for files in PROCESSOR_FILES:
-            if not any((folder / file).is_file() for file in files):
-                raise UserError(f"'{_KEY}': {folder} has no {' or '.join(files)}: the download is incomplete")
+        model = check_judge_folder(folder, self.model_name, self.profile)
         self._found = model
         if self.device != "cpu":
-            needed = sum(model.bytes_in(self.dtype).values()) + _WORKING_MEMORY
-            check_gpu_memory(needed, visible_gpu(), self.model_name, "take a smaller judge")
+            weights = weight_bytes(model.tensors[""], self.dtype, self.profile)
+            needed = needed_memory(weights, self.mode, self.profile, self.micro_batch or 1)
+            narrower = "Moe" in model.class_name or self.profile == W8A16
+            mend = "take a smaller judge" + ("" if narrower else f", or {PROFILE_KEY}={W8A16}")
+            check_gpu_memory(needed, visible_gpu(), self.model_name, mend)
 
     def load(self) -> None:
         with marks.part("import torch"):
             device = choose_device(self.device, _DEVICE_KEY)
         folder = self._locate() or download_model(self.model_name, self.revision)
-        check_transformers_folder(folder)
-        _check_config(read_json(folder / "config.json"), self.model_name)
-        self.use(load_model(folder, self.dtype, device), load_processor(folder))
+        check_judge_folder(folder, self.model_name, self.profile)
+        if self.profile == W8A16:
+            model = narrow(load_model(folder, self.dtype, "cpu"), device)
+        else:
+            model = load_model(folder, self.dtype, device)
+        self.use(model, load_processor(folder))
 
     def streams(self) -> bool:
-        """Whether `load` would find its weights where many readers at once are quick, and so needs no turn."""
+        """Whether `load` would find its weights where many readers at once are quick, and so needs no turn. In 8 bits
+        they pass through the host's memory as a whole."""
         folder = self._locate()
-        return folder is not None and quick_to_read(weight_files(folder))
+        return self.profile == EXACT and folder is not None and quick_to_read(weight_files(folder))
 
     def _locate(self) -> Path | None:
-        return locate(self.model_name, self.revision, _KEY, index="config.json")
+        return locate(self.model_name, self.revision, MODEL_KEY, index="config.json")
 
     def use(self, model: Any, processor: Any) -> None:
         """Judge with this model and processor, already on their device (see `random_judge`)."""
         self.judge = Judge(model, processor, self.max_pixels, at_once=self.mode == "expected")
-        size = self.micro_batch or MICRO_BATCH[self.mode]
+        weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+        gpu = gpu_at(str(model.device))
+        size = self.micro_batch or prompts_at_once(weights, self.mode, self.profile, gpu)
+        if size < MICRO_BATCH[self.mode] and self.micro_batch is None:
+            log.info("the judge takes %d prompts at once: more don't fit this GPU's memory", size)
         # A prefill's first few are soon at work; a reply takes as long for two as for all.
         self._batches = MicroBatches(self._preprocess, size, first=min(2, size) if self.mode == "expected" else size)
 
@@ -191,8 +205,8 @@ class Qwen3VLScorer:
         for place, question in enumerate(questions):
             parts = tuple(part.image() if isinstance(part, Picture) else part for part in question.parts)
             asked = prompt.Prompt(question.system, parts)
-            if narrow := _too_narrow(asked):
-                found[place] = narrow
+            if refused := _too_narrow(asked):
+                found[place] = refused
             elif question.temperature:
                 inputs = judge.preprocess([asked])
                 (found[place],) = judge.generate(inputs, max_tokens, question.temperature, question.seed)
@@ -216,8 +230,8 @@ class Qwen3VLScorer:
 
     def questions(self, place: int, request: ScoreRequest) -> list[_Question]:
         prompts = prompt.prompts(request, self._rubrics, self.mode, self.aspects)
-        if narrow := _too_narrow(next(iter(prompts.values()))):
-            raise narrow
+        if refused := _too_narrow(next(iter(prompts.values()))):
+            raise refused
         return [_Question(place, request, aspects, built, self._length(built)) for aspects, built in prompts.items()]
 
     def _expected(self, questions: Sequence[_Question]) -> dict[int, Scored]:
@@ -271,17 +285,3 @@ def _too_narrow(asked: prompt.Prompt) -> SampleError | None:
         if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
             return SampleError(f"an image of {image.width}×{image.height} is too narrow for the judge")
     return None
-
-
-def _check_config(config: Mapping[str, Any], name: str) -> None:
-    """UserError for a checkpoint that this code can't run, with what can."""
-    (kind, *_) = config.get("architectures") or ["nothing known"]
-    if kind not in CLASSES:
-        raise UserError(
-            f"'{_KEY}': {name} is {kind}; this judge takes {' or '.join(CLASSES)}. For another, {_SERVE_IT}"
-        )
-    if config.get("quantization_config"):
-        raise UserError(
-            f"'{_KEY}': {name} is a quantized checkpoint, which this judge doesn't run; take the one in bfloat16, or "
-            f"{_SERVE_IT}"
-        )

@@ -1,0 +1,40 @@
+"""Whether a folder has a judge that this code runs. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slurm_bench.checkpoints.folder import ModelFolder, check_transformers_folder, read_json
+from slurm_bench.errors import UserError
+from slurm_bench.scorers.qwen3vl.fit import EXACT, W8A16
+
+DENSE, MOE = "Qwen3VLForConditionalGeneration", "Qwen3VLMoeForConditionalGeneration"
+PROCESSOR_FILES = (
+    ("tokenizer.json", "vocab.json"),
+    ("preprocessor_config.json", "processor_config.json"),
+)
+MODEL_KEY, PROFILE_KEY = "params.model_name", "params.profile"
+_SERVE_IT = "serve it (vLLM, SGLang) and take slurm_bench.scorers.openai_api.OpenAIScorer"
+
+
+def check_judge_folder(folder: Path, name: str, profile: str) -> ModelFolder:
+    """Complete, of a known class, and one for the `profile`. Raises UserError with what can run it otherwise."""
+    config = read_json(folder / "config.json")
+    (kind, *_) = config.get("architectures") or ["nothing known"]
+    if kind not in (DENSE, MOE):
+        raise UserError(f"'{MODEL_KEY}': {name} is {kind}; this judge takes {DENSE} or {MOE}. For another, {_SERVE_IT}")
+    if config.get("quantization_config"):
+        raise UserError(
+            f"'{MODEL_KEY}': {name} is a quantized checkpoint, which this judge doesn't run; take the one in bfloat16, "
+            f"or {_SERVE_IT}"
+        )
+    if profile == W8A16 and kind == MOE:
+        raise UserError(
+            f"'{PROFILE_KEY}': {W8A16} is for dense judges, and {name} has its weights in experts, which stay as they "
+            f"are; take a dense one, or profile={EXACT}"
+        )
+    model = check_transformers_folder(folder)
+    for files in PROCESSOR_FILES:
+        if not any((folder / file).is_file() for file in files):
+            raise UserError(f"'{MODEL_KEY}': {folder} has no {' or '.join(files)}: the download is incomplete")
+    return model
