@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from slurm_bench.errors import UserError
@@ -22,6 +23,8 @@ def check_judging(params: Any) -> Rubrics:
     number(params, "retries", 0, 100)
     number(params, "temperature", 0.01, 10.0)
     params.aspects = _texts(params, "aspects")
+    if not isinstance(params.rubrics, str | Path | None):
+        raise UserError(f"'params.rubrics' is {params.rubrics!r}, not a path")
     rubrics = load_rubrics(params.rubrics)
     rubrics.require(params.aspects)
     return rubrics
