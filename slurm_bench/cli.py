@@ -167,6 +167,8 @@ def _bench_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--run", type=Path, metavar="DIR", help="a whole run on checkpoints written to DIR, 75 GB")
     parser.add_argument("--executor", choices=EXECUTORS, default="local", help="of that run (default: local)")
+    parser.add_argument("--memory", metavar="GIB,…", help="an edit under such caps of GPU memory, like 22,30,38")
+    parser.add_argument("--checkpoints", type=Path, metavar="DIR", help="for --memory, written there once: 58 GB")
     parser.add_argument("--kernels", action="store_true", help="where a forward's milliseconds go")
     parser.add_argument("--json", action="store_true", help="for programs")
 

@@ -272,21 +272,23 @@ def export(options: argparse.Namespace) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
+    from slurm_bench.bench.memory import measure_memory
     from slurm_bench.bench.run import run_bench
-    from slurm_bench.bench.table import render, render_run
+    from slurm_bench.bench.table import render, render_memory, render_run
     from slurm_bench.bench.whole_run import run_whole
 
     if options.gpus is not None and options.gpus < 1:
         raise UserError(f"--gpus {options.gpus}: it must be at least 1")
-    profiles = options.profiles.split(",") if options.profiles else None
-    if options.run:
-        if options.model != DEFAULT_MODEL:
-            raise UserError(f"--model {options.model}: with --run there is {DEFAULT_MODEL} alone")
-        results = run_whole(options.run.resolve(), options.size, options.gpus, options.executor)
+    model, size, profiles = options.model, options.size, options.profiles.split(",") if options.profiles else None
+    show: Any = render
+    if options.memory:
+        results, show = measure_memory(model, size, options.memory, profiles, options.checkpoints), render_memory
+    elif options.run:
+        results, show = run_whole(options.run.resolve(), model, size, options.gpus, options.executor), render_run
     else:
-        results = run_bench(options.model, options.size, profiles, options.gpus or FORECAST_GPUS, options.kernels)
+        results = run_bench(model, size, profiles, options.gpus or FORECAST_GPUS, options.kernels)
     if options.json:
         print(json.dumps(results))
         return COMPLETE
-    (render_run if options.run else render)(results, console())
+    show(results, console())
     return COMPLETE

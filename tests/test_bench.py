@@ -5,17 +5,29 @@ from __future__ import annotations
 import json
 import os
 import re
+from importlib import import_module
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import pytest
 import torch
 from helpers import REPO, launch
+from rich.console import Console
 
-from slurm_bench.bench import readme
+from slurm_bench.bench import memory, random_qwen_image_21, readme, whole_run
 from slurm_bench.bench.editing import measure_editing
 from slurm_bench.bench.machine import Ceilings
+from slurm_bench.bench.run import MODELS
+from slurm_bench.bench.table import render_memory
+from slurm_bench.checkpoints.folder import check_pipeline_folder
+from slurm_bench.editors.qwen import random_weights
+from slurm_bench.editors.qwen.fit import ways_to_fit
+from slurm_bench.importing import import_name
+from slurm_bench.machine import GIB
 
+needs_21 = pytest.mark.skipif(not hasattr(diffusers, "QwenImage21Pipeline"), reason="diffusers is older than 0.42")
 NO_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -36,7 +48,7 @@ def test_each_profile_is_measured_on_each_schedule(results: dict) -> None:
         assert row["floor_seconds"] > 0
 
 
-@pytest.mark.skipif(not hasattr(diffusers, "QwenImage21Pipeline"), reason="diffusers is older than 0.42")
+@needs_21
 def test_another_model_is_measured_by_its_name() -> None:
     ceilings = Ceilings({"bf16": 1e9}, {"bf16": 1e9})
     rows = measure_editing("qwen-image-2.1", "tiny", "cpu", ["stock", "exact"], ceilings, False, lambda _: None)
@@ -93,7 +105,9 @@ def slug(device: str) -> str:
     return device.removeprefix("NVIDIA ").lower().replace(" ", "-")
 
 
-@pytest.mark.parametrize("file", [file for file in RAW if not file.name.startswith("run-")], ids=lambda file: file.name)
+@pytest.mark.parametrize(
+    "file", [file for file in RAW if not file.name.startswith(("run-", "memory-"))], ids=lambda file: file.name
+)
 def test_raw_results_are_named_by_hardware_and_date(file: Path) -> None:
     raw = json.loads(file.read_text())
     assert re.fullmatch(rf"{re.escape(slug(raw['machine']['device']))}-\d{{4}}-\d{{2}}(-\d{{2}})?\.json", file.name)
@@ -120,7 +134,10 @@ def test_whole_runs_are_named_by_hardware_and_date(file: Path) -> None:
         (("--size", "tiny", "--gpus", "0"), "--gpus"),
         (("--size", "tiny", "--model", "qwen-image-2"), "qwen-image-2.1"),
         (("--size", "tiny", "--model", "qwen-image-2.1", "--profiles", "fast"), "exact"),
-        (("--run", "x", "--model", "qwen-image-2.1"), "--run"),
+        (("--run", "x", "--model", "qwen-image-2"), "qwen-image-2.1"),
+        (("--memory", "22,x"), "22,30,38"),
+        (("--memory", "22", "--size", "tiny"), "--checkpoints"),
+        (("--memory", "22", "--checkpoints", "x"), "--size tiny"),
     ],
 )
 def test_what_cannot_run_here_is_one_line(words: tuple[str, ...], said: str) -> None:
@@ -130,10 +147,31 @@ def test_what_cannot_run_here_is_one_line(words: tuple[str, ...], said: str) -> 
     assert said in line
 
 
+def here(what: str, option: str, module: str, *words: Any) -> str:
+    """A module in this process, in place of one for each, which would take most of its time to import."""
+    return json.dumps(import_module(module).main([str(word) for word in words]))
+
+
+@needs_21
+def test_a_whole_run_of_another_model_edits_with_its_own_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its configuration, without the processes of a run, which are the same for any model."""
+    monkeypatch.setattr(whole_run, "run_python", here)
+    facts = MODELS["qwen-image-2.1"]
+    whole_run.write_checkpoints("--run", tmp_path, "qwen-image-2.1", "tiny")
+    editor = whole_run.configuration(tmp_path, "tiny", facts)["editor"]
+    made = import_name(editor["class_path"], "editor.class_path")(**editor["params"])
+    made.check()
+    made.load()
+    assert made.provenance()["class"] == "QwenImage21Pipeline"
+
+
 def test_a_whole_run_is_measured_process_by_process(tmp_path: Path) -> None:
     done = launch("bench", "--run", tmp_path, "--size", "tiny", "--json", env=NO_GPU)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
+    assert results["model"] == "qwen-image-edit"
     edit, score = results["processes"]
     assert (edit["name"], score["name"]) == ("edit-001-0000-r0", "score-001-0000-r0")
     for process in (edit, score):
@@ -144,3 +182,31 @@ def test_a_whole_run_is_measured_process_by_process(tmp_path: Path) -> None:
     names = [{part["name"] for part in process["parts"]} for process in (edit, score)]
     assert {"load", "await transformer", "samples", "first record", "first denoise"} <= names[0]
     assert {"load", "await weights", "samples", "first record"} <= names[1]
+
+
+@pytest.mark.parametrize("model", ["qwen-image-edit", pytest.param("qwen-image-2.1", marks=needs_21)])
+def test_an_edit_under_caps_of_memory_is_a_row_of_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    for module in (random_weights, random_qwen_image_21):
+        monkeypatch.setitem(module.SIZES["tiny"]["transformer"], "num_layers", 4)
+    monkeypatch.setattr(memory, "run_python", here)
+    monkeypatch.setattr(whole_run, "run_python", here)
+    whole_run.write_checkpoints("--checkpoints", tmp_path, model, "tiny")
+    facts = MODELS[model]
+    folder = check_pipeline_folder(tmp_path / "tiny" / facts.folder)
+    settings = import_name(facts.class_path, "editor.class_path")("x", dtype="float32").settings
+    *_, leanest = ways_to_fit(folder, settings, facts.family.profiles["exact"])
+    caps = f"{(leanest.needed + 1) / GIB!r},1"
+    results = memory.measure_memory(model, "tiny", caps, ["exact"], tmp_path)
+    whole, capped, refused = results["rows"]
+    assert (whole["savings"], whole["times"], whole["same"]) == ([], 1, None)
+    assert capped["savings"] == list(leanest.settings.savings)
+    assert "stream_blocks=4" in capped["savings"]
+    assert capped["same"] is True
+    assert capped["error"] == whole["error"] < 1e-4
+    assert "GiB" in refused["failed"]
+    render_memory(results, console := Console(width=300, record=True, file=StringIO()))
+    said = console.export_text()
+    assert "text_first" in said
+    assert "a GPU of that size" in said

@@ -46,10 +46,10 @@ def measure_editing(
         facts: dict[str, Any] = {"profile": name, "first_image_seconds": _warm_up(session, request)}
         inputs = inputs or model.inputs(session, request)
         if reference is None and not session.profile.fp8:
-            reference = model.noise(_float32_velocity(session, inputs), inputs)
+            reference = model.noise(float32_velocity(session, inputs), inputs)
         velocity = partial(model.velocity, session, inputs)
         if reference is not None and not session.profile.cache:
-            facts["error"] = _relative_error(velocity(), reference)
+            facts["error"] = relative_error(velocity(), reference)
         if kernels:
             facts["kernels"] = kernel_groups(velocity, device)
         long, *short = model.schedules[size]
@@ -121,7 +121,7 @@ def _peak_without_text_encoder(session: BaseSession, request: EditRequest) -> fl
 
 
 @torch.no_grad()
-def _float32_velocity(session: BaseSession, inputs: dict[str, Any]) -> Tensor:
+def float32_velocity(session: BaseSession, inputs: dict[str, Any]) -> Tensor:
     """The same weights in float32, a module at a time: all of them at once would not fit 80 GB."""
     transformer = session.pipeline.transformer
     narrow: dict[Any, Tensor] = {}
@@ -148,6 +148,6 @@ def _float32_velocity(session: BaseSession, inputs: dict[str, Any]) -> Tensor:
     return velocity
 
 
-def _relative_error(found: Tensor, reference: Tensor) -> float:
+def relative_error(found: Tensor, reference: Tensor) -> float:
     """‖v − v₃₂‖ / ‖v₃₂‖ of one forward's velocity, over the noise's tokens."""
     return float((found.float() - reference).norm() / reference.norm())

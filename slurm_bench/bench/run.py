@@ -9,7 +9,7 @@ from typing import Any
 from slurm_bench.bench.say import say
 from slurm_bench.bench.table import forecast
 from slurm_bench.editors.qwen.base_editor import check_diffusers
-from slurm_bench.editors.qwen.family import QWEN_IMAGE_EDIT, Family
+from slurm_bench.editors.qwen.family import EDITORS, QWEN_IMAGE_EDIT, Family
 from slurm_bench.editors.qwen.profiles import Profile, check_capability, check_extras, profile_named
 from slurm_bench.editors.qwen21.family import QWEN_IMAGE_21
 from slurm_bench.errors import UserError
@@ -19,25 +19,28 @@ from slurm_bench.machine import GIB, Gpu, check_gpu_memory, gpu_at
 @dataclass(frozen=True)
 class ModelFacts:
     """What is asked of a model before torch is imported. `needed` is the pipeline at full size in bf16, and room to
-    work, in bytes."""
+    work, in bytes; `size` what its checkpoint takes on disk, `folder` where that is written."""
 
     family: Family
     needed: int
+    size: int
+    folder: str
+
+    @property
+    def class_path(self) -> str:
+        return EDITORS[self.family.pipelines[0]]
 
 
 MODELS = {
-    "qwen-image-edit": ModelFacts(QWEN_IMAGE_EDIT, 64 * GIB),
-    "qwen-image-2.1": ModelFacts(QWEN_IMAGE_21, 44 * GIB),
+    "qwen-image-edit": ModelFacts(QWEN_IMAGE_EDIT, 64 * GIB, 58_000_000_000, "edit"),
+    "qwen-image-2.1": ModelFacts(QWEN_IMAGE_21, 44 * GIB, 33_000_000_000, "edit-2.1"),
 }
 SIDES = {"full": 8192, "tiny": 256}
 
 
 def run_bench(model: str, size: str, profiles: list[str] | None, gpus: int, kernels: bool) -> dict[str, Any]:
     """Raises UserError where this machine can't do what is asked."""
-    if model not in MODELS:
-        raise UserError(f"--model {model}: no such model; there are {', '.join(MODELS)}")
-    facts = MODELS[model]
-    check_diffusers(facts.family.diffusers)
+    facts = model_named(model)
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -46,7 +49,7 @@ def run_bench(model: str, size: str, profiles: list[str] | None, gpus: int, kern
         if gpu is None:
             raise UserError("bench: no CUDA GPU here; run it where there is one, or take --size tiny")
         check_gpu_memory(facts.needed, gpu, "bench --size full", "take --size tiny, or a larger GPU")
-    chosen = _chosen(profiles, facts.family.profiles, gpu)
+    chosen = choose_profiles(profiles, facts.family.profiles, gpu)
     from slurm_bench.bench.editing import measure_editing
     from slurm_bench.bench.machine import describe_machine, matmul_ceilings
     from slurm_bench.bench.scoring import measure_scoring
@@ -65,7 +68,15 @@ def run_bench(model: str, size: str, profiles: list[str] | None, gpus: int, kern
     return {**results, "forecast": forecast(results, gpus)}
 
 
-def _chosen(names: list[str] | None, profiles: Mapping[str, Profile], gpu: Gpu | None) -> list[str]:
+def model_named(name: str) -> ModelFacts:
+    """Raises UserError for one that isn't known, or that the installed diffusers is too old for."""
+    if name not in MODELS:
+        raise UserError(f"--model {name}: no such model; there are {', '.join(MODELS)}")
+    check_diffusers(MODELS[name].family.diffusers)
+    return MODELS[name]
+
+
+def choose_profiles(names: list[str] | None, profiles: Mapping[str, Profile], gpu: Gpu | None) -> list[str]:
     """All that can run here, unless named. A profile that was named and can't run is an error."""
     if names:
         for name in names:

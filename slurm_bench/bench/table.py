@@ -58,7 +58,7 @@ def render_run(results: Mapping[str, Any], console: Console) -> None:
     gpus = ", ".join(results["gpus"]) or "no GPU"
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     console.print(f"{gpus}; {versions}; size {results['size']}, random weights")
-    what = f"{results['samples']} samples of {results['steps']} steps, from typed to report"
+    what = f"{results['model']}, {results['samples']} samples of {results['steps']} steps, from typed to report"
     console.print(f"{what}: {results['seconds']:.1f} s by {results['executor']}\n")
     rows = [["process", "part", "at s", "s"]]
     for process in results["processes"]:
@@ -67,6 +67,30 @@ def render_run(results: Mapping[str, Any], console: Console) -> None:
         rows += [["", part["name"], f"{part['begin']:.1f}", f"{part['seconds']:.1f}"] for part in process["parts"]]
         rows.append(["", "ends", BLANK if end is None else f"{end:.1f}", ""])
     _print(console, "Where it went; parts may lie within one another", rows, left=2)
+
+
+def render_memory(results: Mapping[str, Any], console: Console) -> None:
+    machine = results["machine"]
+    versions = ", ".join(f"{name} {machine[name]}" for name in machine if name not in ("device", "memory_gib"))
+    console.print(f"{machine['device']}; {versions}; size {results['size']}, random weights\n")
+    headings = "cap GiB,profile,spared by,needs GiB,peak GiB,load s,image s,×,error,same image"
+    body = []
+    for row in results["rows"]:
+        cap = BLANK if row["cap_gib"] is None else f"{row['cap_gib']:g}"
+        if row["failed"]:
+            body.append([cap, row["profile"], "(see below)", *[BLANK] * 7])
+            continue
+        numbers = (row["needed_gib"], row["peak_gib"], row["load_seconds"], row["seconds"], row["times"])
+        cells = [number(value, digits) for value, digits in zip(numbers, (1, 1, 1, 2, 2), strict=True)]
+        same = {True: "yes", False: "NO", None: BLANK}[row["same"]]
+        body.append([cap, row["profile"], ", ".join(row["savings"]), *cells, number(row["error"], 4), same])
+    title = (
+        f"{results['model']} in less memory, an image of {results['steps']} steps; × is to {results['than']} uncapped"
+    )
+    _print(console, title, [headings.split(","), *body], left=3)
+    for row in results["rows"]:
+        if row["failed"]:
+            console.print(f"{row['profile']}, {row['cap_gib'] or 'all'} GiB: {row['failed']}", soft_wrap=True)
 
 
 def _editing(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:

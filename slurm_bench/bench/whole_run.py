@@ -12,39 +12,33 @@ import time
 from pathlib import Path
 from typing import Any
 
+from slurm_bench.bench.run import MODELS, ModelFacts, model_named
 from slurm_bench.bench.say import say
 from slurm_bench.errors import UserError
-from slurm_bench.machine import GIB, Gpu, check_gpu_memory, package_versions, visible_gpu, visible_gpus
+from slurm_bench.machine import check_gpu_memory, package_versions, visible_gpu, visible_gpus
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.timeline import read_timeline
 
 SAMPLES = {"full": 12, "tiny": 2}
 STEPS = {"full": 10, "tiny": 2}
-NEEDED = 64 * GIB  # on a GPU: the pipeline in bf16, and room to work
-# Weights and pictures of the full size, on disk and in the page cache.
-FULL_BYTES = 78e9
+JUDGE_BYTES = 20_000_000_000  # of the judge's weights and the pictures, on disk
 
 
-def run_whole(folder: Path, size: str, gpus: int | None, executor: str) -> dict[str, Any]:
+def run_whole(folder: Path, model: str, size: str, gpus: int | None, executor: str) -> dict[str, Any]:
     """On `gpus` GPUs, or all that can be seen here. Raises UserError where the run can't start, or didn't end well."""
-    if size == "full":
-        check_gpu_memory(NEEDED, _one_gpu(), "bench --run", "take --size tiny, or a larger GPU")
-        free = shutil.disk_usage(_existing(folder)).free
-        if free < FULL_BYTES and not (folder / size).exists():
-            raise UserError(f"--run {folder}: {free / 1e9:.0f} GB are free there, of {FULL_BYTES / 1e9:.0f} needed")
-    folder.mkdir(parents=True, exist_ok=True)
-    say(f"checkpoints of size {size} into {folder}")
-    _python("-m", "slurm_bench.bench.write_inputs", folder, size, SAMPLES[size])
+    facts = model_named(model)
+    write_checkpoints("--run", folder, model, size, JUDGE_BYTES, SAMPLES[size])
     config = folder / f"{size}.json"
-    config.write_text(json.dumps(_config(folder, size)))
+    config.write_text(json.dumps(configuration(folder, size, facts)))
     root = folder / time.strftime("run-%Y%m%d-%H%M%S")
     words = ["--config", config, "--run-dir", root, "--executor", executor, "--wait"]
     words += ["--gpus", gpus or max(1, len(visible_gpus()))]
     say(f"the run, by {executor}")
     begin = time.time()
-    _python("-m", "slurm_bench", *words)
+    run_python("bench --run", "-m", "slurm_bench", *words)
     seconds = time.time() - begin
     return {
+        "model": model,
         "size": size,
         "samples": SAMPLES[size],
         "steps": STEPS[size],
@@ -68,26 +62,37 @@ def run_whole(folder: Path, size: str, gpus: int | None, executor: str) -> dict[
     }
 
 
-def _one_gpu() -> Gpu:
-    gpu = visible_gpu()
-    if gpu is None:
-        raise UserError("bench --run: no CUDA GPU here; run it where there is one, or take --size tiny")
-    return gpu
+def write_checkpoints(option: str, folder: Path, model: str, size: str, more: int = 0, samples: int = 0) -> None:
+    """By a process of its own, for the `option` of bench; those that are there already are left. `more` bytes are
+    needed beside the model's. Raises UserError where there is no room for them."""
+    facts = MODELS[model]
+    if size == "full":
+        gpu = visible_gpu()
+        if gpu is None:
+            raise UserError(f"bench {option}: no CUDA GPU here; run it where there is one, or take --size tiny")
+        check_gpu_memory(facts.needed, gpu, f"bench {option}", "take --size tiny, or a larger GPU")
+        free, needed = shutil.disk_usage(_existing(folder)).free, facts.size + more
+        if free < needed and not (folder / size / facts.folder).exists():
+            raise UserError(f"{option} {folder}: {free / 1e9:.0f} GB are free there, of {needed / 1e9:.0f} needed")
+    folder.mkdir(parents=True, exist_ok=True)
+    say(f"checkpoints of size {size} into {folder}")
+    words = [folder, size, model, *([samples] if samples else [])]
+    run_python(f"bench {option}", "-m", "slurm_bench.bench.write_inputs", *words)
 
 
 def _existing(folder: Path) -> Path:
     return folder if folder.exists() else _existing(folder.parent)
 
 
-def _config(folder: Path, size: str) -> dict[str, Any]:
+def configuration(folder: Path, size: str, model: ModelFacts) -> dict[str, Any]:
     """JSON, which is YAML too."""
     small = size == "tiny"
     return {
         "data": {"reader": "jsonl", "path": str(folder / f"{size}.jsonl")},
         "editor": {
-            "class_path": "slurm_bench.editors.qwen.QwenImageEditor",
+            "class_path": model.class_path,
             "params": {
-                "model_name": str(folder / size / "edit"),
+                "model_name": str(folder / size / model.folder),
                 "num_inference_steps": STEPS[size],
                 **({"dtype": "float32", "max_pixels": 128 * 128, "device": "cpu"} if small else {"profile": "fp8"}),
             },
@@ -105,12 +110,13 @@ def _config(folder: Path, size: str) -> dict[str, Any]:
     }
 
 
-def _python(*words: Any) -> None:
-    """Raises UserError with what the process said last."""
+def run_python(what: str, *words: Any) -> str:
+    """What the process printed. Raises UserError with what it said last."""
     root = str(Path(__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
     done = subprocess.run(
         [sys.executable, *map(str, words)], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
     if done.returncode != 0:
-        raise UserError(f"bench --run: {' '.join(map(str, words[1:2]))} failed: {done.stderr.strip()[-2000:]}")
+        raise UserError(f"{what}: {' '.join(map(str, words[1:2]))} failed: {done.stderr.strip()[-2000:]}")
+    return done.stdout

@@ -1,5 +1,6 @@
 """What `bench --run` works on, written once: checkpoints with random weights, and a benchmark of drawn pictures.
-`python -m slurm_bench.bench.write_inputs FOLDER SIZE SAMPLES`."""
+Without SAMPLES, the checkpoint of the model that edits alone.
+`python -m slurm_bench.bench.write_inputs FOLDER SIZE MODEL [SAMPLES]`."""
 
 from __future__ import annotations
 
@@ -8,33 +9,42 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from slurm_bench.bench.pictures import INSTRUCTION, picture
+from slurm_bench.bench.random_qwen_image_21 import random_qwen_image_21
+from slurm_bench.bench.run import MODELS
 from slurm_bench.editors.qwen.random_weights import random_pipeline
 from slurm_bench.machine import free_memory
 from slurm_bench.scorers.qwen3vl.random_weights import random_judge
 
 SHARD = "5GB"
 SIDES = {"full": 1024, "tiny": 128}
+PIPELINES: dict[str, Callable[[str, str, str], Any]] = {
+    "qwen-image-edit": random_pipeline,
+    "qwen-image-2.1": random_qwen_image_21,
+}
 
 
 def main(words: list[str]) -> None:
-    root, size, samples = Path(words[0]), words[1], int(words[2])
+    root, size, model, samples = Path(words[0]), words[1], words[2], int(words[3]) if words[3:] else 0
     device = "cuda" if torch.cuda.is_available() and size == "full" else "cpu"
     dtype = "bfloat16" if size == "full" else "float32"
 
     def pipeline(folder: Path) -> None:
-        random_pipeline(size, device, dtype).save_pretrained(folder, max_shard_size=SHARD)
+        PIPELINES[model](size, device, dtype).save_pretrained(folder, max_shard_size=SHARD)
 
     def judge(folder: Path) -> None:
         model, processor = random_judge(size, device=device, dtype=dtype)
         model.save_pretrained(folder, max_shard_size=SHARD)
         processor.save_pretrained(folder)
 
-    _once(root / size / "edit", pipeline)
+    _once(root / size / MODELS[model].folder, pipeline)
     free_memory()
+    if not samples:
+        return
     _once(root / size / "judge", judge)
     lines = []
     for index in range(samples):

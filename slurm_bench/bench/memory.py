@@ -1,0 +1,79 @@
+"""`bench --memory`: an edit under caps of GPU memory, as a smaller GPU would do it: what is spared, the peak, the
+seconds, the error. Each in a process of its own (`capped`), whose peak is of that edit and its loading alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from slurm_bench.bench.run import choose_profiles, model_named
+from slurm_bench.bench.say import say
+from slurm_bench.bench.whole_run import run_python, write_checkpoints
+from slurm_bench.errors import UserError
+from slurm_bench.machine import gpu_at
+
+STEPS = {"full": 10, "tiny": 2}
+YARDSTICKS = ("fp8", "exact")  # whose seconds without a cap the others are held against: the first that was measured
+
+
+def measure_memory(model: str, size: str, caps: str, profiles: list[str] | None, folder: Path | None) -> dict[str, Any]:
+    """A row for each profile without a cap, and under each of `caps`, in GiB. Raises UserError."""
+    limits = _gibibytes(caps)
+    facts = model_named(model)
+    if folder is None:
+        raise UserError(f"--memory {caps}: --checkpoints DIR says where the model is to be written, once")
+    folder = folder.resolve()
+    write_checkpoints("--checkpoints", folder, model, size)
+    from slurm_bench.bench.machine import describe_machine
+
+    device = "cuda" if size == "full" else "cpu"
+    known = facts.family.profiles
+    chosen = [
+        name
+        for name in choose_profiles(profiles, known, gpu_at(device))
+        if known[name].own_loop and not known[name].cache
+    ]
+    if not chosen:
+        raise UserError(f"--profiles {','.join(profiles or [])}: none of them spares memory")
+    forward = folder / size / f"{facts.folder}-forward.safetensors"
+    words = [model, size, folder / size / facts.folder, forward, STEPS[size]]
+    # The first computes the reference of the errors too, for which its transformer must be whole.
+    rows = [_measured(words, name, None) for name in ("exact", *(name for name in chosen if name != "exact"))]
+    for limit in limits:
+        rows += [_measured(words, name, limit) for name in chosen]
+    whole = {row["profile"]: row for row in rows if row["cap_gib"] is None}
+    than = next(name for name in YARDSTICKS if name in whole)
+    return {
+        "model": model,
+        "size": size,
+        "steps": STEPS[size],
+        "than": than,
+        "machine": describe_machine(device),
+        "rows": [_compared(row, whole[row["profile"]], whole[than]) for row in rows],
+    }
+
+
+def _gibibytes(caps: str) -> list[float]:
+    try:
+        limits = [float(cap) for cap in caps.split(",")]
+    except ValueError:
+        limits = []
+    if not limits or not all(0 < limit < math.inf for limit in limits):
+        raise UserError(f"--memory {caps}: write GiB with commas between, like 22,30,38")
+    return limits
+
+
+def _measured(words: list[Any], profile: str, cap: float | None) -> dict[str, Any]:
+    say(f"{profile}, {'all memory' if cap is None else f'{cap:g} GiB'}")
+    said = run_python("bench --memory", "-m", "slurm_bench.bench.capped", *words, profile, *([cap] if cap else []))
+    return {"profile": profile, "cap_gib": cap, **json.loads(said.splitlines()[-1])}
+
+
+def _compared(row: dict[str, Any], whole: dict[str, Any], yardstick: dict[str, Any]) -> dict[str, Any]:
+    """To the same profile without a cap, by the image's bytes, and to the yardstick by its seconds."""
+    if row["failed"] or yardstick["failed"]:
+        return {**row, "times": None, "same": None}
+    same = None if row is whole else row["sha256"] == whole.get("sha256")
+    return {**row, "times": round(row["seconds"] / yardstick["seconds"], 3), "same": same}
