@@ -67,6 +67,8 @@ class Attempt:
     chains: tuple[Number, ...] = ()
 
     def slice(self, task: int) -> Sequence[str]:
+        if not self.chains:
+            return list(slice_of(self.samples, task, self.slices))
         return [sample_id for unit in self.units(task) for sample_id in unit]
 
     def units(self, task: int) -> Sequence[Sequence[str]]:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+_ENCODER = json.JSONEncoder(allow_nan=False)  # json.dumps makes one a call
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -96,7 +97,7 @@ class LineWriter:
 
 def json_line(value: Any) -> bytes:
     """One line of ASCII JSON; NaN is refused, for it isn't JSON."""
-    return (json.dumps(value, allow_nan=False) + "\n").encode()
+    return (_ENCODER.encode(value) + "\n").encode()
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

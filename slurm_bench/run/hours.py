@@ -3,10 +3,11 @@ its GPU from its start to its end, whatever it does. Pure, over journals and rec
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import chain, takewhile
 from statistics import median
 from typing import Any
 
@@ -83,9 +84,7 @@ def hours_of(attempts: Iterable[Attempt], timeline: Iterable[Process], state: St
         processes[process.stage, process.attempt, process.task].append(process)
     by_name, records = {(a.stage, a.number): a for a in attempts}, _records(state)
     rows = [
-        _task(
-            by_name[key[:2]], own, sorted((r for r in records[key] if r.get("time")), key=lambda record: record["time"])
-        )
+        _task(by_name[key[:2]], own, sorted((record for record in records[key] if record["time"]), key=_time))
         for key, own in sorted(processes.items())
         if key[:2] in by_name
     ]
@@ -115,8 +114,11 @@ def by_stage(rows: Sequence[TaskHours], state: State) -> dict[str, StageHours]:
 
 def _records(state: State) -> Mapping[tuple[str, int, int], list[Record]]:
     found: dict[tuple[str, int, int], list[Record]] = defaultdict(list)
-    stages: list[tuple[str, Iterable[Outcome]]] = [("edit", state.edits.values())]
-    stages += [("score", by_scorer.values()) for by_scorer in state.scores.values()]
+    scores = zip(*(outcomes.values() for outcomes in state.by_scorer().values()), strict=True)
+    stages: Sequence[tuple[str, Iterable[Outcome]]] = (
+        ("edit", state.edits.values()),
+        ("score", chain.from_iterable(scores)),
+    )
     for stage, outcomes in stages:
         for outcome in outcomes:
             for record in (*outcome.errors, *([outcome.ok] if outcome.ok else [])):
@@ -132,7 +134,7 @@ def _task(attempt: Attempt, processes: Sequence[Process], records: Sequence[Reco
     in_turn = attempt.job_id is None and attempt.slices > 1  # one place for all its tasks, which says little of each
     for number, process in enumerate(processes):
         following = processes[number + 1].begin if number + 1 < len(processes) else float("inf")
-        own = [record for record in records if process.begin <= record["time"] < following]
+        own = records[bisect_left(records, process.begin, key=_time) : bisect_left(records, following, key=_time)]
         place = process.begin if process.held is None or in_turn else process.held
         if phases and process.held is None:  # its supervisor, which has kept the place, started it anew
             place = end
@@ -174,11 +176,13 @@ def _with_work(phases: Sequence[Part], records: Sequence[Record]) -> Sequence[Pa
 
 
 def _kinds(process: Process, phases: Iterable[Part], records: Sequence[Record]) -> Mapping[str, float]:
+    """`records` are in the order of their time."""
     found: list[Mapping[str, float]] = []
     for phase in phases:
         if phase.name == WORK:
-            own = [record for record in records if phase.begin <= record["time"] <= phase.end + ROUNDED]
-            found.append(_work(phase, own, process.died))
+            begin = bisect_left(records, phase.begin, key=_time)
+            end = bisect_right(records, phase.end + ROUNDED, key=_time)
+            found.append(_work(phase, records[begin:end], process.died))
         elif phase.name == LOAD:
             within = [part for part in process.parts if part.name.startswith("import ") and _lies_in(part, phase)]
             imports = min(phase.seconds, sum(part.seconds for part in within))
@@ -193,10 +197,11 @@ def _kinds(process: Process, phases: Iterable[Part], records: Sequence[Record]) 
 def _work(span: Part, records: Sequence[Record], died: bool) -> Mapping[str, float]:
     """The seconds in the plug-in by part, what its first batch took beyond the usual, and the rest; BEHIND comes on top
     of the span. OTHER is less than nothing where the parts add up to more than the plug-in's calls took."""
-    count = len(list(takewhile(lambda record: record["seconds"] == records[0]["seconds"], records)))
+    took = [float(record["seconds"]) for record in records]
+    count = len(list(takewhile(lambda seconds: seconds == took[0], took)))
     first, others = records[:count], records[count:]
-    usual = median([record["seconds"] for record in others] or [float("inf")])
-    calls, first_calls = (sum(float(record["seconds"]) for record in some) for some in (others, first))
+    usual = median(took[count:] or [float("inf")])
+    calls, first_calls = sum(took[count:]), sum(took[:count])
     share = min(1.0, usual * count / first_calls) if first_calls else 1.0
     head = {name: share * seconds for name, seconds in _sum(map(_told, first)).items()}
     told = _sum([head, *map(_told, others)])
@@ -214,6 +219,11 @@ def _sum(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
         for kind, seconds in row.items():
             found[kind] = found.get(kind, 0.0) + seconds
     return found
+
+
+def _time(record: Record) -> float:
+    time: float = record["time"]
+    return time
 
 
 def _told(record: Record) -> dict[str, float]:

@@ -6,7 +6,7 @@ import re
 from abc import ABCMeta
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -31,7 +31,7 @@ class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=
     what the whole line would take there; the rest is read from its file when it is asked for."""
 
     id: str
-    status: str
+    status: Literal["ok"]
     seconds: Seconds | UnsetType = UNSET
     time: Time | UnsetType = UNSET
     attempt: Number | UnsetType = UNSET
@@ -52,9 +52,7 @@ class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=
     at: int = msgspec.field(name="@at", default=0)
 
     def get(self, name: str, default: Any = None) -> Any:
-        if name not in _KEPT:
-            return self._whole().get(name, default)
-        value = getattr(self, name)
+        value = getattr(self, name) if name in _KEPT else self._whole().get(name, UNSET)
         if value is UNSET:
             return default
         return parse_line(bytes(value)) if name == "info" else value
@@ -66,7 +64,7 @@ class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=
         return value
 
     def __contains__(self, name: Any) -> bool:
-        return self.get(name, UNSET) is not UNSET
+        return (getattr(self, name) is not UNSET) if name in _KEPT else name in self._whole()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._whole())
@@ -83,6 +81,7 @@ class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=
 
 
 _KEPT = frozenset(OkRecord.__struct_fields__) - {"manifest", "at"}
+_NO_INFO = Raw(b"{}")
 _DECODER = msgspec.json.Decoder(OkRecord)
 
 
@@ -148,15 +147,13 @@ def _parse(line: bytes) -> OkRecord | dict[str, Any] | None:
     """None where it is no whole record."""
     try:
         record = _DECODER.decode(line)
-    except (msgspec.MsgspecError, RecursionError):  # torn, or what only the other parser takes
+    except (msgspec.MsgspecError, RecursionError):  # a failure, torn, or what only the other parser takes
         row = _whole(parse_line(line))
         if row is None or row["status"] == "error":
             return row
         return msgspec.convert(row | {"info": Raw(json_line(row.get("info")))}, OkRecord)
-    if record.status != "ok":
-        return _whole(parse_line(line))
     if isinstance(record.info, Raw):
-        record.info = record.info.copy()  # or it would keep the whole line
+        record.info = _NO_INFO if record.info == _NO_INFO else record.info.copy()  # or it would keep the whole line
     image = record.sha256 is not UNSET and record.image is not UNSET
     return record if image or record.scores is not UNSET else None
 

@@ -18,6 +18,8 @@ from slurm_bench.run.durable import create_once, json_line, parse_line, write_at
 from slurm_bench.run.layout import CHAINED, VERSION, RunDir, check_version
 from slurm_bench.run.slices import seed_of
 
+_NO_FACTS: Mapping[str, Any] = {}  # of all that have none: a million empty dicts take 64 MB
+
 # A line says one source alone, several, or null; a sample has them as a tuple.
 if TYPE_CHECKING:
     Sources = tuple[str, ...]
@@ -61,7 +63,8 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
             del row["follows"]
         sources = row.pop("sources")
         row["source"] = sources[0] if len(sources) == 1 else list(sources) or None
-        return {**row, "v": VERSION}
+        row["v"] = VERSION
+        return row
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Sample:
@@ -71,6 +74,8 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     def __post_init__(self) -> None:
         if not isinstance(self.sources, tuple):
             structs.force_setattr(self, "sources", (self.sources,) if self.sources else ())
+        if not self.facts:
+            structs.force_setattr(self, "facts", _NO_FACTS)
 
 
 _DECODER = msgspec.json.Decoder(Sample)
@@ -95,8 +100,8 @@ class Plan:
     def freeze(self) -> list[Sample]:
         """Where two launchers plan the same run at once, the first to finish wins and both get its plan."""
         version = {"v": CHAINED} if any(sample.follows for sample in self.samples) else {}
-        create_once(self._run.plan, b"".join(json_line(sample.to_json() | version) for sample in self.samples))
-        return read_plan(self._run)
+        lines = b"".join(json_line(sample.to_json() | version) for sample in self.samples)
+        return self.samples if create_once(self._run.plan, lines) else read_plan(self._run)
 
     def withdraw(self) -> None:
         """Remove what was unpacked, and nothing else, unless another launcher has made this run meanwhile."""

@@ -259,15 +259,20 @@ def pixels_digest(image: Image.Image) -> bytes:
 def small(image: Image.Image) -> Image.Image:
     """The means over CELLS × CELLS areas, whatever the image's size; RGB premultiplied by alpha, as what lies under a
     transparent pixel isn't seen."""
-    plain = image if image.mode == "RGB" else image.convert("RGBA").convert("RGBa")
-    means = plain.resize((CELLS, CELLS), Image.Resampling.BOX)
-    return means if means.mode == "RGBa" else means.convert("RGBA").convert("RGBa")
+    plain = image if image.mode == "RGB" else _premultiplied(image)
+    return plain.resize((CELLS, CELLS), Image.Resampling.BOX)
 
 
 def largest_change(source: Image.Image, edited: Image.Image) -> int:
     """Of two that `small` gave: by how much an area's mean differs at most in a channel, 0 … 255. That of two images
     that differ by an encoder's noise or by their size alone is near 0."""
-    return max(ImageChops.difference(source, edited).tobytes())
+    if source.mode != edited.mode:
+        source, edited = _premultiplied(source), _premultiplied(edited)
+    return max(most for _, most in ImageChops.difference(source, edited).getextrema())  # type: ignore[misc] # a pair a band
+
+
+def _premultiplied(image: Image.Image) -> Image.Image:
+    return image if image.mode == "RGBa" else image.convert("RGBA").convert("RGBa")
 
 
 def encode_png(image: Image.Image) -> bytes:

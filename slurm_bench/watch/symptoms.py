@@ -76,7 +76,7 @@ def _blame(seen: Evidence) -> tuple[list[tuple[str, str, Outcome]], Mapping[str,
         owner |= {(stage, sample_id): name for sample_id in task.ids if (stage, sample_id) in without}
     owned: dict[str, list[str]] = defaultdict(list)
     orphans = []
-    order = {sample.id: sample.index for sample in state.samples}
+    order = {sample.id: sample.index for sample in state.samples if without}
     for key in sorted(without, key=lambda key: (key[0], order[key[1]])):
         if key in owner:
             owned[owner[key]].append(key[1])

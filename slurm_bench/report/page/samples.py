@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from slurm_bench.report.health import NEARLY, UNCHANGED, unchanged
+from slurm_bench.report.health import unchanged
 from slurm_bench.report.page.pictures import Show, pictures_of
 from slurm_bench.report.table import OK, score_columns
 from slurm_bench.run.opened import Run
@@ -73,14 +73,13 @@ def rows_of(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def flags_of(edit: Outcome, scores: Mapping[str, Outcome]) -> list[str]:
-    records = [edit.ok or {}, *(outcome.ok or {} for outcome in scores.values())]
-    found = {
-        UNCHANGED: unchanged(edit.ok) == UNCHANGED,
-        NEARLY: unchanged(edit.ok) == NEARLY,
-        "prompt cut": any((record.get("info") or {}).get("prompt_cut") for record in records),
-        "tried again": any(outcome.ok and outcome.errors for outcome in (edit, *scores.values())),
-    }
-    return [flag for flag, is_so in found.items() if is_so]
+    done = [outcome for outcome in (edit, *scores.values()) if outcome.ok]
+    found = [same] if (same := unchanged(edit.ok)) else []
+    if any((outcome.ok.get("info") or {}).get("prompt_cut") for outcome in done if outcome.ok):
+        found.append("prompt cut")
+    if any(outcome.errors for outcome in done):
+        found.append("tried again")
+    return found
 
 
 def _seconds(edit: Outcome, scores: Mapping[str, Outcome]) -> dict[str, float]:
