@@ -314,6 +314,22 @@ def test_a_damaged_file_is_one_line_that_names_it(tmp_path: Path, file: str, rea
         assert "\n" not in str(caught.value)
 
 
+def test_what_a_launcher_goes_on_with_is_the_plan_as_it_is_read(tmp_path: Path) -> None:
+    facts = {"tags": ["a", "b"], "difficulty": 0.1 + 0.2, "flags": {"hard": True}}
+    several = (Path("/data/a.png"), Path("/data/half\udce4.png"))
+    items = [
+        Item("a", "physical", "färbe es", Path("/data/a.png"), facts=facts, mask=Path("/data/m.png")),
+        Item("b", "causal", "both", several, description="d", rationale="r", problem="is too large"),
+        Item("c", "causal", "and then", None, follows="a"),
+    ]
+    first, second = Plan(RunDir(tmp_path)), Plan(RunDir(tmp_path))
+    first.add(items, 3, repeats=2)
+    frozen = first.freeze()
+    assert frozen == read_plan(RunDir(tmp_path))
+    second.add(items[:1], 4)
+    assert second.freeze() == frozen, "whoever comes second has the first one's plan"
+
+
 def test_a_plan_line_has_the_contracts_fields() -> None:
     row = json.loads(json.dumps(samples("a")[0].to_json()))
     assert {"index", "id", "category", "instruction", "source", "seed"} <= row.keys()

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slurm_bench.data.text import printable
@@ -49,10 +50,7 @@ def write_report(
     summary = summarize(run.config, state, table, provenance)
     sources, declared = source_marks(state), declared_in(provenance)
     summary["people"] = people_say(people or {}, width, table, sources, run.config, declared)
-    cells = as_cells(table)
-    write_atomic(folder / "scores.csv", _csv(cells))
-    if find_spec("pyarrow"):
-        write_atomic(folder / "scores.parquet", _parquet(cells))
+    _write_cells(folder, as_cells(table))
     write_atomic(folder / "summary.json", _json(summary))
     # Not among the numbers: these are made from plan and records alone (law 1), hours from the tasks' logs.
     hours = hours_of(read_attempts(run.folder), read_timeline(run.folder), state)
@@ -65,6 +63,12 @@ def write_report(
     if single_file:
         write_single_file(page)
     return summary
+
+
+def _write_cells(folder: Path, cells: pd.DataFrame) -> None:
+    write_atomic(folder / "scores.csv", _csv(cells))
+    if find_spec("pyarrow"):
+        write_atomic(folder / "scores.parquet", _parquet(cells))
 
 
 def _csv(table: pd.DataFrame) -> bytes:

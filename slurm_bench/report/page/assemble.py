@@ -33,7 +33,8 @@ MOST_BYTES = 18_000_000  # of thumbnails in a single file: base64 makes 24 MB of
 @dataclass(frozen=True)
 class Page:
     """What one page is made of. `pictures` gives those of so many samples, the first in an order that `order` names;
-    `gallery` the data of all samples, once it is told how a picture is shown, and of how many all texts are wanted."""
+    `gallery` the data of all samples, those one by one, once it is told how a picture is shown, and of how many all
+    texts are wanted."""
 
     template: str
     folder: Path
@@ -74,8 +75,7 @@ def write_page(page: Page) -> Path:
 
     for asset in (*STYLES, *SCRIPTS, *LICENCES):
         write_atomic(page.beside / Path(asset).name, (ASSETS / asset).read_bytes())
-    data = f"var REPORT = {_script_json(page.gallery(show, MOST_PICTURED))};\n"
-    write_atomic(page.beside / "data.js", data.encode())
+    write_atomic(page.beside / "data.js", f"{_data(page, show)}\n".encode())
     file = page.folder / f"{page.name}.html"
     write_atomic(file, _render(page, min(page.total, MOST_PICTURED)).encode("utf-8", "replace"))
     return file
@@ -100,9 +100,8 @@ def write_single_file(page: Page) -> Path:
         name, problem = thumbnails.get(picture, ("", ""))
         return {"role": picture.role, "thumb": within.get(name, ""), "full": "", "problem": problem}
 
-    data = f"var REPORT = {_script_json(page.gallery(show, MOST_PICTURED))};"
     licences = "".join(f"/*\n{(ASSETS / licence).read_text()}*/\n" for licence in LICENCES)
-    scripts = [data, licences + (ASSETS / SCRIPTS[0]).read_text()]
+    scripts = [_data(page, show), licences + (ASSETS / SCRIPTS[0]).read_text()]
     scripts += [(ASSETS / script).read_text() for script in SCRIPTS[1:]]
     styles = [(ASSETS / style).read_text() for style in STYLES]
     file = page.folder / f"{page.name}-single.html"
@@ -138,6 +137,13 @@ def _render(page: Page, pictured: int, single_file: bool = False, **inline: Sequ
         ],
         **inline,
     )
+
+
+def _data(page: Page, show: Show) -> str:
+    """A script that says the gallery, sample by sample: as objects a hundred thousand of them take 250 MB."""
+    gallery = dict(page.gallery(show, MOST_PICTURED))
+    samples = ",".join(map(_script_json, gallery.pop("samples")))
+    return f'var REPORT = {_script_json(gallery)[:-1]},"samples":[{samples}]}};'
 
 
 def _script_json(value: Any) -> str:

@@ -29,7 +29,7 @@ def compare_page(compared: Mapping[str, Any], sides: Sequence[Side], folder: Pat
             "scores": [*names, *(side.name for side in sides)],
             "sorts": [(f"±{name}", f"{name}, largest first") for name in names],
             "pair": [role_of(sides[0]), role_of(sides[1])],
-            "samples": [_sample(sides, sample_id, show, n < most) for n, sample_id in enumerate(ids[:MOST_LISTED])],
+            "samples": (_sample(sides, sample_id, show, n < most) for n, sample_id in enumerate(ids[:MOST_LISTED])),
         }
 
     score = compared["score"]["name"]

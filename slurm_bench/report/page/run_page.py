@@ -71,11 +71,11 @@ def _gallery(report: Report, show: Show, listed: set[int], whole: set[int]) -> d
         "scores": score_columns(report.table),
         "sorts": SORTS,
         "pair": ["source", "edited"],
-        "samples": [
+        "samples": (
             gallery_sample(report.run, report.state, sample, row, show, position in whole)
             for position, (sample, row) in enumerate(zip(report.state.samples, rows_of(report.table), strict=True))
             if position in listed
-        ],
+        ),
     }
 
 
