@@ -429,3 +429,10 @@ class NotAnEditor:
 def _mean(image: Image.Image) -> float:
     histogram = image.convert("L").histogram()
     return sum(level * count for level, count in enumerate(histogram)) / sum(histogram)
+
+
+class AtNight:
+    """A rewriter by which the Pillow editor understands whatever a benchmark says."""
+
+    def rewrite(self, request: EditRequest) -> str:
+        return f"{request.instruction}, at night"

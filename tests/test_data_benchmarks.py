@@ -24,14 +24,16 @@ from benchmark_sets import (
     write_json,
     write_parquet,
 )
-from helpers import launch, make_config
+from helpers import launch, make_config, rows, summary
 
+from slurm_bench.cli import main
 from slurm_bench.config import DataConfig
 from slurm_bench.data import read_items
 from slurm_bench.data.images import open_image
 from slurm_bench.data.item import Item
 from slurm_bench.errors import UserError
 from slurm_bench.run.layout import RunDir
+from slurm_bench.run.opened import open_run
 from slurm_bench.run.plan import Plan, read_plan
 
 
@@ -402,5 +404,22 @@ def test_from_the_folder_to_a_report_in_one_command(tmp_path: Path) -> None:
     words = ["data.reader=gedit", f"data.path={make_gedit(tmp_path)}", "data.options.language=en"]
     done = launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "debug", *words)
     assert done.returncode == 0, done.stderr
-    rows = (tmp_path / "run" / "report" / "scores.csv").read_text().splitlines()
-    assert [row.partition(",")[0] for row in rows[1:]] == ["a1-en", "b2-en"]
+    lines = (tmp_path / "run" / "report" / "scores.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in lines[1:]] == ["a1-en", "b2-en"]
+
+
+@pytest.mark.parametrize("reader", MAKERS)
+def test_each_benchmark_s_folder_becomes_a_report_in_one_command(reader: str, tmp_path: Path) -> None:
+    """By the Pillow editor, which a rewriter makes understand, and a stand-in judge: each sample is scored, or says why
+    it isn't."""
+    path, root = MAKERS[reader](tmp_path), tmp_path / "run"
+    config = make_config(tmp_path / "config.yaml", path, gpus=1)
+    plugins = ["editor=slurm_bench.editors.pillow.PillowEditor", "rewriter=tests.plugins.AtNight"]
+    words = ["--executor", "debug", f"data.reader={reader}", *plugins]
+    code = main(["--config", str(config), "--run-dir", str(root), *words])
+    table, counts = rows(root), summary(root)["counts"]
+    assert [row["id"] for row in table] == [sample.id for sample in open_run(root).samples]
+    assert all(bool(row["brightness"]) != bool(row["error"]) for row in table)
+    assert code == (3 if counts["failed"] else 0)
+    assert (counts["missing"], counts["scored"] > 0) == (0, True)
+    assert (root / "report" / "report.html").exists()
