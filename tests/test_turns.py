@@ -147,7 +147,7 @@ def test_of_thousands_of_slices_the_first_and_the_last_are_told() -> None:
     lines = describe_slices([range(task, 9000, 4096) for task in range(4096)])
     assert len(lines) == 10
     assert lines[0] == "task 0: 3 samples, indices 0, 4096, 8192"
-    assert lines[8] == "tasks 8 to 4094: 2 or 3 samples each, 4096 indices apart in the same way"
+    assert lines[8] == "tasks 8 to 4094: 2 to 3 samples each, every 4096th sample likewise"
     assert lines[9] == "task 4095: 2 samples, indices 4095, 8191"
 
 

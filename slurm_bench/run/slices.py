@@ -8,8 +8,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# So many tasks are told one by one.
-TOLD = 16
+# So many tasks are told one by one; of more the first ones and the last.
+TOLD, FIRST = 128, 8
 
 
 def slice_of(items: Sequence[T], task: int, slices: int) -> Sequence[T]:
@@ -28,12 +28,13 @@ def describe_slices(slices: Iterable[Sequence[int]]) -> list[str]:
     mine = list(slices)
     if len(mine) <= TOLD:
         return [_describe(task, indices) for task, indices in enumerate(mine)]
-    first, last = TOLD // 2, len(mine) - 1
-    sizes = sorted({len(indices) for indices in mine[first:last]})
-    between = f"tasks {first} to {last - 1}: {' or '.join(map(str, sizes[:2]))} samples each"
+    last = len(mine) - 1
+    sizes = {len(indices) for indices in mine[FIRST:last]}
+    each = f"{min(sizes)}" if len(sizes) == 1 else f"{min(sizes)} to {max(sizes)}"
+    between = f"tasks {FIRST} to {last - 1}: {each} samples each"
     return [
-        *(_describe(task, mine[task]) for task in range(first)),
-        f"{between}, {len(mine)} indices apart in the same way",
+        *(_describe(task, mine[task]) for task in range(FIRST)),
+        f"{between}, every {len(mine)}th sample likewise",
         _describe(last, mine[last]),
     ]
 
