@@ -60,7 +60,14 @@ def test_another_model_is_measured_by_its_name() -> None:
 
 
 def test_both_modes_of_the_judge_are_measured(results: dict) -> None:
-    assert [row["mode"] for row in results["scoring"]] == ["expected", "generate"]
+    cases = [(row["mode"], row["aspects"], row["profile"]) for row in results["scoring"]]
+    assert cases == [
+        ("expected", 1, "exact"),
+        ("expected", 4, "exact"),
+        ("expected", 1, "w8a16"),
+        ("generate", 1, "exact"),
+    ]
+    assert [row.get("times_one", 0) > 0 for row in results["scoring"]] == [False, True, False, False]
     for row in results["scoring"]:
         assert row["ms_model_alone"] > 0
         assert row["ms_from_files"] > 0

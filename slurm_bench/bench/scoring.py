@@ -1,4 +1,5 @@
-"""Qwen3-VL as a judge: milliseconds a sample, of the model alone, with preprocessing, and from files on disk."""
+"""Qwen3-VL as a judge: milliseconds a sample, of the model alone, with preprocessing, and from files on disk; what more
+aspects cost, and what its weights in 8 bits save."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,13 +20,28 @@ from slurm_bench.machine import free_memory
 from slurm_bench.run.durable import LineWriter, write_atomic
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample
-from slurm_bench.scorers.qwen3vl.fit import MICRO_BATCH
+from slurm_bench.scorers.qwen3vl.fit import EXACT, MICRO_BATCH, W8A16, narrow
 from slurm_bench.scorers.qwen3vl.random_weights import random_judge
 from slurm_bench.scorers.qwen3vl.scorer import Qwen3VLScorer
 from slurm_bench.stages.engine import Engine
 from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.work import ScoreWork, encode_png
 
+
+@dataclass(frozen=True)
+class Case:
+    mode: str = "expected"
+    aspects: tuple[str, ...] = ("overall",)
+    profile: str = EXACT
+
+
+# The first of a mode is what a forecast goes by.
+CASES = (
+    Case(),
+    Case(aspects=("overall", "instruction", "preservation", "quality")),
+    Case(profile=W8A16),
+    Case("generate"),
+)
 SAMPLES = {"full": {"expected": 160, "generate": 32}, "tiny": {"expected": 4, "generate": 2}}
 NEW_TOKENS = {"full": 128, "tiny": 4}
 SIDE = {"full": 1024, "tiny": 64}
@@ -33,17 +50,31 @@ PICTURES = 16  # different ones: drawing and packing each takes longer than judg
 
 
 def measure_scoring(size: str, device: str, kernels: bool, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """A row for each mode."""
-    rows = []
-    for mode in ("expected", "generate"):
-        say(f"judge: {mode}")
+    """A row for each of `CASES`. More aspects than one have `times_one`, how many times the model takes."""
+    rows: list[dict[str, Any]] = []
+    for case in CASES:
+        say(f"judge: {case.mode}, {len(case.aspects)} of the aspects, {case.profile}")
         # Random weights put hardly any probability on digits, and never end a reply.
         scorer = Qwen3VLScorer(
-            "random", mode=mode, min_mass=0.0, max_new_tokens=max(8, NEW_TOKENS[size]), retries=0, device=device
+            "random",
+            mode=case.mode,
+            aspects=case.aspects,
+            profile=case.profile,
+            min_mass=0.0,
+            max_new_tokens=max(8, NEW_TOKENS[size]),
+            retries=0,
+            device=device,
         )
-        scorer.use(*random_judge(size, device=device, dtype="bfloat16" if device == "cuda" else "float32"))
+        model, processor = random_judge(size, device=device, dtype="bfloat16" if device == "cuda" else "float32")
+        if case.profile == W8A16:
+            narrow(model, device)
+        free_memory()
+        scorer.use(model, processor)
+        del model
         with TemporaryDirectory() as folder:
-            rows.append(_measure(scorer, Path(folder), SAMPLES[size][mode], SIDE[size], device, kernels))
+            rows.append(_measure(scorer, Path(folder), SAMPLES[size][case.mode], SIDE[size], device, kernels))
+        if len(case.aspects) > 1:
+            rows[-1]["times_one"] = round(rows[-1]["ms_model_alone"] / rows[0]["ms_model_alone"], 2)
         scorer.close()
         free_memory()
     return rows
@@ -59,14 +90,17 @@ def _measure(scorer: Any, folder: Path, count: int, side: int, device: str, kern
     preprocessed = time.perf_counter() - begin
     row: dict[str, Any] = {
         "mode": scorer.mode,
+        "aspects": len(scorer.aspects),
+        "profile": scorer.profile,
         "samples": count,
         "ms_from_files": round(1000 * from_files, 1),
         "ms_with_preprocessing": round(1000 * preprocessed / count, 1),
         "ms_model_alone": None,
         "peak_gib": peak_gib(),
     }
-    few = requests[: min(MICRO_BATCH[scorer.mode], count)]
-    prompts = [question.prompt for place, request in enumerate(few) for question in scorer.questions(place, request)]
+    asked = [scorer.questions(place, request) for place, request in enumerate(requests)]
+    few = asked[: max(1, MICRO_BATCH[scorer.mode] // len(asked[0]))]
+    prompts = [question.prompt for questions in few for question in questions]
     inputs = scorer.judge.preprocess(prompts)
     row["tokens"] = max(inputs.lengths)
     if scorer.mode == "expected":

@@ -125,23 +125,33 @@ def _scoring(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     body = [
         [
             row["mode"],
+            str(row["aspects"]),
+            row["profile"],
             str(row["tokens"]),
             *(f"{row[name]:.1f}" for name in ("ms_model_alone", "ms_with_preprocessing", "ms_from_files")),
+            number(row.get("times_one"), 2),
             number(row["peak_gib"], 1),
         ]
         for row in rows
     ]
-    return [["mode", "tokens", "model alone ms", "with preprocessing ms", "from files ms", "GiB"], *body]
+    headings = "mode,aspects,profile,tokens,model alone ms,with preprocessing ms,from files ms,× one aspect,GiB"
+    return [headings.split(","), *body]
 
 
 def kernels(results: Mapping[str, Any]) -> list[list[str]]:
     found = {row["profile"]: row["kernels"] for row in results["editing"] if row.get("kernels")}
-    found |= {f"judge, {row['mode']}": row["kernels"] for row in results["scoring"] if row.get("kernels")}
+    found |= {_judge(row): row["kernels"] for row in results["scoring"] if row.get("kernels")}
     names = list(next(iter(found.values())))
     return [
         ["", *(KERNELS.get(name, name) for name in names)],
         *([label, *(f"{ms[name]:g}" for name in names)] for label, ms in found.items()),
     ]
+
+
+def _judge(row: Mapping[str, Any]) -> str:
+    aspects, profile = row.get("aspects", 1), row.get("profile", "exact")
+    more = [f"{aspects} aspects"] if aspects > 1 else []
+    return ", ".join(["judge", row["mode"], *more, *([profile] if profile != "exact" else [])])
 
 
 def _forecast(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
