@@ -146,19 +146,23 @@ class SlurmCluster:
         """One that is up, and stopped in the end. Raises CannotStart."""
         if reason := cls.missing():
             raise CannotStart(reason)
-        for left in reversed(range(STARTS)):
-            cluster = cls()
-            try:
-                cluster.start()
-                break
-            except CannotStart:
-                cluster.stop()
-                if not left:
-                    raise
+        cluster = cls._started(STARTS)
         try:
             yield cluster
         finally:
             cluster.stop()
+
+    @classmethod
+    def _started(cls, tries: int) -> SlurmCluster:
+        cluster = cls()
+        try:
+            cluster.start()
+            return cluster
+        except BaseException as error:
+            cluster.stop()
+            if tries > 1 and isinstance(error, CannotStart):
+                return cls._started(tries - 1)
+            raise
 
     def start_node(self, node: str) -> None:
         (self.folder / f"spool-{node}").mkdir(exist_ok=True)
@@ -287,6 +291,10 @@ class SlurmCluster:
 
     def wait_idle(self, timeout: float) -> None:
         self.wait_for(lambda: not self.squeue(), timeout, "an empty queue")
+
+    def wait_kept(self, log: Path) -> None:
+        """Until the guard of a launch, which writes this log, has seen its jobs: those that are held it lets go."""
+        self.wait_for(lambda: log.exists() and "knows the jobs" in log.read_text(), 120, "the guard's last word")
 
     def hurry(self) -> None:
         """Slurm lets a requeued job wait two minutes; tests don't."""

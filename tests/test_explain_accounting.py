@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from accounting import ONE_AT_A_TIME, AccountingCluster
 from cluster import CannotStart, SlurmCluster
-from helpers import attempts
+from helpers import attempts, run_dir
 from test_explain_cluster import Bed
 
 
@@ -51,6 +51,7 @@ def test_a_job_that_took_more_memory_than_it_asked_for(bed: Bed) -> None:
 def test_what_the_controller_has_forgotten_accounting_tells(bed: Bed) -> None:
     root = bed.submit("forgotten", "slurm.begin=now+1hour")
     job = attempts(root)[0]["job_id"]
+    bed.slurm.wait_kept(run_dir(root).submit_log("edit", 1))
     bed.slurm.run("scancel", *(attempts(root)[0][name] for name in ("standby_job_id", "finish_job_id", "job_id")))
     bed.slurm.wait_for(lambda: job not in bed.slurm.run("squeue", "--states=all", "-h", "-o", "%A"), 60, "oblivion")
     time.sleep(1)

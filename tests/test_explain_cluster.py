@@ -88,6 +88,7 @@ def test_what_a_job_waits_for(bed: Bed) -> None:
         assert "pending (Resources)" in status
         assert "working on n1" in status
 
+        bed.slurm.wait_kept(run_dir(short).submit_log("edit", 1))
         bed.scontrol("hold", jobs[short])
         cause = bed.explain(short)["held"]
         assert cause["next"] == f"scontrol release {jobs[short]}"

@@ -250,9 +250,10 @@ def test_a_full_disk_loses_nothing_and_the_run_goes_on_once_there_is_room(
     bed.submitted(gpus=1)
     (attempt,) = attempts(bed.root)
     bed.slurm.wait_for(lambda: bed.edited() >= 2, 60, "some images")
+    bed.slurm.wait_kept(bed.run.submit_log("edit", 1))
+    bed.slurm.run("scontrol", "hold", attempt["finish_job_id"])
     fill = f"cat /dev/zero > {small_disk}/ballast"
     assert subprocess.run(fill, shell=True, stderr=subprocess.DEVNULL).returncode != 0
-    bed.slurm.run("scontrol", "hold", attempt["finish_job_id"])
     bed.go()
     bed.slurm.wait_for(lambda: attempt["job_id"] not in {job[0] for job in bed.slurm.squeue()}, 60, "the array's end")
     before = images(bed.root)

@@ -34,12 +34,6 @@ def finishing(bed: Bed) -> str:
     return str(job)
 
 
-def seen_kept(bed: Bed) -> None:
-    """Wait until the launcher's guard has seen to it that the controller knows the jobs."""
-    log = bed.run.submit_log("edit", 1)
-    bed.slurm.wait_for(lambda: log.exists() and "knows the jobs" in log.read_text(), 120, "the guard's last word")
-
-
 def assert_doubled_nothing(bed: Bed) -> None:
     scored = [r["id"] for r in read_records(bed.run, "score") if r["status"] == "ok"]
     assert len(scored) == len(set(scored)) == 24
@@ -129,7 +123,7 @@ def test_cancel_takes_the_standby_first_and_leaves_nothing(bed: Bed) -> None:
     ids = [attempts(bed.root)[0][key] for key in ("standby_job_id", "finish_job_id", "job_id")]
     assert [line.split()[2].split("_")[0] for line in done.stdout.splitlines()] == ids
     bed.slurm.wait_idle(60)
-    seen_kept(bed)
+    bed.slurm.wait_kept(bed.run.submit_log("edit", 1))
     assert bed.slurm.squeue() == []
 
 
@@ -139,7 +133,7 @@ def test_what_a_crashed_controller_has_forgotten_of_a_launch_is_submitted_again(
     bed.submitted()
     bed.slurm.restart_controller(0, before)
     assert bed.slurm.squeue() == []
-    seen_kept(bed)
+    bed.slurm.wait_kept(bed.run.submit_log("edit", 1))
     assert "has lost jobs of edit-001" in bed.run.submit_log("edit", 1).read_text()
     bed.slurm.wait_idle(120)
     assert_whole(bed.root, undisturbed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -29,5 +30,7 @@ def test_whoever_waits_learns_of_the_end_from_the_run_folder(tmp_path: Path, mon
 
     monkeypatch.setattr(launch, "_at_work", is_at_work)
     monkeypatch.setattr(launch, "QUEUE_POLL", 3600.0)
-    assert launch._wait(run) == INCOMPLETE
+    with subprocess.Popen(["true"]) as guard:
+        pass  # it has looked
+    assert launch._wait(run, guard) == INCOMPLETE
     assert len(looks) == 2
