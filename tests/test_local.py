@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import stand_in_judge
 from helpers import (
     REPO,
     assert_whole,
@@ -27,6 +28,7 @@ from helpers import (
 )
 
 from slurm_bench.cluster.local import Local
+from slurm_bench.cluster.sbatch import gpus_of
 from slurm_bench.config import Config
 from slurm_bench.run.records import read_records
 
@@ -216,21 +218,50 @@ def test_of_two_local_launchers_at_once_one_works(tmp_path: Path, bench: Path, u
     assert images(tmp_path / "run") == images(undisturbed)
 
 
+def with_gpus(folder: Path, count: int) -> dict[str, str]:
+    """The environment of a machine that has so many, by what nvidia-smi says."""
+    folder.mkdir()
+    lines = "\n".join(f"GPU-{n}, NVIDIA H100, 81559 MiB, 580.1" for n in range(count))
+    (folder / "nvidia-smi").write_text(f"#!/bin/sh\ncat <<'X'\n{lines}\nX\n")
+    (folder / "nvidia-smi").chmod(0o755)
+    rest = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
+    return rest | {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+
 def test_each_process_sees_its_own_gpu(tmp_path: Path, bench: Path) -> None:
-    fake = tmp_path / "bin"
-    fake.mkdir()
-    lines = "\n".join(f"GPU-{n}, NVIDIA H100, 81559 MiB, 580.1" for n in range(2))
-    (fake / "nvidia-smi").write_text(f"#!/bin/sh\ncat <<'X'\n{lines}\nX\n")
-    (fake / "nvidia-smi").chmod(0o755)
-    env = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"} | {
-        "PATH": f"{fake}:{os.environ['PATH']}"
-    }
     config = make_config(tmp_path / "c.yaml", bench, takeover="never")
     words = ("--config", config, "--run-dir", tmp_path / "run", "--executor", "local", "--gpus", 6)
-    done = launch(*words, env=env)
+    done = launch(*words, env=with_gpus(tmp_path / "bin", 2))
     assert done.returncode == 0, done.stderr
     records = read_records(run_dir(tmp_path / "run"), "edit")
     assert {(r["task"], r["info"]["gpu"]) for r in records} == {(0, "GPU-0"), (1, "GPU-1")}
+
+
+@pytest.mark.parametrize(("asked", "given"), [("gpu:2", "GPU-0,GPU-1"), ("gpu:h100:8", "GPU-0,GPU-1,GPU-2")])
+def test_a_served_judge_sees_as_many_gpus_as_its_job_would(tmp_path: Path, bench: Path, asked: str, given: str) -> None:
+    serve = f"{sys.executable} {stand_in_judge.__file__} --port {{port}} --folder {tmp_path}"
+    judge = {"class_path": "slurm_bench.scorers.openai_api.OpenAIScorer", "params": {"model": "m", "serve": serve}}
+    config = make_config(tmp_path / "c.yaml", bench, scorers={"judge": judge}, score_slurm={"gres": asked})
+    words = ("--config", config, "--run-dir", tmp_path / "run", "--executor", "local", "--gpus", 3)
+    done = launch(*words, env=with_gpus(tmp_path / "bin", 3))
+    assert done.returncode == 0, done.stderr
+    (start,) = tmp_path.glob("start-*")
+    assert json.loads(start.read_text())["gpus"] == given
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        ({}, 1),
+        ({"gres": "gpu"}, 1),
+        ({"gres": "gpu:4"}, 4),
+        ({"gres": "tmpfs:10,gpu:h100:2,shard:8"}, 2),
+        ({"gpus-per-node": 8}, 8),
+        ({"gpus": "a100:3"}, 3),
+    ],
+)
+def test_what_a_job_asks_for_is_counted_as_slurm_does(options: dict[str, object], count: int) -> None:
+    assert gpus_of(options) == count
 
 
 def test_without_gpus_there_are_as_many_slots_as_asked_for() -> None:

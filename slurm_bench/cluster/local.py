@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 
+from slurm_bench.cluster.sbatch import gpus_of
 from slurm_bench.cluster.slot import GRACE, Slot
 from slurm_bench.config import Config, at_once, tasks_of
 from slurm_bench.logs import log
@@ -29,12 +30,18 @@ class Local:
     def slices(self, stage: str, config: Config) -> int:
         asked = tasks_of(config, stage)
         cut = stage == "edit" and config.slices is not None
-        return min(asked, len(self._gpus)) if self._gpus and not cut else asked
+        return min(asked, len(self._slots(stage, config))) if self._gpus and not cut else asked
+
+    def _slots(self, stage: str, config: Config) -> list[str]:
+        """What the tasks at work may see: a GPU each, or as many as score_slurm asks for where a judge is served by
+        several."""
+        each = min(gpus_of(config.score_slurm) if stage == "score" else 1, len(self._gpus))
+        return [",".join(self._gpus[k : k + each]) for k in range(0, len(self._gpus) - each + 1, max(1, each))]
 
     def execute(self, run: Run, attempt: Attempt) -> bool:
-        """Every slice by a slot that sees one GPU of its own; where there are more slices than GPUs, or than may work
+        """Every slice by a slot that sees GPUs of its own; where there are more slices than GPUs, or than may work
         at once, they queue. On Ctrl-C, or SIGTERM, all are asked to leave in order."""
-        free: list[str | None] = [*self._gpus] or [None] * attempt.slices
+        free: list[str | None] = [*self._slots(attempt.stage, run.config)] or [None] * attempt.slices
         free = free[: at_once(run.config, attempt.stage)]
         waiting = list(range(attempt.slices))
         at_work: list[Slot] = []

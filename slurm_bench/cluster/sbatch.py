@@ -41,6 +41,18 @@ def check_options(config: Config, known: Sequence[str]) -> None:
                 raise UserError(f"'{key}': sbatch has no such option; did you mean '{section}.{close[0]}'?")
 
 
+def gpus_of(options: Mapping[str, Any]) -> int:
+    """How many GPUs these options of sbatch ask for: `gres: gpu:h100:4` and `gpus: 4` for 4 each. 1 where they say
+    nothing, as we ask for one then."""
+    flags = {key.replace("-", "_"): str(value) for key, value in options.items()}
+    counts = [1]
+    for key in GPU_OPTIONS:
+        asked = [part for part in flags.get(key, "").split(",") if key != "gres" or part.startswith("gpu:")]
+        numbers = [part.rpartition(":")[2] for part in asked]
+        counts.append(sum(int(number) for number in numbers if number.isdecimal()))
+    return max(counts)
+
+
 def check_folder(root: Path) -> None:
     """Raises UserError where a batch script can't name this run folder: sbatch reads options line by line, and drops
     backslashes from the paths of logs."""
