@@ -17,10 +17,11 @@ from helpers import REPO, launch
 from rich.console import Console
 
 from slurm_bench.bench import memory, random_qwen_image_21, readme, whole_run
+from slurm_bench.bench.batches import measure_batches
 from slurm_bench.bench.editing import measure_editing
 from slurm_bench.bench.machine import Ceilings
 from slurm_bench.bench.run import MODELS
-from slurm_bench.bench.table import render_memory
+from slurm_bench.bench.table import render, render_memory
 from slurm_bench.checkpoints.folder import check_pipeline_folder
 from slurm_bench.editors.qwen import random_weights
 from slurm_bench.editors.qwen.fit import ways_to_fit
@@ -57,6 +58,16 @@ def test_another_model_is_measured_by_its_name() -> None:
     for row in rows:
         assert row["error"] < 1e-4
         assert row["floor_seconds"] > 0
+
+
+@needs_21
+def test_batches_are_measured_where_an_editor_takes_them(results: dict) -> None:
+    assert results["batches"] == []
+    one, two = measure_batches("qwen-image-2.1", "tiny", "cpu")
+    assert (one["batch"], one["times"], two["batch"]) == (1, 1.0, 2)
+    assert two["times"] == pytest.approx(two["images_per_second"] / one["images_per_second"], rel=0.01)
+    render({**results, "batches": [one, two]}, console := Console(width=200, record=True, file=StringIO()))
+    assert "images/s" in console.export_text()
 
 
 def test_both_modes_of_the_judge_are_measured(results: dict) -> None:

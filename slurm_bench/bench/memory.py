@@ -12,7 +12,7 @@ from slurm_bench.bench.run import choose_profiles, model_named
 from slurm_bench.bench.say import say
 from slurm_bench.bench.whole_run import run_python, write_checkpoints
 from slurm_bench.errors import UserError
-from slurm_bench.machine import gpu_at
+from slurm_bench.machine import visible_gpu
 
 STEPS = {"full": 10, "tiny": 2}
 YARDSTICKS = ("fp8", "exact")  # whose seconds without a cap the others are held against: the first that was measured
@@ -29,12 +29,9 @@ def measure_memory(model: str, size: str, caps: str, profiles: list[str] | None,
     from slurm_bench.bench.machine import describe_machine
 
     device = "cuda" if size == "full" else "cpu"
+    gpu = visible_gpu() if size == "full" else None  # not torch's word: this process must take nothing of the GPU
     known = facts.family.profiles
-    chosen = [
-        name
-        for name in choose_profiles(profiles, known, gpu_at(device))
-        if known[name].own_loop and not known[name].cache
-    ]
+    chosen = [name for name in choose_profiles(profiles, known, gpu) if known[name].own_loop and not known[name].cache]
     if not chosen:
         raise UserError(f"--profiles {','.join(profiles or [])}: none of them spares memory")
     forward = folder / size / f"{facts.folder}-forward.safetensors"

@@ -24,7 +24,8 @@ class Schedule:
 class Model:
     """`session` is (size, device, dtype, profile) → a session over random weights. `inputs` are one forward's, by the
     names that diffusers' transformer gives them; `velocity` computes the noise's of them, as the session's profile
-    does it. `flops` are an image's forwards, each with how often it runs."""
+    does it. `flops` are an image's forwards, each with how often it runs. `batched`: its editor
+    can denoise several samples together."""
 
     schedules: Mapping[str, tuple[Schedule, ...]]  # by size; the first is the longest
     session: Callable[[str, str, str, Profile], Any]
@@ -32,3 +33,4 @@ class Model:
     velocity: Callable[[Any, dict[str, Any]], Tensor]
     noise: Callable[[Tensor, dict[str, Any]], Tensor]  # of a whole forward's velocity
     flops: Callable[[Any, EditRequest, int], Sequence[tuple[int, ForwardFlops]]]
+    batched: bool = False

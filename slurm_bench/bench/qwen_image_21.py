@@ -79,7 +79,7 @@ def _velocity(session: Session, inputs: dict[str, Any]) -> Tensor:
     sources, noise = inputs["hidden_states"].split([math.prod(grid) for grid in grids], dim=1)
     modulation = exact.modulation(inputs["timestep"])
     prefix = exact.prefix(embeds, (before, len(embeds) - before), sources, grids, modulation)
-    return exact(noise, prefix, modulation, 0)
+    return exact(noise, [prefix], modulation, 0)
 
 
 def _flops(session: Session, request: EditRequest, steps: int) -> list[tuple[int, ForwardFlops]]:
@@ -94,4 +94,4 @@ def _flops(session: Session, request: EditRequest, steps: int) -> list[tuple[int
     return found
 
 
-QWEN_IMAGE_21 = Model(SCHEDULES, _session, _inputs, _velocity, _noise, _flops)
+QWEN_IMAGE_21 = Model(SCHEDULES, _session, _inputs, _velocity, _noise, _flops, batched=True)

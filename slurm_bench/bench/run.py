@@ -50,6 +50,7 @@ def run_bench(model: str, size: str, profiles: list[str] | None, gpus: int, kern
             raise UserError("bench: no CUDA GPU here; run it where there is one, or take --size tiny")
         check_gpu_memory(facts.needed, gpu, "bench --size full", "take --size tiny, or a larger GPU")
     chosen = choose_profiles(profiles, facts.family.profiles, gpu)
+    from slurm_bench.bench.batches import measure_batches
     from slurm_bench.bench.editing import measure_editing
     from slurm_bench.bench.machine import describe_machine, matmul_ceilings
     from slurm_bench.bench.scoring import measure_scoring
@@ -63,6 +64,7 @@ def run_bench(model: str, size: str, profiles: list[str] | None, gpus: int, kern
         "machine": describe_machine(device),
         "ceilings": asdict(ceilings),
         "editing": measure_editing(model, size, device, chosen, ceilings, kernels, say),
+        "batches": measure_batches(model, size, device) if "exact" in chosen else [],
         "scoring": measure_scoring(size, device, kernels, say),
     }
     return {**results, "forecast": forecast(results, gpus)}

@@ -48,6 +48,8 @@ def render(results: Mapping[str, Any], console: Console) -> None:
         f"{results['model']}, one image (floor: its products at the cool ceiling; hot: at the sustained)",
         _editing(results["editing"]),
     )
+    if results["batches"]:
+        _print(console, "Batches, profile exact (× is to one by one)", _batches(results["batches"]))
     _print(console, "Scoring, one sample of two images", _scoring(results["scoring"]))
     if any(row.get("kernels") for row in (*results["editing"], *results["scoring"])):
         _print(console, "One forward, milliseconds", kernels(results))
@@ -119,6 +121,21 @@ def _editing(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 def number(value: float | None, digits: int) -> str:
     return BLANK if value is None else f"{value:.{digits}f}"
+
+
+def _batches(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    body = [
+        [
+            str(row["batch"]),
+            f"{row['pixels'] ** 0.5:.0f}²",
+            str(row["steps"]),
+            f"{row['images_per_second']:.2f}",
+            f"{row['times']:.2f}",
+            number(row["peak_gib"], 1),
+        ]
+        for row in rows
+    ]
+    return [["batch", "size", "steps", "images/s", "×", "GiB"], *body]
 
 
 def _scoring(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:

@@ -20,6 +20,7 @@ from slurm_bench.editors.qwen.fit import choose_fit
 from slurm_bench.editors.qwen.loading import LORA_KEY, Source, load_pipeline
 from slurm_bench.editors.qwen.profiles import Profile, check_capability, check_extras, check_fp8
 from slurm_bench.editors.qwen.schedule import check_scheduler
+from slurm_bench.editors.qwen.stock import EditResult
 from slurm_bench.errors import SampleError, UserError
 from slurm_bench.logs import log
 from slurm_bench.machine import GIB, Gpu, check_device, choose_device, free_memory, gpu_at, visible_gpu
@@ -29,7 +30,8 @@ MODEL_KEY = "editor.params.model_name"
 
 class BaseEditor:
     """The samples of a batch are edited one by one: at a megapixel a forward is bound by arithmetic, so that two take
-    twice as long as one, and no image can depend on its neighbours."""
+    twice as long as one, and no image can depend on its neighbours. A family that is meant for small sizes too may have
+    a parameter `batched`."""
 
     settings_class: ClassVar[type[Any]]
     session_class: ClassVar[type[BaseSession]]
@@ -53,7 +55,7 @@ class BaseEditor:
         check_device(settings.device, f"{KEY}.device")
         if on_cpu:
             check_fp8(profile, "cpu")
-            settings.require_own_loop_for_savings(profile)
+            settings.check_profile(profile)
         loras = [read_lora(lora.path, LORA_KEY) for lora in settings.loras]
         gpu = None if on_cpu else visible_gpu()
         check_capability(profile, gpu)
@@ -106,7 +108,7 @@ class BaseEditor:
         check_extras(profile)
         if not self.device.startswith("cuda"):
             check_fp8(profile, self.device)
-        self.settings.require_own_loop_for_savings(profile)
+        self.settings.check_profile(profile)
         settings, source = self.settings, None
         if pipeline is None:
             folder = self._folder()
@@ -142,13 +144,20 @@ class BaseEditor:
         self._session.encode_ahead(requests)
 
     def edit(self, batch: Sequence[EditRequest]) -> list[Edited | Exception]:
-        return [self._edit_one(request) for request in batch]
+        results: dict[int, Edited | Exception] = {}
+        for places in self._session.together(dict(enumerate(batch))):
+            results |= zip(places, self._edit([batch[place] for place in places]), strict=True)
+        return [results[place] for place in range(len(batch))]
 
-    def _edit_one(self, request: EditRequest) -> Edited | Exception:
+    def _edit(self, requests: Sequence[EditRequest]) -> list[Edited | Exception]:
+        """In one batch, or one by one where that fails for a sample's sake."""
         try:
-            result = self._session.edit(request)
+            results = self._session.edit_together(requests)
         except SampleError as error:
-            return error
+            return [error] if len(requests) == 1 else [each for request in requests for each in self._edit([request])]
+        return [self._edited(result, len(results)) for result in results]
+
+    def _edited(self, result: EditResult, count: int) -> Edited:
         seconds = {part: round(value, 4) for part, value in result.seconds.items()}
         if self._load_seconds is not None:
             seconds["load"], self._load_seconds = round(self._load_seconds, 2), None
@@ -162,6 +171,8 @@ class BaseEditor:
             "height": result.size.height,
             "seconds": seconds,
         }
+        if count > 1:
+            info["batch"] = count
         if savings := self._session.settings.savings:
             info["savings"] = list(savings)
         if result.cache_skips is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +15,25 @@ from torch import Tensor
 from slurm_bench.editors.qwen.images import Size, target_size
 from slurm_bench.editors.qwen.stock import EditResult, require_finite, synchronize
 from slurm_bench.kernels.attention import select_kernel
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What of a sample goes into an edit. `embeds` may still be computing."""
+
+    images: list[Image.Image]
+    seed: int
+    embeds: Any
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the denoising loop works on: noise [1, T_noise, Z] and the sources' latents [1, T_sources, Z]."""
+
+    noise: Tensor
+    sources: Tensor
+    source_sizes: Sequence[Size]
+    embeds: Any
 
 
 class BaseRunner(ABC):
@@ -27,33 +47,41 @@ class BaseRunner(ABC):
         self.device = pipeline.vae.device
         self.attention = select_kernel(self.device, pipeline.vae.dtype).name
 
-    def edit(self, images: list[Image.Image], instruction: str, seed: int) -> EditResult:
+    def wish(self, images: list[Image.Image], instruction: str, seed: int) -> Wish:
+        """Encodes the prompts."""
         start = time.perf_counter()
-        return self.edit_with_embeds(images, seed, self._encode(images, instruction), start)
+        embeds = self._encode(images, instruction)
+        return Wish(images, seed, replace(embeds, seconds=time.perf_counter() - start))
 
     @torch.no_grad()
-    def edit_with_embeds(
-        self, images: list[Image.Image], seed: int, embeds: Any, start: float | None = None
-    ) -> EditResult:
-        """`start` is when the encoding of `embeds`, which a GPU may still be computing, began on the clock of
-        time.perf_counter; without it they were encoded ahead."""
-        start = time.perf_counter() - embeds.seconds if start is None else start
-        size = target_size(self.sampling.pixels, images[-1])
-        source_sizes = [target_size(self._source_pixels(), image) for image in images]
-        noise, sources = self._prepare_latents(images, source_sizes, size, seed)
+    def edit(self, wishes: Sequence[Wish]) -> list[EditResult]:
+        """Those of several have one `size`, are denoised as one batch, and share its seconds."""
+        count, size = len(wishes), self.size(wishes[0])
+        start = time.perf_counter() - sum(wish.embeds.seconds for wish in wishes)
+        samples = [self._sample(wish, size) for wish in wishes]
         synchronize(self.device)
         conditioned = time.perf_counter()
-        latents, forwards = self._denoise(noise, sources, size, source_sizes, embeds)
-        require_finite(latents)
+        latents, forwards = self._denoise(samples, size)
+        for each in latents:
+            require_finite(each)
         synchronize(self.device)
         denoised = time.perf_counter()
-        image = self._decode(latents, size)
+        images = [self._decode(each, size) for each in latents]
         seconds = {
-            "text": conditioned - start,
-            "denoise": denoised - conditioned,
-            "decode": time.perf_counter() - denoised,
+            "text": (conditioned - start) / count,
+            "denoise": (denoised - conditioned) / count,
+            "decode": (time.perf_counter() - denoised) / count,
         }
-        return EditResult(image, size, forwards, seconds, self._skipped())
+        return [EditResult(image, size, forwards, dict(seconds), self._skipped()) for image in images]
+
+    def size(self, wish: Wish) -> Size:
+        """Of the edited image. Raises SampleError for a source that is too long and thin."""
+        return target_size(self.sampling.pixels, wish.images[-1])
+
+    def _sample(self, wish: Wish, size: Size) -> Sample:
+        source_sizes = [target_size(self._source_pixels(), image) for image in wish.images]
+        noise, sources = self._prepare_latents(wish.images, source_sizes, size, wish.seed)
+        return Sample(noise, sources, source_sizes, wish.embeds)
 
     def _skipped(self) -> dict[str, int] | None:
         """How many forwards of the last edit were not computed, where a profile skips any."""
@@ -75,10 +103,8 @@ class BaseRunner(ABC):
         means the same on any GPU."""
 
     @abstractmethod
-    def _denoise(
-        self, noise: Tensor, sources: Tensor, size: Size, source_sizes: Sequence[Size], embeds: Any
-    ) -> tuple[Tensor, int]:
-        """The denoised latents [1, T_noise, Z], and how many forwards that took."""
+    def _denoise(self, samples: Sequence[Sample], size: Size) -> tuple[Sequence[Tensor], int]:
+        """Each one's denoised latents [1, T_noise, Z], and how many forwards that took."""
 
     @abstractmethod
     def _decode(self, latents: Tensor, size: Size) -> Image.Image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,11 +13,13 @@ from PIL import Image
 from slurm_bench import marks
 from slurm_bench.editors.base import EditRequest
 from slurm_bench.editors.qwen import loading
+from slurm_bench.editors.qwen.images import target_size
 from slurm_bench.editors.qwen.profiles import Profile
 from slurm_bench.editors.qwen.schedule import override_scheduler
 from slurm_bench.editors.qwen.stock import EditResult
 from slurm_bench.editors.qwen.token_types import pass_token_types
 from slurm_bench.editors.qwen.waiting import Waiting
+from slurm_bench.errors import SampleError
 from slurm_bench.machine import free_memory
 
 
@@ -113,23 +115,49 @@ class BaseSession(ABC):
         self._load_missing_transformer()
 
     def edit(self, request: EditRequest) -> EditResult:
-        result = self._edit(request)
-        if not self._edited_before:
-            self._edited_before = True
-            marks.passed_in_turn({f"first {part}": seconds for part, seconds in result.seconds.items()})
+        (result,) = self.edit_together([request])
         return result
 
-    def _edit(self, request: EditRequest) -> EditResult:
+    def together(self, requests: Mapping[int, EditRequest]) -> list[list[int]]:
+        """By place, which are edited in one batch: those whose edited images are of one size."""
+        batched = getattr(self.settings, "batched", False)
+        groups: dict[Any, list[int]] = {}
+        for place, request in requests.items():
+            try:
+                size: Any = target_size(self.sampling.pixels, request.images[-1]) if batched else place
+            except SampleError:
+                size = place
+            groups.setdefault(size, []).append(place)
+        return list(groups.values())
+
+    def edit_together(self, requests: Sequence[EditRequest]) -> list[EditResult]:
+        """Several only of one size. Raises SampleError for the fault of any."""
+        wishes = [self._wish(request) for request in requests]
+        results: list[EditResult] = [self._finish(result) for result in self.runner.edit(wishes)]
+        for request in requests:
+            self._encoded.pop(request.id, None)
+        if not self._edited_before:
+            self._edited_before = True
+            marks.passed_in_turn({f"first {part}": seconds for part, seconds in results[0].seconds.items()})
+        return results
+
+    def _finish(self, result: EditResult) -> EditResult:
+        """As the editor hands it on."""
+        return result
+
+    def _wish(self, request: EditRequest) -> Any:
         images = self.sources(request)
         if not self.settings.text_first:
-            return self.runner.edit(images, request.instruction, request.seed)
-        encoded = self._encoded.get(request.id) or self._encode_late(request)
+            return self.runner.wish(images, request.instruction, request.seed)
+        encoded = self._encoded.get(request.id)
+        if encoded is None:
+            encoded = self._encoded[request.id] = self._encode_late(request)
         if isinstance(encoded, Exception):
             raise encoded
         self._load_missing_transformer()
-        result = self.runner.edit_with_embeds(images, request.seed, encoded.to(self.device))
-        self._encoded.pop(request.id, None)
-        return result
+        from slurm_bench.editors.qwen.base_runner import Wish
+
+        return Wish(images, request.seed, encoded.to(self.device))
 
     def _encode(self, request: EditRequest) -> Any:
         start = time.perf_counter()

@@ -58,7 +58,7 @@ class BaseSettings:
             "dtype",
             f"profile={profile.name} computes in bfloat16 beside its fp8",
         )
-        self.require_own_loop_for_savings(profile)
+        self.check_profile(profile)
         self.family.narrowable.check_keep(self.keep_bf16)
         scheduler_overrides(self.scheduler, self.family.schedulers)
         read_lora_params(self.lora, f"{KEY}.lora")
@@ -85,8 +85,8 @@ class BaseSettings:
             apart=modulation | outliers,
         )
 
-    def require_own_loop_for_savings(self, profile: Profile) -> None:
-        """Raises UserError where memory is to be saved in the pipeline's own loop, which can't."""
+    def check_profile(self, profile: Profile) -> None:
+        """Raises UserError for one that can't do what is asked: the pipeline's own loop saves no memory."""
         require(
             profile.own_loop or not self.savings,
             "profile",

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from slurm_bench.editors.qwen.base_runner import BaseRunner
+from slurm_bench.editors.qwen.base_runner import BaseRunner, Sample
 from slurm_bench.editors.qwen.cache import StepCache
 from slurm_bench.editors.qwen.images import CONDITION_PIXELS, MEGAPIXEL, Size, target_size
 from slurm_bench.editors.qwen.narrow import forget_outliers
@@ -84,10 +84,10 @@ class ExactRunner(BaseRunner):
             torch.Generator().manual_seed(seed),
         )
 
-    def _denoise(
-        self, noise: Tensor, sources: Tensor, size: Size, source_sizes: Sequence[Size], embeds: PromptEmbeds
-    ) -> tuple[Tensor, int]:
-        grids = [self._grid(each) for each in (size, *source_sizes)]
+    def _denoise(self, samples: Sequence[Sample], size: Size) -> tuple[Sequence[Tensor], int]:
+        (sample,) = samples
+        noise, sources, embeds = sample.noise, sample.sources, sample.embeds
+        grids = [self._grid(each) for each in (size, *sample.source_sizes)]
         scheduler, transformer, sampling = self.pipeline.scheduler, self.transformer, self.sampling
         timesteps = set_timesteps(scheduler, even_sigmas(sampling.steps), noise.shape[1], self.device)
         modulation = transformer.modulation(timesteps.to(noise.dtype) / 1000)
@@ -108,7 +108,7 @@ class ExactRunner(BaseRunner):
             if negative is not None:
                 velocity = guide(velocity, predict(negative, step), sampling.scale)
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
-        return latents, forwards
+        return [latents], forwards
 
     def _decode(self, latents: Tensor, size: Size) -> Image.Image:
         vae, config = self.pipeline.vae, self.pipeline.vae.config

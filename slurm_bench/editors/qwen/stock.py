@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,8 +34,15 @@ class StockRunner:
         self.pipeline = pipeline
         self.sampling = sampling
 
-    def edit(self, images: list[Image.Image], instruction: str, seed: int) -> EditResult:
+    def wish(self, images: list[Image.Image], instruction: str, seed: int) -> tuple[list[Image.Image], str, int]:
+        """The pipeline encodes its prompts itself."""
+        return images, instruction, seed
+
+    def edit(self, wishes: Sequence[tuple[list[Image.Image], str, int]]) -> list[EditResult]:
+        """Of one wish."""
         import torch
+
+        ((images, instruction, seed),) = wishes
 
         size = target_size(self.sampling.pixels, images[-1])
         starts: list[float] = []
@@ -74,7 +82,7 @@ class StockRunner:
             "denoise": ends[0] - starts[0],
             "decode": time.perf_counter() - ends[0],
         }
-        return EditResult(edited, Size(*edited.size), len(starts), seconds)
+        return [EditResult(edited, Size(*edited.size), len(starts), seconds)]
 
     def further_arguments(self) -> dict[str, Any]:
         """Of the call, those that not every family's pipeline has."""

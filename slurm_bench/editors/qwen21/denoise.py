@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from slurm_bench.editors.qwen.base_runner import BaseRunner
+from slurm_bench.editors.qwen.base_runner import BaseRunner, Sample
 from slurm_bench.editors.qwen.images import Size, target_size
 from slurm_bench.editors.qwen.narrow import forget_outliers
 from slurm_bench.editors.qwen.schedule import set_timesteps
@@ -78,21 +78,21 @@ class ExactRunner(BaseRunner):
             torch.Generator().manual_seed(seed),
         )
 
-    def _denoise(
-        self, noise: Tensor, sources: Tensor, size: Size, source_sizes: Sequence[Size], embeds: Prompts
-    ) -> tuple[Tensor, int]:
-        grids = [self.grid(each) for each in (*source_sizes, size)]
+    def _denoise(self, samples: Sequence[Sample], size: Size) -> tuple[Sequence[Tensor], int]:
         scheduler, transformer, sampling = self.pipeline.scheduler, self.transformer, self.sampling
-        timesteps = set_timesteps(scheduler, list(sampling.sigmas), noise.shape[1], self.device)
-        modulation = transformer.modulation(timesteps.to(noise.dtype) / 1000)
+        first = samples[0]
+        timesteps = set_timesteps(scheduler, list(sampling.sigmas), first.noise.shape[1], self.device)
+        modulation = transformer.modulation(timesteps.to(first.noise.dtype) / 1000)
         forget_outliers(transformer.source)
 
-        def prefix(prompt: Prompt) -> Prefix:
-            return transformer.prefix(prompt.embeds, prompt.texts, sources, grids, modulation)
+        def prefix(sample: Sample, prompt: Prompt) -> Prefix:
+            grids = [self.grid(each) for each in (*sample.source_sizes, size)]
+            return transformer.prefix(prompt.embeds, prompt.texts, sample.sources, grids, modulation)
 
-        positive = prefix(embeds.positive)
-        negative = None if embeds.negative is None else prefix(embeds.negative)
-        latents, forwards = noise, 0
+        positive = [prefix(sample, sample.embeds.positive) for sample in samples]
+        guided = first.embeds.negative is not None
+        negative = [prefix(sample, sample.embeds.negative) for sample in samples] if guided else None
+        latents, forwards = torch.cat([sample.noise for sample in samples], dim=1), 0
         for step, timestep in enumerate(timesteps):
             velocity = transformer(latents, positive, modulation, step)
             forwards += 1
@@ -101,7 +101,7 @@ class ExactRunner(BaseRunner):
                 velocity = without + sampling.scale * (velocity - without)
                 forwards += 1
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
-        return latents, forwards
+        return latents.chunk(len(samples), dim=1), forwards
 
     def _decode(self, latents: Tensor, size: Size) -> Image.Image:
         vae, config = self.pipeline.vae, self.pipeline.vae.config

@@ -26,6 +26,8 @@ class QwenImage21Editor(BaseEditor):
     lora                 a safetensors file, {path, scale}, or a list of these
     scheduler            `turbo`: Turbo's schedule, for a LoRA of it; `even`: evenly spaced whatever the model says; or
                          fields of the scheduler's configuration
+    batched              samples of a batch (batch_size) whose edited images are of one size are denoised together; off,
+                         since each then comes out as alone but for rounding. In exact and w8a16
     text_first           encode all samples' prompts before the transformer is loaded, then drop the text encoder:
                          17 GB less at the peak
     stream_blocks        so many of the transformer's blocks wait in the host's pinned memory, and are copied to the GPU

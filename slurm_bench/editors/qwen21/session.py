@@ -34,8 +34,7 @@ class Session(BaseSession):
 
         return encode_prompts(self.pipeline, images, instruction, self.sampling)
 
-    def _edit(self, request: EditRequest) -> EditResult:
-        result = super()._edit(request)
+    def _finish(self, result: EditResult) -> EditResult:
         return replace(result, image=to_rgb(result.image)) if self.flatten else result
 
     def _stock_runner(self) -> StockRunner:

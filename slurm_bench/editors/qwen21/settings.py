@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from slurm_bench.editors.qwen.base_settings import KEY, BaseSettings, require
 from slurm_bench.editors.qwen.family import Family
+from slurm_bench.editors.qwen.profiles import Profile
 from slurm_bench.editors.qwen.schedule import even_sigmas
 from slurm_bench.editors.qwen21.family import QWEN_IMAGE_21, TURBO_SIGMAS
 from slurm_bench.errors import UserError
@@ -47,14 +48,25 @@ class Settings(BaseSettings):
     true_cfg_scale: float = 1.0
     num_inference_steps: int | None = None
     transparency: str = "keep"
+    batched: bool = False
 
     def __post_init__(self) -> None:
         steps = self.num_inference_steps
         require(steps is None or steps >= 1, "num_inference_steps", f"{steps} is less than 1")
         named = ", ".join(TRANSPARENCY)
         require(self.transparency in TRANSPARENCY, "transparency", f"'{self.transparency}' is none of {named}")
+        require(isinstance(self.batched, bool), "batched", f"{self.batched!r} is neither true nor false")
         super().__post_init__()
         self.sigmas(None)
+
+    def check_profile(self, profile: Profile) -> None:
+        """A batch would choose its outliers in 8 bits for all its samples together."""
+        super().check_profile(profile)
+        require(
+            not self.batched or (profile.own_loop and not profile.fp8),
+            "batched",
+            f"profile={profile.name} edits samples one by one; set {KEY}.profile=exact, or leave batched out",
+        )
 
     def sigmas(self, own: Any) -> tuple[float, ...]:
         """The schedule, given what the model's `model_index.json` says of its own, or None. Raises UserError for a

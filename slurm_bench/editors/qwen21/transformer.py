@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from slurm_bench.editors.qwen.stream import Stream
-from slurm_bench.editors.qwen21.blocks import ExactBlock, Rope, Segment
+from slurm_bench.editors.qwen21.blocks import ExactBlock, Part, Rope, Segment
 from slurm_bench.errors import SampleError
 from slurm_bench.kernels.ops import linear
 
@@ -92,16 +92,20 @@ class ExactTransformer(nn.Module):
         stream, last = Stream(tokens), len(keys_values) - 1
         clean, places = modulation.blocks[-1:], rope[: noise.begin]
         for index, block in enumerate(self.transformer_blocks):
-            stream = block(stream, clean, places, keys_values[index], segments[:-1], leave=index == last)
+            parts = [Part(keys_values[index], segments[:-1])]
+            stream = block(stream, clean, places, parts, leave=index == last)
         return Prefix(keys_values, noise, rope[noise.begin :])
 
-    def forward(self, latents: Tensor, prefix: Prefix, modulation: Modulation, step: int) -> Tensor:
-        """The noise's `latents` [1, T_noise, Z] → its velocity, likewise."""
+    def forward(self, latents: Tensor, prefixes: Sequence[Prefix], modulation: Modulation, step: int) -> Tensor:
+        """The noise's `latents` [1, T_noise, Z], of the samples with these prefixes one behind the other → its
+        velocity, likewise."""
         source = self.source
         stream = Stream(linear(source.img_in, latents[0]))
         now = modulation.blocks[step : step + 1]
-        for block, keys_values in zip(self.transformer_blocks, prefix.keys_values, strict=True):
-            stream = block(stream, now, prefix.rope, keys_values, [prefix.noise])
+        rope = _joined([prefix.rope for prefix in prefixes])
+        for index, block in enumerate(self.transformer_blocks):
+            parts = [Part(prefix.keys_values[index], [prefix.noise]) for prefix in prefixes]
+            stream = block(stream, now, rope, parts)
         _, normed = stream.norm(modulation.output[step : step + 1], slice(0, 2), source.norm_out.norm.eps, False)
         return linear(source.proj_out, normed)[None]
 
@@ -116,6 +120,12 @@ class ExactTransformer(nn.Module):
         is_image = torch.cat([torch.full((part.end - part.begin,), not part.text) for part in segments])
         freqs = self.source.pos_embed(list(grids), is_image.to(device), device=device)
         return Rope(freqs.real.contiguous(), freqs.imag.contiguous())
+
+
+def _joined(ropes: Sequence[Rope]) -> Rope:
+    if len(ropes) == 1:
+        return ropes[0]
+    return Rope(torch.cat([rope.cos for rope in ropes]), torch.cat([rope.sin for rope in ropes]))
 
 
 def _segments(texts: Sequence[int], lengths: Sequence[int]) -> list[Segment]:
