@@ -91,15 +91,15 @@ def test_both_scripts_as_they_would_be_and_slurms_word_on_them(slurm: SlurmClust
 
 
 def test_more_tasks_than_gpus_and_more_arrays_than_a_person_reads(slurm: SlurmCluster, tmp_path: Path) -> None:
-    config = make_config(tmp_path / "c.yaml", make_benchmark(tmp_path / "bench", 33))
+    config = make_config(tmp_path / "c.yaml", make_benchmark(tmp_path / "bench", 129))
     words = ("plan", "--config", config, "--run-dir", tmp_path / "run", "--partition", "h100")
-    told = launch(*words, "--gpus", 33, env=slurm.env).stdout
+    told = launch(*words, "--gpus", 129, env=slurm.env).stdout
     assert "nodes     those that fit have 8 GPUs, so that no more than 8 tasks work at once" in told
-    assert "tasks 8 to 31: 1 samples each" in told
+    assert "tasks 8 to 127: 1 samples each" in told
     assert [line for line in told.splitlines() if line.startswith("---- ")][:3] == [
-        "---- array 1 of 5 ----",
+        "---- array 1 of 17 ----",
         "---- finish ----",
-        "---- the other arrays, 4 of them: as the first ----",
+        "---- the other arrays, 16 of them: as the first ----",
     ]
     assert "--time" not in told, "nobody asked for any"
     assert "have 4 GPUs" in launch(*words, "--gpus", 5, "--exclude", "n[1,7-9]", env=slurm.env).stdout
