@@ -127,6 +127,17 @@ def test_cancel_takes_the_standby_first_and_leaves_nothing(bed: Bed) -> None:
     assert bed.slurm.squeue() == []
 
 
+def test_what_was_cancelled_is_not_taken_for_lost_where_the_queue_forgets_it(bed: Bed) -> None:
+    bed.holds()
+    before = bed.slurm.saved_state()
+    bed.submitted()
+    assert bed.verb("cancel").returncode == 0
+    bed.slurm.wait_idle(60)
+    bed.slurm.restart_controller(0, before)
+    bed.slurm.wait_kept(bed.run.submit_log("edit", 1))
+    assert bed.slurm.squeue() == []
+
+
 def test_what_a_crashed_controller_has_forgotten_of_a_launch_is_submitted_again(bed: Bed, undisturbed: Path) -> None:
     bed.config()
     before = bed.slurm.saved_state()

@@ -24,7 +24,11 @@ def cancel_run(run: RunDir) -> list[str]:
             stopped.setdefault(job.number, f"cancelled {job}")
     lines = list(stopped.values())
     for attempt in attempts:
-        if attempt.executor == "slurm" or attempt.closed:
+        if attempt.closed:
+            continue
+        if attempt.executor == "slurm":
+            if any(number in stopped for number in attempt.job_ids):
+                close(run, attempt)  # else who sees its jobs kept would take them for lost, once the queue forgets them
             continue
         lives = attempt.launcher_lives()
         where = f"the launcher of {attempt.name} (pid {attempt.pid} on {attempt.host})"
