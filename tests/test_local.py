@@ -84,7 +84,9 @@ def test_a_killed_launchers_tasks_stop_with_it(tmp_path: Path, bench: Path) -> N
     config = make_config(tmp_path / "c.yaml", bench, "InHand", {"mark": str(tmp_path / "never"), "after": 1})
     command = [sys.executable, "launch.py", "--config", config, "--run-dir", tmp_path / "run", "--executor", "local"]
     launcher = subprocess.Popen(list(map(str, command)), cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
     while len(list((tmp_path / "run").glob("edit/images/*/*.png"))) < 2:
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     assert len(tasks_of(tmp_path / "run")) == 2
     launcher.kill()
@@ -264,8 +266,17 @@ def test_what_a_job_asks_for_is_counted_as_slurm_does(options: dict[str, object]
     assert gpus_of(options) == count
 
 
-def test_without_gpus_there_are_as_many_slots_as_asked_for() -> None:
+def test_without_gpus_there_are_as_many_slots_as_asked_for(tmp_path: Path, bench: Path) -> None:
     assert Local().slices("edit", Config(gpus=5)) == 5
+    config = make_config(tmp_path / "c.yaml", bench, "InHand", {"mark": str(tmp_path / "mark"), "after": 1}, gpus=3)
+    command = [sys.executable, "launch.py", "--config", config, "--run-dir", tmp_path / "run", "--executor", "local"]
+    launcher = subprocess.Popen(list(map(str, command)), cwd=REPO, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "run").glob("edit/images/*/*.png"))) < 3:
+        assert time.monotonic() < deadline, "not all are at work at once"
+        time.sleep(0.1)
+    (tmp_path / "mark").touch()
+    assert launcher.wait(120) == 0
 
 
 def test_a_breakpoint_works_in_debug(tmp_path: Path, bench: Path) -> None:

@@ -34,9 +34,10 @@ class Local:
 
     def _slots(self, stage: str, config: Config) -> list[str]:
         """What the tasks at work may see: a GPU each, or as many as score_slurm asks for where a judge is served by
-        several."""
-        each = min(gpus_of(config.score_slurm) if stage == "score" else 1, len(self._gpus))
-        return [",".join(self._gpus[k : k + each]) for k in range(0, len(self._gpus) - each + 1, max(1, each))]
+        several. Empty where this machine has none."""
+        each = gpus_of(config.score_slurm) if stage == "score" else 1
+        count = max(1, len(self._gpus) // each) if self._gpus else 0
+        return [",".join(self._gpus[k * each : (k + 1) * each]) for k in range(count)]
 
     def execute(self, run: Run, attempt: Attempt) -> bool:
         """Every slice by a slot that sees GPUs of its own; where there are more slices than GPUs, or than may work
