@@ -202,9 +202,15 @@ class SlurmCluster:
         self._daemons["slurmctld"].send_signal(signal.SIGCONT)
 
     def saved_state(self) -> Path:
-        """A copy of what the controller has saved until now."""
-        copy = Path(tempfile.mkdtemp(dir=self.folder)) / "state"
-        return Path(shutil.copytree(self.folder / "state", copy))
+        """A copy of all that the controller knows now. It saves that as it ends in order; while it goes on, what it has
+        saved may be seconds old, and have jobs of an earlier test at work."""
+        controller = self._daemons["slurmctld"]
+        controller.terminate()
+        controller.wait(60)
+        copy = Path(shutil.copytree(self.folder / "state", Path(tempfile.mkdtemp(dir=self.folder)) / "state"))
+        self._daemon("slurmctld", "slurmctld", "-D")
+        self.wait_for(self.answers, 60, "the controller")
+        return copy
 
     def restart_controller(self, seconds: float, state: Path | None = None) -> None:
         """Killed, and after a while started from the state that it saved, or from one of before."""
