@@ -14,6 +14,8 @@ from slurm_bench.report.page.plots import axis_over
 from slurm_bench.report.page.samples import flags_of, said_of
 from slurm_bench.report.side import Side
 from slurm_bench.report.stand_ins import stand_ins_in_words
+from slurm_bench.run.plan import Sample
+from slurm_bench.run.records import Outcome
 
 
 def compare_page(compared: Mapping[str, Any], sides: Sequence[Side], folder: Path) -> Page:
@@ -57,22 +59,29 @@ def compare_page(compared: Mapping[str, Any], sides: Sequence[Side], folder: Pat
     )
 
 
-def _sample(sides: Sequence[Side], sample_id: str, show: Show, whole: bool) -> dict[str, Any]:
-    first = sides[0].samples[sample_id]
-    lacking = [f"{side.without_value(sample_id)} in {side.name}" for side in sides if sample_id not in side.values]
-    values = {side.name: side.values[sample_id] for side in sides if sample_id in side.values}
-    edits = {side.name: side.state.edits[sample_id] for side in sides}
-    flags = [(side.name, flags_of(edits[side.name], side.state.scores[sample_id])) for side in sides]
-    known = {
+def card_of(sample_id: str, first: Sample, lacking: Sequence[str], edits: Mapping[str, Outcome]) -> dict[str, Any]:
+    """What any page of several runs says of a sample: as the first run has it, its edits by run, and what it is
+    `lacking` for a comparison."""
+    return {
         "id": sample_id,
         "category": first.category,
         "status": "error" if lacking else "ok",
         "error": "; ".join(lacking),
         "instruction": first.instruction,
         "seed": first.seed,
+        "seconds": {name: edit.ok["seconds"] for name, edit in edits.items() if edit.ok and "seconds" in edit.ok},
+    }
+
+
+def _sample(sides: Sequence[Side], sample_id: str, show: Show, whole: bool) -> dict[str, Any]:
+    first = sides[0].samples[sample_id]
+    lacking = [f"{side.without_value(sample_id)} in {side.name}" for side in sides if sample_id not in side.values]
+    values = {side.name: side.values[sample_id] for side in sides if sample_id in side.values}
+    edits = {side.name: side.state.edits[sample_id] for side in sides}
+    flags = [(side.name, flags_of(edits[side.name], side.state.scores[sample_id])) for side in sides]
+    known = card_of(sample_id, first, lacking, edits) | {
         "scores": {**_differences(sides, sample_id), **values},
         "flags": [f"{flag} in {name}" for name, found in flags for flag in found],
-        "seconds": {name: edit.ok["seconds"] for name, edit in edits.items() if edit.ok and "seconds" in edit.ok},
         "pictures": [show(picture) for picture in pictures_in_step(sides, sample_id)],
     }
     if not whole:

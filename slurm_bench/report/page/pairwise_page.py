@@ -11,7 +11,7 @@ from typing import Any
 from slurm_bench.report.davidson import LOSS, WIN
 from slurm_bench.report.judgements import Judgement
 from slurm_bench.report.page.assemble import MOST_LISTED, Page
-from slurm_bench.report.page.compare_page import pictures_in_step, role_of
+from slurm_bench.report.page.compare_page import card_of, pictures_in_step, role_of
 from slurm_bench.report.page.facts import what_was_run
 from slurm_bench.report.page.pictures import Show, link_from_anywhere
 from slurm_bench.report.page.plots import axis_over
@@ -114,20 +114,13 @@ class _Shown:
         lacking += dict.fromkeys(f"{v.dimension}: {NOT_JUDGED[v.kind]}" for v in verdicts if v.kind in NOT_JUDGED)
         if not verdicts and not lacking:
             lacking = ["no two runs edited it from the same source by the same instruction"]
-        known = {
-            "id": sample_id,
-            "category": first.category,
-            "status": "error" if lacking else "ok",
-            "error": "; ".join(lacking),
-            "instruction": first.instruction,
-            "seed": first.seed,
+        known = card_of(sample_id, first, lacking, edits) | {
             "scores": {_share(self.sides[run]): round(won, 3) for run, won in self._points(sample_id).items()},
             "flags": [
                 *(f"the order decided: {dimension}" for dimension in self.by_order(sample_id)),
                 *(["identical images"] if any(one.kind == IDENTICAL for one in verdicts) else []),
                 *(f"{flag} in {name}" for name, edit in edits.items() for flag in flags_of(edit, {})),
             ],
-            "seconds": {name: edit.ok["seconds"] for name, edit in edits.items() if edit.ok and "seconds" in edit.ok},
             "pictures": [show(picture) for picture in self.pictures(sample_id)],
         }
         if not whole:
