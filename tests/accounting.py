@@ -10,7 +10,8 @@ import shutil
 import subprocess
 from contextlib import suppress
 
-from cluster import PATH, CannotStart, SlurmCluster, free_ports
+from cluster import PATH, CannotStart, SlurmCluster
+from ports import free_ports
 
 NEEDS = ("slurmdbd", "mariadbd", "mariadb-install-db", "sacctmgr")
 ONE_AT_A_TIME = "one"
@@ -77,7 +78,7 @@ class AccountingCluster(SlurmCluster):
                 return True
             return False
 
-        self.wait_for(answers, 30, "slurmdbd")
+        self.wait_for(answers, 120, "slurmdbd")
 
     def _start_database(self, user: str) -> None:
         """Listens on a socket in the folder alone. Who starts it is its only user."""

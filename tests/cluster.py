@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ports import free_ports
+
 DAEMONS = ("slurmctld", "slurmd")
 NODES = ("n1", "n2")
 PRETEND_GPUS = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random")
@@ -322,16 +324,6 @@ class SlurmCluster:
         self.run("scancel", f"--user={os.getuid()}", check=False)
         self.wait_idle(60)
         self.wait_for(lambda: self.states() == dict.fromkeys(NODES, "idle"), 60, "both nodes idle")
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 def _step_daemons(pids: Iterable[int]) -> set[int]:

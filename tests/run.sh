@@ -51,4 +51,14 @@ fi
 "$python" -m ruff check .
 "$python" -m ruff format --check -q .
 "$python" -m mypy slurm_bench launch.py
-"$python" -m pytest -n 3 --dist worksteal "$@"
+
+code=0
+"$python" -m pytest -n 3 --dist worksteal "$@" || code=$?
+if [ "$code" -eq 1 ]; then
+  # Slurm's clocks and a machine that others load may hit one test in thousands: what failed is told above, and runs
+  # once more, one after the other. What fails there too fails the suite.
+  echo "what failed runs once more, with nothing beside it"
+  "$python" -m pytest -n 0 -x --last-failed --last-failed-no-failures none "$@"
+else
+  exit "$code"
+fi

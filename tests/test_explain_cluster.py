@@ -53,7 +53,7 @@ class Bed:
         def met() -> bool:
             return any(row[0].startswith(reason) for row in self.slurm.squeue("%r", f"--jobs={job}"))
 
-        self.slurm.wait_for(met, 30, reason)
+        self.slurm.wait_for(met, 120, reason)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_what_a_job_waits_for(bed: Bed) -> None:
         assert cause["next"] == f"scontrol release {jobs[short]}"
         assert len(cause["samples"]) == 6
         failed = bed.slurm.run("sbatch", "--parsable", "--output=/dev/null", "--wrap", "exit 1").strip()
-        bed.slurm.wait_for(lambda: not bed.slurm.squeue("%i", f"--jobs={failed}"), 30, "the failing job's end")
+        bed.slurm.wait_for(lambda: not bed.slurm.squeue("%i", f"--jobs={failed}"), 120, "the failing job's end")
         follower = attempts(dead)[0]["finish_job_id"]
         bed.scontrol("update", f"jobid={follower}", f"dependency=afterok:{failed}")
         bed.waits_with(follower, "DependencyNeverSatisfied")
@@ -127,7 +127,7 @@ def test_a_launcher_that_died_between_two_sbatch_calls(bed: Bed) -> None:
 
 
 def test_what_slurm_does_to_a_task(bed: Bed) -> None:
-    hurried = ("--time", "1", "slurm.signal_delay_s=50", "score_slurm.time=5")
+    hurried = ("--time", "2", "slurm.signal_delay_s=60", "score_slurm.time=5")  # a signal 30 to 60 s after the start
     timed = bed.holds("timed", "--nodelist", "n1", *hurried)
     moved = bed.holds("moved", "--nodelist", "n2")
     broken = bed.holds("broken", "--nodelist", "n1")
@@ -153,7 +153,7 @@ def test_what_slurm_does_to_a_task(bed: Bed) -> None:
     assert cause["nodes"] == ["n2"]
     assert "status" in cause["next"]
     assert "requeued (BeginTime) on n2" in launch("status", moved, env=bed.slurm.env).stdout
-    bed.slurm.wait_for(stopped(timed), 60, "the end of the timed tasks")
+    bed.slurm.wait_for(stopped(timed), 240, "the end of the timed tasks")
     told = [
         cause for cause in bed.told(timed) if cause["kind"] == "time_limit"
     ]  # the next attempt may be at it already

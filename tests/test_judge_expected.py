@@ -159,7 +159,7 @@ def test_the_next_micro_batch_is_prepared_while_the_model_works():
         def digit_probabilities(self, inputs):
             self.answered += 1
             if self.answered < 3:
-                assert self.begun[self.answered].wait(20)
+                assert self.begun[self.answered].wait(120)
             rows = len(inputs.lengths)
             return DigitProbabilities(torch.full((rows, 10), 0.1), torch.zeros(rows))
 

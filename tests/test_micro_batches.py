@@ -52,7 +52,7 @@ class Kitchen:
 
     def wait_for(self, *texts: str) -> None:
         with self.seen:
-            assert self.seen.wait_for(lambda: list(texts) in self.prepared, 20), self.prepared
+            assert self.seen.wait_for(lambda: list(texts) in self.prepared, 120), self.prepared
 
 
 @pytest.fixture

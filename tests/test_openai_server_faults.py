@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from chat_server import KEY, Reply, judge, key_set, request, says, scorer, serve
+from ports import free_ports
 
 from slurm_bench.errors import SampleError, ServiceDown
 from slurm_bench.scorers.server import chat
@@ -62,14 +63,14 @@ def test_a_server_that_comes_back_loses_no_sample():
 
 
 def test_a_server_that_is_started_again_is_found_at_its_address():
-    with serve(Reply()) as server:
-        port = int(server.url.rpartition(":")[2].partition("/")[0])
-        made = scorer(server, patience=20, backoff=0.05)
+    (port,) = free_ports(1)
+    with serve(Reply(), port=port) as server:
+        made = scorer(server, patience=120, backoff=0.05)
     restarted = threading.Event()
 
     def restart():
         with serve(Reply(), port=port):
-            restarted.wait(20)
+            restarted.wait(120)
 
     thread = threading.Timer(0.3, restart)
     thread.start()
@@ -122,7 +123,7 @@ def test_what_was_judged_before_the_server_went_away_is_kept():
 def test_a_server_that_fails_at_one_request_and_answers_others_fails_that_sample_alone():
     with serve(Reply(b"boom", 500)) as server:
         asked = threading.Event()
-        boom, answer = Reply(b"boom", 500, before=asked.set), Reply(before=lambda: asked.wait(20))
+        boom, answer = Reply(b"boom", 500, before=asked.set), Reply(before=lambda: asked.wait(120))
         server.script = lambda body: boom if "poison" in json.dumps(body) else answer
         poison, good = request(0, instruction="poison"), [request(number) for number in range(1, 5)]
         made = scorer(server, patience=3600, max_retries=2, backoff=0.05, concurrency=2)
@@ -134,7 +135,7 @@ def test_a_server_that_fails_at_one_request_and_answers_others_fails_that_sample
 
 def test_a_silent_server_is_an_error():
     free = threading.Event()
-    (result,), _ = judge(Reply(before=lambda: free.wait(20)), timeout=0.1, patience=0)
+    (result,), _ = judge(Reply(before=lambda: free.wait(120)), timeout=0.1, patience=0)
     free.set()
     assert isinstance(result, ApiError)
     assert "in time" in str(result)
@@ -217,7 +218,7 @@ def test_the_key_is_in_no_log_and_no_record(caplog):
 
 
 def test_requests_run_at_once_and_results_keep_their_order():
-    together = threading.Barrier(4, timeout=20)
+    together = threading.Barrier(4, timeout=120)
     replies = [Reply(says(json.dumps({"overall": score})), before=together.wait) for score in range(4)]
     requests = [request(number, instruction=f"number {number}") for number in range(4)]
     results, server = judge(*replies, replies[0], requests=requests, concurrency=4)
@@ -272,7 +273,7 @@ def test_a_wait_ends_when_the_scorer_is_closed():
         made, results = scorer(server, patience=300), []
         thread = threading.Thread(target=lambda: results.extend(made.score([request()])), daemon=True)
         thread.start()
-        assert asked.wait(20)
+        assert asked.wait(120)
         made.close()
         thread.join(20)
     assert isinstance(results[0], ApiError)

@@ -1,12 +1,12 @@
 """The scorer against a server that isn't ours: transformers', with a tiny judge of random weights."""
 
-import socket
 import threading
 
 import httpx
 import pytest
 import tiny_judge
 from chat_server import key_set
+from ports import free_ports
 from transformers.utils.import_utils import is_serve_available
 
 from slurm_bench.scorers.server.faults import ApiRefused
@@ -24,9 +24,7 @@ def _key(monkeypatch):
 def url():
     from transformers.cli.serve import Serve
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     model = str(tiny_judge.checkpoint())
     server = Serve(model, host="127.0.0.1", port=port, device="cpu", log_level="error", non_blocking=True)
     while not server.server.started:

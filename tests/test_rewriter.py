@@ -308,7 +308,7 @@ def test_of_two_tasks_that_rewrite_the_same_sample_both_edit_by_one_text(tmp_pat
         concurrent = True
 
         def __init__(self) -> None:
-            self.together = threading.Barrier(2, timeout=20)
+            self.together = threading.Barrier(2, timeout=120)
 
         def rewrite(self, request: EditRequest) -> str:
             self.together.wait()

@@ -27,7 +27,7 @@ def test_transformers_serve_within_the_scoring_job(slurm: SlurmCluster, tmp_path
     bed.config(scorers={"judge": judge}, score_slurm={"gres": "gpu:2"})
     bed.submitted("data.limit=2", gpus=1)
     slurm.wait_idle(120)
-    slurm.wait_for(lambda: not slurm.processes("SLURM_JOB_ID"), 20, "no server left")
+    slurm.wait_for(lambda: not slurm.processes("SLURM_JOB_ID"), 120, "no server left")
     records = read_records(bed.run, "score")
     assert sorted(record["id"] for record in records) == ["s-0", "s-1"]
     assert all("max_tokens is 4" in record["parse"] and record["raw"] for record in records)
@@ -52,4 +52,4 @@ def test_a_cancelled_job_takes_its_server_along_and_the_standby_starts_its_own(
     assert summary(bed.root)["counts"]["scored"] == 12
     assert {record["status"] for record in read_records(bed.run, "score")} == {"ok"}
     assert len(list(tmp_path.glob("start-*"))) == 2
-    slurm.wait_for(lambda: not slurm.processes("SLURM_JOB_ID"), 20, "no server left")
+    slurm.wait_for(lambda: not slurm.processes("SLURM_JOB_ID"), 120, "no server left")

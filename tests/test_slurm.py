@@ -219,10 +219,10 @@ def test_preempted_tasks_are_requeued_and_nothing_is_done_twice(bed: Bed, undist
 
 
 def test_a_task_near_its_time_limit_leaves_in_order_and_goes_on_later(bed: Bed, undisturbed: Path) -> None:
-    """Slurm looks at the clock every 30 s: the signal comes 30 to 60 s after the start, time enough to be at work."""
+    """Slurm looks at the clock every 30 s, and signals one look early: 30 to 60 s after the start, all at work."""
     bed.holds(after=5)
-    bed.submitted("--time", "1", "slurm.signal_delay_s=30", "score_slurm.time=5", gpus=1)
-    bed.slurm.wait_for(lambda: any(end.message for end in read_journals(bed.run, "edit")), 90, "the signal")
+    bed.submitted("--time", "2", "slurm.signal_delay_s=60", "score_slurm.time=5", gpus=1)
+    bed.slurm.wait_for(lambda: any(end.message for end in read_journals(bed.run, "edit")), 240, "the signal")
     bed.go()
     bed.slurm.wait_hurried(240)
     assert_whole(bed.root, undisturbed)
