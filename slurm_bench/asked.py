@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slurm_bench.command import SLURM_OPTIONS, program
 from slurm_bench.errors import UserError
@@ -41,13 +41,32 @@ class Asked:
         data = replace(self.config.data, options=with_environment(self.config, "data.options"))
         return _noting_problems(read_items(data), self.problems)
 
+    def problems_of(self, samples: Sequence[Sample]) -> dict[str, str]:
+        known = {sample.id: f"will fail: {sample.problem}" for sample in samples if sample.problem}
+        return self.problems or known
+
     def say(self, samples: Sequence[Sample]) -> None:
         """Which samples will fail, and by which rubric each category is judged."""
-        known = {sample.id: f"will fail: {sample.problem}" for sample in samples if sample.problem}
-        _warn(self.problems or known)
+        _warn(self.problems_of(samples))
         if self.config.rewriter is not None:
             print(f"rewriter  the editor is given what {self.config.rewriter.class_path} makes of each instruction")
         _say_rubrics(samples, self.plugins.rubrics)
+
+    def to_json(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        """What `say` says, for programs. The samples that will fail go to stderr as well, where a person sees them."""
+        from slurm_bench.data.categories import rubrics_by_category
+
+        problems = self.problems_of(samples)
+        _warn(problems)
+        by_scorer = {
+            name: rubrics_by_category({sample.category for sample in samples}, names)
+            for name, names in self.plugins.rubrics.items()
+        }
+        return {
+            "problems": problems,
+            "rewriter": self.config.rewriter.class_path if self.config.rewriter else None,
+            "rubrics": {name: {"by_category": found, "doubts": doubts} for name, (found, doubts) in by_scorer.items()},
+        }
 
 
 def asked(options: argparse.Namespace) -> Asked:

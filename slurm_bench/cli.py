@@ -118,6 +118,7 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="to tell the time by: an earlier run, or a file of `bench --json`; default: what is found that was alike",
     )
+    parser.add_argument("--json", action="store_true", help="for programs")
     _run_options(parser)
 
 

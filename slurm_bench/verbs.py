@@ -77,7 +77,8 @@ def _planned(options: argparse.Namespace, what: Asked) -> Run:
 def plan(options: argparse.Namespace) -> int:
     from slurm_bench.cluster.chain import refuse_at_work
     from slurm_bench.cluster.forecast import told_by
-    from slurm_bench.cluster.plan import plan_lines
+    from slurm_bench.cluster.plan import plan_of, start_of
+    from slurm_bench.cluster.plan_text import plan_lines
     from slurm_bench.run.create import next_run_dir, preview_run
     from slurm_bench.run.opened import open_run
 
@@ -88,8 +89,12 @@ def plan(options: argparse.Namespace) -> int:
     if what.goes_on:
         refuse_at_work(open_run(options.run_dir), options.force)
     planned = preview_run(root, what.config, what.items, what.plugins.said, options.force)
+    if options.json:
+        said, found = what.to_json(planned.samples), plan_of(planned, what.executor, like, old)
+        print(json.dumps({**found, **said, "start": start_of(found.get("scripts", {}))}))
+        return COMPLETE
     what.say(planned.samples)
-    for line in plan_lines(planned, what.executor, like, old):
+    for line in plan_lines(plan_of(planned, what.executor, like, old)):
         print(line, flush=True)
     return COMPLETE
 

@@ -542,7 +542,11 @@ def run_folder(draw: st.DrawFn, place: Place) -> tuple[list[str], dict[str, byte
         "plan": ["--config", "demo.yaml", "data.limit=4", "--run-dir", str(place.run)],
         "resubmit": [str(place.run), "--executor", "debug"],
     }.get(verb, [str(place.run)])
-    return [verb, *words, *(["--json"] if verb in ("status", "explain") and draw(st.booleans()) else [])], changes
+    return [
+        verb,
+        *words,
+        *(["--json"] if verb in ("status", "explain", "plan") and draw(st.booleans()) else []),
+    ], changes
 
 
 def place_attempt(place: Place) -> dict[str, Any]:

@@ -404,6 +404,12 @@ class Brightness:
         return [{"brightness": _mean(r.edited), "distance": abs(_mean(r.edited) - _mean(r.source))} for r in batch]
 
 
+class ByRubric(Brightness):
+    """Has rubrics, one of them mistyped."""
+
+    rubric_names = ("physical", "casual", "default")
+
+
 class Judge:
     """Says what it is told to for each sample: a number, NaN, out of range, or nothing that parses."""
 

@@ -46,6 +46,34 @@ def test_images_within_the_data_are_not_unpacked(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_the_same_for_programs(tmp_path: Path, finished_run: str) -> None:
+    """One document, and nothing else, on stdout; what will fail is told there and on stderr."""
+    data = make_benchmark(tmp_path / "bench", 12)
+    (tmp_path / "bench" / "5.png").write_bytes(b"no picture")
+    scorers = {"judge": {"class_path": "tests.plugins.ByRubric"}}
+    config = make_config(tmp_path / "c.yaml", data, gpus=3, scorers=scorers)
+    before = tree(tmp_path, Path(finished_run), REPO / "runs")
+    words = ("plan", "--config", config, "--executor", "local", "--like", finished_run)
+    done, told = launch(*words, "--json"), launch(*words)
+    assert (done.returncode, tree(tmp_path, Path(finished_run), REPO / "runs")) == (0, before), done.stderr
+    found = json.loads(done.stdout)
+    assert (found["attempt"], found["samples"], found["planned"]) == ("edit-001", 12, 12)
+    assert found["categories"] == {"causal": 2, "environmental": 3, "physical": 3, "referential": 2, "social": 2}
+    assert [row["indices"] for row in found["slices"]] == [[task, task + 3, task + 6, task + 9] for task in range(3)]
+    assert found["slices"][1]["ids"] == ["s-1", "s-4", "s-7", "s-10"]
+    rubrics = found["rubrics"]["judge"]
+    assert (rubrics["by_category"]["physical"], rubrics["by_category"]["social"]) == ("physical", "default")
+    assert [f"rubrics   judge: {doubt}" in told.stdout for doubt in rubrics["doubts"]] == [True]
+    assert [f"{id!r} {problem}" in done.stderr for id, problem in found["problems"].items()] == [True]
+    edit = found["forecast"]["stages"]["edit"]
+    assert f"edit: 12 samples at {edit['seconds_a_sample']:.3g} s" in told.stdout
+    assert edit["work"] == pytest.approx(12 * edit["seconds_a_sample"] + 3 * edit["seconds_before_the_first"])
+    assert found["disk"]["needed"] < found["disk"]["free"]
+    assert (found["scripts"], found["start"], found["reuse"]) == ({}, None, None)
+    again = json.loads(launch("plan", "--run-dir", finished_run, "--executor", "local", "--json").stdout)
+    assert (again["attempt"], again["planned"], again["start"]) == (None, 24, None)
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [
@@ -74,9 +102,16 @@ def test_both_scripts_as_they_would_be_and_slurms_word_on_them(slurm: SlurmClust
     assert tree(tmp_path, REPO / "runs") == before
     assert slurm.squeue() == []
     assert "to start at" in planned.stdout
+    found = json.loads(launch("plan", *words, "score_slurm.comment=judge", "--json", env=slurm.env).stdout)
+    assert all(f"---- {name} ----\n{text.rstrip()}" in planned.stdout for name, text in found["scripts"].items())
+    assert (list(found["scripts"]), found["gpus"], found["at_once"]) == (["array", "finish"], 8, 3)
+    assert " ".join(found["standby"]) in planned.stdout
+    assert f"to start at {found['start']['at']}" in found["start"]["said"]
     refused = launch("plan", *words, "slurm.partition=nowhere", env=slurm.env)
     assert refused.returncode == 1
     assert "invalid partition" in refused.stderr
+    for_programs = launch("plan", *words, "slurm.partition=nowhere", "--json", env=slurm.env)
+    assert (for_programs.returncode, for_programs.stdout, for_programs.stderr) == (1, "", refused.stderr)
 
     assert launch(*words, "score_slurm.comment=judge", env=slurm.env).returncode == 0
     scripts = sorted((tmp_path / "run" / "logs" / "submitit").glob("*_submission.sh"))

@@ -32,23 +32,31 @@ def one_spelling(name: str, spellings: dict[str, str]) -> str:
     return known if known in CATEGORIES else spellings.setdefault(known, " ".join(name.split()))
 
 
-def rubric_lines(counts: Mapping[str, int], rubrics: Iterable[str], default: str = "default") -> list[str]:
-    """Which category (with how many samples) is judged by which rubric, and the names that may be mistyped: rubrics
-    that no sample has, and categories without a rubric that are spelt nearly as one."""
+def rubrics_by_category(
+    categories: Iterable[str], rubrics: Iterable[str], default: str = "default"
+) -> tuple[dict[str, str], list[str]]:
+    """Which category is judged by which rubric, and the names that may be mistyped, a line each: rubrics that no sample
+    has, and categories without a rubric that are spelt nearly as one."""
     by_name = {canonical(rubric): rubric for rubric in rubrics if rubric != default}
-    lines, fallen = [], []
-    for category, count in sorted(counts.items()):
-        rubric = by_name.get(canonical(category))
-        lines.append(f"{category}: {count} {'sample' if count == 1 else 'samples'}, rubric '{rubric or default}'")
-        if rubric is None:
-            fallen.append(category)
-    met = {canonical(category) for category in counts}
+    found = {category: by_name.get(canonical(category), default) for category in sorted(categories)}
+    met = {canonical(category) for category in found}
     unmet = {name: rubric for name, rubric in by_name.items() if name not in met}
-    for category in sorted(fallen):
+    doubts = []
+    for category in found:
         near = difflib.get_close_matches(canonical(category), by_name, n=1, cutoff=0.8)
-        if near:
+        if canonical(category) not in by_name and near:
             unmet.pop(near[0], None)
-            lines.append(f"category '{category}' has no rubric of its own; is it '{by_name[near[0]]}', mistyped?")
+            doubts.append(f"category '{category}' has no rubric of its own; is it '{by_name[near[0]]}', mistyped?")
     if unmet:
-        lines.append(f"rubrics that no sample needs: {', '.join(sorted(unmet.values()))}")
-    return lines
+        doubts.append(f"rubrics that no sample needs: {', '.join(sorted(unmet.values()))}")
+    return found, doubts
+
+
+def rubric_lines(counts: Mapping[str, int], rubrics: Iterable[str]) -> list[str]:
+    """The same for a person, with how many samples a category has."""
+    found, doubts = rubrics_by_category(counts, rubrics)
+    each = [
+        f"{category}: {counts[category]} {'sample' if counts[category] == 1 else 'samples'}, rubric '{rubric}'"
+        for category, rubric in found.items()
+    ]
+    return each + doubts
