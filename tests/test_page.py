@@ -77,9 +77,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append({"id": name, "category": "even" if n % 2 == 0 else HOSTILE[1], "instruction": f"{name} please"})
         lines[-1] |= {"difficulty": "<i>hard</i>" if n % 3 else "easy"}
         lines[-1] |= {"image": f"{n}.png", "reference": "0.png"} if n < 3 else {"image": f"{n}.png"}
+    hole = Image.new("RGBA", (96, 64), (200, 40, 60, 255))
+    hole.paste((0, 0, 0, 0), (30, 20, 60, 50))
+    hole.save(folder / "mask.png")
+    lines[IDS.index("same")]["mask"] = "mask.png"
     (folder / "bench.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     config = {
-        "data": {"reader": "jsonl", "path": str(folder / "bench.jsonl")},
+        "data": {"reader": "jsonl", "path": str(folder / "bench.jsonl"), "fields": {"mask": "mask"}},
         "editor": {"class_path": "page_plugins.Editor", "params": {}},
         "rewriter": {"class_path": "page_plugins.Rewriter"},
         "scorers": {"judge": {"class_path": "page_plugins.Judge"}},
@@ -249,6 +253,42 @@ def test_an_address_leads_to_a_sample(run: Path, browser: Browser) -> None:
     assert "zebra" in about
     link = browser.js("return document.querySelectorAll('#stage figcaption a')[1].href")
     assert link == next((run / r["image"]).as_uri() for r in read_records(RunDir(run), "edit") if r["id"] == "cut")
+
+
+def test_a_sample_shows_its_mask_where_it_is_wanted(opened: Browser) -> None:
+    panes = "return [...document.querySelectorAll('#stage figcaption span')].map(e => e.textContent)"
+    offered = "return !document.getElementById('mask').parentElement.hidden"
+    assert "mask" not in opened.js("return document.getElementById('gallery').innerText").split("\n")
+    opened.js("location.hash = '#/same'")
+    opened.wait("document.getElementById('viewer').open")
+    assert (opened.js(panes), opened.js(offered)) == (["source", "mask", "edited", "reference"], True)
+    assert opened.wait("[...document.querySelectorAll('#stage img')].every(e => e.naturalWidth)")
+    opened.press("m")
+    assert opened.js(panes) == ["source", "edited", "reference"]
+    opened.js("document.getElementById('mask').click()")
+    assert opened.js(panes)[1] == "mask"
+    opened.js("document.getElementById('mask').click(); location.hash = '#/b'")
+    opened.wait("document.getElementById('viewer-title').textContent === 'b'")
+    assert (opened.js(panes), opened.js(offered)) == (["source", "edited", "reference"], False)
+    assert opened.complaints() == []
+
+
+def test_a_mask_that_is_gone_is_told_in_its_place(run: Path, browser: Browser, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(run, tmp_path / "run"))
+    mask = run.parent / "mask.png"
+    mask.rename(tmp_path / "mask.png")
+    try:
+        write(folder)
+        for name in ("report.html", "report-single.html"):
+            browser.open(folder / "report" / name, "#/same")
+            browser.wait("document.getElementById('viewer').open")
+            pane = browser.js("return document.querySelectorAll('#stage figure')[1].innerText")
+            assert "No such file" in pane or "mask.png" in pane
+            assert browser.complaints() == []
+    finally:
+        (tmp_path / "mask.png").rename(mask)
+    pictures = {name: [picture["role"] for picture in sample["pictures"]] for name, sample in data(folder).items()}
+    assert [name for name, roles in pictures.items() if "mask" in roles] == ["same"]
 
 
 OTHER = "<b>other"

@@ -56,7 +56,7 @@ def link_from_anywhere(picture: Picture) -> str:
 
 
 def pictures_of(run: RunDir, sample: Sample, edited: Record | None) -> Iterator[Picture]:
-    """Sources, the edited image, the reference: in the order in which they are looked at."""
+    """Sources, their mask, the edited image, the reference: in the order in which they are looked at."""
     recorded = (edited or {}).get("source_sha256")
     sums = recorded if isinstance(recorded, list) else [recorded]
     sources = sources_of(run, sample, str(edited.get("by", ""))) if edited else sample.sources
@@ -64,6 +64,8 @@ def pictures_of(run: RunDir, sample: Sample, edited: Record | None) -> Iterator[
         role = "source" if len(sources) == 1 else f"source {number}"
         sha256 = sums[number - 1] if len(sums) == len(sources) else None
         yield Picture(role, os.path.join(run.root, source), sha256)
+    if sample.mask is not None:
+        yield Picture("mask", os.path.join(run.root, sample.mask))
     if edited is not None and "image" in edited:
         yield Picture("edited", os.path.join(run.root, edited["image"]), edited["sha256"])
     if sample.reference is not None:

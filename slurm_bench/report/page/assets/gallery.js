@@ -101,7 +101,7 @@ const Gallery = (() => {
   function card(sample) {
     const button = make("button", { type: "button", className: "open" }, sample.id);
     button.addEventListener("click", () => { location.hash = hashOf(sample); });
-    const pictures = make("div", { className: "thumbs" }, ...sample.pictures.map(thumbnail));
+    const pictures = make("div", { className: "thumbs" }, ...sample.pictures.filter((picture) => picture.role !== "mask").map(thumbnail));
     pictures.addEventListener("click", () => button.click());
     return make("li", { className: `sample ${sample.status}` },
       pictures,

@@ -8,6 +8,7 @@
   const element = (id) => document.getElementById(id);
   const left = element("left");
   const right = element("right");
+  const mask = element("mask");
   const wanted = { left: REPORT.pair[0], right: REPORT.pair[1] };
   let sample = null;
   let mode = "beside";
@@ -46,13 +47,16 @@
   function draw() {
     stage.className = `stage ${mode}`;
     element("pair").hidden = mode === "beside";
+    mask.parentElement.hidden = mode !== "beside" || !sample.pictures.some((picture) => picture.role === "mask");
     for (const radio of element("modes").querySelectorAll("input")) radio.checked = radio.value === mode;
     if (!sample.pictures.length) stage.replaceChildren(make("p", { className: "none" }, "no pictures"));
-    else if (mode === "beside") stage.replaceChildren(...sample.pictures.map((picture) => pane(picture)));
+    else if (mode === "beside") stage.replaceChildren(...sample.pictures.filter(beside).map((picture) => pane(picture)));
     else if (mode === "flip") stage.replaceChildren(pane(chosen(flipped ? left : right)));
     else stage.replaceChildren(slider(chosen(left), chosen(right)));
     move();
   }
+
+  const beside = (picture) => picture.role !== "mask" || mask.checked;
 
   function pane(picture) {
     return make("figure", { className: "pane" },
@@ -186,6 +190,11 @@
     draw();
   }
 
+  function toggleMask() {
+    mask.checked = !mask.checked;
+    draw();
+  }
+
   function step(steps) {
     const next = Gallery.beside(sample, steps);
     if (!next) return;
@@ -199,6 +208,7 @@
     f: flip,
     s: () => setMode("slider"),
     b: () => setMode("beside"),
+    m: toggleMask,
     "+": () => zoomBy(1.5),
     "=": () => zoomBy(1.5),
     "-": () => zoomBy(1 / 1.5),
@@ -214,6 +224,7 @@
   });
 
   element("modes").addEventListener("change", (event) => setMode(event.target.value));
+  mask.addEventListener("change", draw);
   for (const select of [left, right]) {
     select.addEventListener("change", () => {
       wanted[select.id] = select.value;
