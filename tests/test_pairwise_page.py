@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,13 @@ from tasks import work
 from slurm_bench.cli import main
 from slurm_bench.config import load_config
 from slurm_bench.data import read_items
+from slurm_bench.report.davidson import LOSS, TIE, WIN
+from slurm_bench.report.judgements import Judgement, Match
+from slurm_bench.report.page import pairwise_page
+from slurm_bench.report.page.replies import carried
+from slurm_bench.report.pairwise_results import AGREED, FIRST_TWICE, UNREAD, Verdict
 from slurm_bench.run.create import create_run
+from slurm_bench.scorers.protocols.pairwise import FIRST, SECOND
 
 IDS = ["by order", "agreed", "unread", *HOSTILE]
 FAILED = HOSTILE[0]
@@ -64,6 +71,51 @@ def judge(body: dict[str, Any]) -> Reply:
     ahead = "by order, please" in text or first < second
     words = {"reasoning": f"zebra {HOSTILE[0]}", "winner": "Image A" if ahead else "Image B"}
     return Reply(says(json.dumps(words)))
+
+
+def test_of_many_replies_the_page_has_those_that_people_look_at_first(
+    page: Path, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = page.parent / "judged"
+    monkeypatch.setattr(pairwise_page, "MOST_SAID", 3 * 460)  # of each two runs those of four pairs
+    words = ["--judge", page.parent / "judge.yaml", "--out", judged, "--html", tmp_path]
+    assert main(["compare", *[str(page.parent / name) for name in NAMES], *map(str, words)]) == 0
+    kept = sum(len(file.read_text().splitlines()) for file in judged.glob("judgements-*.jsonl"))
+    text = (tmp_path / "page" / "data.js").read_text().removeprefix("var REPORT = ").rstrip().removesuffix(";")
+    said = {sample["id"]: sample["said"] for sample in json.loads(text)["samples"]}
+    here = sum(map(len, said.values()))
+    assert 0 < here < kept
+    assert said["unread"]
+    assert said["by order"]
+    assert (said["agreed"], len(said["unread"]) % 2) == ([], 0)
+    browser.open(tmp_path / "pairwise.html", "#/agreed")
+    browser.wait("document.getElementById('viewer').open")
+    assert "0 of 18; the others are in judged/judgements-*.jsonl" in browser.js("return document.body.innerText")
+    note = f"Of the judge's {kept} replies this page has {here}"
+    assert note in browser.js("return document.getElementById('pairs').textContent")
+    assert "this page has" not in (page / "pairwise.html").read_text(), "there all of them fit"
+
+
+def test_no_kind_of_reply_takes_anothers_place() -> None:
+    """A hundred ties don't push out the one win against the verdict; nor do thousand unread replies."""
+    said = (Judgement(FIRST, "", "x" * 50), Judgement(SECOND, "", "x" * 50))
+    kinds = {"expected": (AGREED, WIN, 300), "tied": (AGREED, TIE, 100), "against": (AGREED, LOSS, 1)}
+    kinds |= {"unread": (UNREAD, None, 1000), "order": (FIRST_TWICE, TIE, 5)}
+    verdicts = [
+        Verdict(Match(0, other, f"{name} {n}", "", ("a", "b")), "d", kind, outcome, said)
+        for name, (kind, outcome, count) in kinds.items()
+        for n in range(count)
+        for other in (1, 2)
+    ]
+    assert len(carried(verdicts, 10**9)) == len(verdicts)
+    found = carried(verdicts, 2 * 50 * 100)
+    assert Counter((other, sample.split()[0]) for _, other, sample, _ in found) == {
+        (other, name): count
+        for other in (1, 2)
+        for name, count in {"against": 1, "order": 5, "tied": 22, "unread": 22}.items()
+    }
+    plenty = Counter(sample.split()[0] for _, _, sample, _ in carried(verdicts, 2 * 1200 * 100))
+    assert plenty == {"expected": 2 * 94, "tied": 200, "against": 2, "unread": 2000, "order": 10}
 
 
 @pytest.fixture(params=["pairwise.html", "pairwise-single.html"])

@@ -27,11 +27,12 @@ AT_ONCE = 32  # questions; what was judged is on disk when the next are asked
 
 @dataclass(frozen=True)
 class Judged:
-    """`said` is everything that `compare --judge` says, as JSON; it is in the folder too."""
+    """`said` is everything that `compare --judge` says, as JSON; it is in the folder too, beside each judgement."""
 
     sides: Sequence[Side]
     verdicts: Sequence[Verdict]
     said: Mapping[str, Any]
+    folder: Path
 
 
 def judge_pairs(roots: Sequence[Path], file: Path, folder: Path) -> Judged:
@@ -59,7 +60,7 @@ def judge_pairs(roots: Sequence[Path], file: Path, folder: Path) -> Judged:
     verdicts = verdicts_of(matches, askers, known)
     said = results(sides, askers, verdicts) | {"left_out": dict(left_out), "asked_now": new}
     write_atomic(folder / "elo.json", (json.dumps(said, indent=1) + "\n").encode())
-    return Judged(sides, verdicts, said)
+    return Judged(sides, verdicts, said, folder)
 
 
 def _matches(sides: Sequence[Side]) -> tuple[list[Match], Counter[str]]:

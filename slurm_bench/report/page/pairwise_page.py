@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from slurm_bench.report.davidson import LOSS, WIN
 from slurm_bench.report.judgements import Judgement
-from slurm_bench.report.page.assemble import MOST_LISTED, Page
+from slurm_bench.report.page.assemble import MOST_LISTED, MOST_PICTURED, Page
 from slurm_bench.report.page.compare_page import card_of, pictures_in_step, role_of
 from slurm_bench.report.page.facts import what_was_run
 from slurm_bench.report.page.pictures import Show, link_from_anywhere
 from slurm_bench.report.page.plots import axis_over
+from slurm_bench.report.page.replies import Replies, carried, count_replies, replies_of
 from slurm_bench.report.page.samples import flags_of, shortened
 from slurm_bench.report.pairwise import Judged
 from slurm_bench.report.pairwise_results import IDENTICAL, MISSING, UNREAD, Verdict
@@ -22,6 +23,7 @@ from slurm_bench.report.pairwise_table import left_out, said_of
 from slurm_bench.report.side import Side
 from slurm_bench.scorers.protocols.pairwise import FIRST, SECOND, TIE
 
+MOST_SAID = 8_000_000  # bytes of the judge's replies: two or three runs of six hundred samples have no more
 MOST_NAMED = 40  # samples by name above the gallery; its flag finds them all
 POINTS = {WIN: 1.0, LOSS: 0.0}  # half of one for a tie
 NOT_JUDGED = {UNREAD: "the judge's reply can't be read", MISSING: "not judged yet"}
@@ -50,6 +52,7 @@ def pairwise_page(judged: Judged, folder: Path) -> Page:
             "left_out": left_out(said),
             "by_order": by_order[:MOST_NAMED],
             "by_order_more": max(0, len(by_order) - MOST_NAMED),
+            "replies": {"all": count_replies(judged.verdicts), "here": shown.replies, "in": shown.kept_in},
             "runs": {side.name: what_was_run(side.run.config, side.provenance, {}) for side in judged.sides},
         },
     )
@@ -60,6 +63,7 @@ class _Shown:
 
     def __init__(self, judged: Judged) -> None:
         self.sides = judged.sides
+        self.kept_in = f"{judged.folder.name}/judgements-*.jsonl"
         self.verdicts: dict[str, list[Verdict]] = {}
         for verdict in judged.verdicts:
             self.verdicts.setdefault(verdict.match.sample, []).append(verdict)
@@ -74,6 +78,17 @@ class _Shown:
             return max(points, default=0.0) - min(points, default=0.0)
 
         return sorted((sample_id for sample_id, count in plans.items() if count > 1), key=lambda i: -apart(i))
+
+    @cached_property
+    def _carried(self) -> Collection[Replies]:
+        """The judge's replies that the page has: of samples with thumbnails, the first ones first."""
+        listed = self.ids[:MOST_PICTURED]
+        return carried([verdict for sample_id in listed for verdict in self.verdicts.get(sample_id, ())], MOST_SAID)
+
+    @property
+    def replies(self) -> int:
+        all_of_them = (verdict for verdicts in self.verdicts.values() for verdict in verdicts)
+        return count_replies(verdict for verdict in all_of_them if replies_of(verdict) in self._carried)
 
     def gallery(self, show: Show, most: int) -> dict[str, Any]:
         names = [_share(side) for side in self.sides]
@@ -125,12 +140,15 @@ class _Shown:
         }
         if not whole:
             return known
+        said, replies = list(self._said(verdicts)), count_replies(verdicts)
         told = {"description": first.description, "rationale": first.rationale}
-        return known | {"told": told, "said": list(self._said(verdicts))}
+        if len(said) < replies:
+            told["replies"] = f"{len(said)} of {replies}; the others are in {self.kept_in}"
+        return known | {"told": told, "said": said}
 
     def _said(self, verdicts: Sequence[Verdict]) -> Iterator[Mapping[str, str]]:
-        """In both orders, under which run the judge knew as Image A and which as Image B."""
-        for verdict in verdicts:
+        """What the page carries, in both orders, under which run the judge knew as Image A and which as Image B."""
+        for verdict in (one for one in verdicts if replies_of(one) in self._carried):
             a, b = self.sides[verdict.match.first].name, self.sides[verdict.match.second].name
             for (one, two), judgement in zip(((a, b), (b, a)), verdict.said, strict=True):
                 if judgement is not None:
