@@ -436,6 +436,20 @@ def test_a_plot_holds_every_value() -> None:
     assert [(bar.low, bar.count) for bar in marks] == [(1, 1), (2, 0), (3, 0), (4, 0), (5, 2)]
 
 
+@pytest.mark.parametrize("size", [1e-320, 1e-12, 0.1, 1.0, 3e5, 1e17, 1e299])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_plot_has_a_width_where_rounding_alone_is_between_the_values(size: float, sign: int) -> None:
+    for apart in (0.0, 2e-16, 1e-12, 3e-9, 1e-3):
+        values = [sign * size, sign * size * (1 + apart)]
+        axis = axis_over(values)
+        assert axis is not None
+        assert axis.low < axis.high
+        assert all(0 <= axis.at(value) <= 100 for value in values), apart
+        assert 2 <= len(axis.ticks) <= 8
+        assert sum(bar.count for bar in histogram(values, axis)) == 2
+    assert axis_over([-1e308, 1e308]) is None
+
+
 def test_the_same_picture_in_many_runs_is_made_by_as_many_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,3 +88,11 @@ def test_a_histogram_is_over_the_scale() -> None:
     assert found["counts"] == [1, 0, 0, 0, 0, 1, 0, 0, 0, 2]
     assert found["edges"] == [float(n) for n in range(11)]
     assert sum(histogram([3.0, 3.0])["counts"]) == 2
+    for nearly_alike in ([0.1, sum([0.1] * 3) / 3], [1e20, 1e20], [0.0, 5e-324]):
+        assert sum(histogram(nearly_alike)["counts"]) == 2
+
+
+def test_equal_scores_have_no_spread_that_rounding_made() -> None:
+    assert mean_of([0.1] * 3).mean == 0.1
+    found = macro_mean_of({"a": [0.1] * 3, "b": [0.1] * 2})
+    assert (found.mean, found.ci_low) == (0.1, None)

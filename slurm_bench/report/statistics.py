@@ -55,7 +55,7 @@ def mean_of(
     method, (ci_low, ci_high) = _interval(x, index, units, low, high)
     return Mean(
         n=len(x),
-        mean=float(x.mean()),
+        mean=_mean(x),
         ci_low=_within(ci_low, low, high),
         ci_high=_within(ci_high, low, high),
         sd=float(x.std(ddof=1)) if len(x) > 1 else None,
@@ -80,7 +80,7 @@ def macro_mean_of(
     n = sum(len(part) for part in parts)
     if not parts or any(len(part) == 0 for part in parts):
         return Mean(n, None, None, None)
-    mean = float(np.mean([part.mean() for part in parts]))
+    mean = float(np.mean([_mean(part) for part in parts]))
     index = _repeated([mark for marks in clusters.values() for mark in marks]) if clusters else None
     units = n if index is None else int(index.max()) + 1
     method, (ci_low, ci_high) = _macro_interval(parts, mean, index, units, low, high)
@@ -106,11 +106,11 @@ def difference_of(values: Sequence[float], clusters: Sequence[Hashable] | None =
     units = len(x) if index is None else int(index.max()) + 1
     method, (low, high) = None, NO_INTERVAL
     if units > 1:
-        parts = _sums((x - x.mean()) / len(x), index)
-        method, (low, high) = t_interval(float(x.mean()), parts, units / (units - 1), units - 1)
+        parts = _sums((x - _mean(x)) / len(x), index)
+        method, (low, high) = t_interval(_mean(x), parts, units / (units - 1), units - 1)
     return Mean(
         n=len(x),
-        mean=float(x.mean()),
+        mean=_mean(x),
         ci_low=low,
         ci_high=high,
         sd=float(x.std(ddof=1)) if len(x) > 1 else None,
@@ -127,9 +127,22 @@ def histogram(values: Sequence[float], low: float | None = None, high: float | N
 
     if not len(values):
         return {"edges": [], "counts": []}
-    span = (min(values) if low is None else low, max(values) if high is None else high)
-    counts, edges = np.histogram(np.asarray(values, dtype=float), bins=BINS, range=span)
+    start, stop = (min(values) if low is None else low, max(values) if high is None else high)
+    if alike(start, stop):
+        half = max(0.5, abs(start) * 1e-6)
+        start, stop = start - half, stop + half
+    counts, edges = np.histogram(np.asarray(values, dtype=float), bins=BINS, range=(start, stop))
     return {"edges": [round(float(edge), 9) for edge in edges], "counts": [int(count) for count in counts]}
+
+
+def alike(low: float, high: float) -> bool:
+    """Whether no more than rounding is between them: the mean of three 0.1 isn't quite that of two."""
+    return high - low <= max(1e-9 * max(abs(low), abs(high)), 1e-300)
+
+
+def _mean(x: np.ndarray) -> float:
+    """Never beyond the values: where all are equal it is that value, which rounding alone would miss."""
+    return float(min(max(x.mean(), x.min()), x.max()))
 
 
 def _interval(
@@ -139,7 +152,7 @@ def _interval(
 
     if units < 2:
         return None, NO_INTERVAL
-    mean = float(x.mean())
+    mean = _mean(x)
     parts = _sums((x - mean) / len(x), index)
     if _passes_and_fails(x, low, high):
         return "Wilson", _wilson(mean, _effective(x, parts, units))
@@ -167,7 +180,7 @@ def _macro_interval(
     count = len(parts)
     if count == 1:
         return _interval(parts[0], index, units, low, high)
-    residuals = [(part - part.mean()) / (count * len(part)) for part in parts]
+    residuals = [(part - _mean(part)) / (count * len(part)) for part in parts]
     if index is not None:
         freedom = units - count
         if freedom < 1:
@@ -176,7 +189,7 @@ def _macro_interval(
     if any(len(part) < 2 for part in parts):
         return None, NO_INTERVAL
     if all(_passes_and_fails(part, low, high) for part in parts):
-        ends = [(float(part.mean()), *_wilson(float(part.mean()), len(part))) for part in parts]
+        ends = [(_mean(part), *_wilson(_mean(part), len(part))) for part in parts]
         below = math.sqrt(sum((at - start) ** 2 for at, start, _ in ends)) / count
         above = math.sqrt(sum((stop - at) ** 2 for at, _, stop in ends)) / count
         return "Wilson, combined", (mean - below, mean + above)

@@ -6,7 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from slurm_bench.report.statistics import alike
+
 BINS = 20
+BEYOND = 1e300  # what is larger has no room for an axis around it
 
 
 @dataclass(frozen=True)
@@ -27,16 +30,19 @@ class Bar:
 
 
 def axis_over(values: Iterable[float | None]) -> Axis | None:
-    """A scale with round ends and ticks that holds all that is a number; None where nothing is."""
+    """A scale with round ends and ticks that holds all that is a number; None where nothing is, or can be drawn."""
     found = [value for value in values if value is not None and math.isfinite(value)]
-    if not found:
+    if not found or max(map(abs, found)) > BEYOND:
         return None
     low, high = min(found), max(found)
-    spread = high - low or abs(high) or 1.0
+    spread = high - low
+    if alike(low, high):
+        spread = abs(high) if abs(high) > 1 / BEYOND else 1.0
     step = _round_step(spread / 4)
     first, last = math.floor(low / step), math.ceil(high / step)
     last += first == last
-    ticks = [round(n * step, 10) for n in range(first, last + 1)]
+    places = 10 - math.floor(math.log10(step))
+    ticks = [round(n * step, places) for n in range(first, last + 1)]
     return Axis(ticks[0], ticks[-1], ticks)
 
 
