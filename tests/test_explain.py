@@ -18,11 +18,12 @@ from helpers import REPO, hear_interrupts, launch, make_benchmark, make_config, 
 from tasks import prepare, work
 
 from slurm_bench.cluster.heard import hear
-from slurm_bench.run.attempts import claim, close, read_attempts
+from slurm_bench.run.attempts import claim, close, note_jobs, read_attempts
+from slurm_bench.run.journal import Journal
 from slurm_bench.run.opened import open_run
 from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.task import run_task
-from slurm_bench.watch.evidence import gather
+from slurm_bench.watch.evidence import Heard, gather
 from slurm_bench.watch.explain import Cause, explain, next_of, read_causes, render
 from slurm_bench.watch.kinds import KINDS, kind_of
 from slurm_bench.watch.symptoms import Symptom
@@ -201,7 +202,7 @@ def test_stuck_and_interrupted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "words", "kind"),
+    ("where", "slurm", "kind"),
     [
         ("waiting", "QOSMaxGRESPerUser", "pending_qos"),
         ("waiting", "AssocGrpGRES", "pending_qos"),
@@ -222,21 +223,55 @@ def test_stuck_and_interrupted(tmp_path: Path) -> None:
             "node_failed",
         ),
         ("process", "slurmstepd: error: *** JOB 4 ON n1 CANCELLED AT T DUE TO PREEMPTION ***", "preempted"),
-        ("requeued", "SIGTERM", "preempted"),
-        (
-            "requeued",
-            "SIGTERM slurmstepd: error: *** JOB 4 ON n1 CANCELLED AT T DUE TO NODE FAILURE ***",
-            "node_failed",
-        ),
         ("process", "slurmstepd: error: *** JOB 4 ON n1 CANCELLED AT T ***", "cancelled"),
         ("finish", "OUT_OF_MEMORY", "host_out_of_memory"),
         ("unborn", "bash: line 3: module: command not found", "died_before_python"),
         ("unborn", "", "never_started"),
     ],
 )
-def test_words_that_a_test_cluster_does_not_say(where: str, words: str, kind: str) -> None:
+def test_words_that_a_test_cluster_does_not_say(where: str, slurm: str, kind: str) -> None:
     """Without accounting, cgroups and QOS; as slurmstepd, sacct and squeue of 22.05 say them."""
-    assert kind_of(Symptom(where, "", words)).name == kind
+    assert kind_of(Symptom(where, "", slurm, slurm)).name == kind
+
+
+NODE = "slurmstepd: error: *** JOB 4 ON n1 CANCELLED AT T DUE TO NODE FAILURE ***"
+
+
+@pytest.mark.parametrize(
+    ("end", "said", "slurm", "kind"),
+    [
+        ("failed", "ReadTimeout: HTTPSConnectionPool(host='huggingface.co'): Read timed out.", "", "not_loaded"),
+        ("failed", "TimeoutError: the lock was not free within 60 s", "TIMEOUT 0:0", "not_loaded"),
+        ("failed", "RuntimeError: NCCL watchdog timeout", "", "not_loaded"),
+        ("failed", "CancelledError: ", "CANCELLED by 1000", "not_loaded"),
+        ("failed", "RuntimeError: preempted by somebody, out of memory", "", "not_loaded"),
+        ("stopped", "ServiceDown: no connection (ConnectTimeout: )", "CANCELLED DUE TO TIME LIMIT", "service_down"),
+        ("stopped", "SIGUSR2", "", "time_limit"),
+        ("stopped", "SIGTERM", "", "cancelled"),
+        ("stopped", "SIGTERM", "DUE TO TIME LIMIT", "time_limit"),
+        ("stopped", "SIGTERM", NODE, "node_failed"),
+        (None, "", "CANCELLED AT T DUE TO TIME LIMIT", "time_limit"),
+    ],
+)
+def test_what_a_process_said_itself_is_not_taken_for_slurms_words(
+    tmp_path: Path, end: str | None, said: str, slurm: str, kind: str
+) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    attempt = claim(run_dir(root), "edit", [f"s-{n}" for n in range(6)], 1, "slurm", 0, 1)
+    assert attempt is not None
+    close(run_dir(root), note_jobs(run_dir(root), attempt, ["41"], "42", "43"))
+    journal = Journal(run_dir(root).journal("edit", 1, 0, 0))
+    journal.start()
+    if end is not None:
+        journal.end(end, said)
+    words = lambda run, over: Heard(read_attempts(run), ended=lambda: [("41", slurm)])  # noqa: E731
+    (cause,) = (cause for cause in explain(gather(open_run(root), words)) if cause.samples)
+    assert cause.kind == kind
+
+
+@pytest.mark.parametrize(("slurm", "kind"), [("", "preempted"), (NODE, "node_failed")])
+def test_a_requeued_process_that_was_told_to_leave(slurm: str, kind: str) -> None:
+    assert kind_of(Symptom("requeued", "SIGTERM", f"SIGTERM {slurm}", slurm, end="stopped")).name == kind
 
 
 def test_watch_ends_with_the_run_and_its_code(finished_run: str, tmp_path: Path) -> None:

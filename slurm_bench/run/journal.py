@@ -120,6 +120,11 @@ class TaskProcess:
     worked: float | None = None
 
     @property
+    def signalled(self) -> bool:
+        """It left as a signal told it to, and not by itself."""
+        return self.end == STOPPED and self.message.startswith("SIG")
+
+    @property
     def how(self) -> str:
         """What became of it, in words."""
         if self.end is not None:

@@ -38,8 +38,19 @@ def says(pattern: str) -> Test:
     return lambda symptom: found.search(symptom.words) is not None
 
 
+def slurm_says(pattern: str) -> Test:
+    """Of what it did to a job: a plug-in's own words (`ReadTimeout`, `CancelledError`) tell nothing of that."""
+    found = re.compile(pattern)
+    return lambda symptom: found.search(symptom.slurm) is not None
+
+
 def ended(how: str) -> Test:
     return lambda symptom: symptom.end == how
+
+
+def signalled(name: str = "SIG") -> Test:
+    """It left as a signal told it to."""
+    return every(ended(STOPPED), says(f"^{name}"))
 
 
 def left(*codes: int) -> Test:
@@ -65,9 +76,7 @@ def waits(pattern: str) -> Test:
 
 # A process, or a sample that was given up because of its processes.
 DIED = at("process", "requeued", "sample", "systematic")
-# What stopped a process from without, or kept one from being born.
-TAKEN = at("process", "requeued", "unborn", "finish")
-NODE_FAILED = says("NODE[ _]FAIL|NodeDown|node broken|BootFail")
+NODE_FAILED = slurm_says("NODE[ _]FAIL|NodeDown|node broken|BootFail|BOOT_FAIL")
 
 # The first that fits is the one.
 KINDS = (
@@ -182,7 +191,7 @@ KINDS = (
     Kind(
         "host_out_of_memory",
         any_of(
-            every(TAKEN, says(r"OUT[ _]OF[ _]MEMORY|OutOfMemory|oom[-_]kill|OOM Killed|exceeded [a-z ]*memory limit")),
+            slurm_says(r"(?i)OUT[ _]OF[ _]MEMORY|OutOfMemory|oom[-_]kill|OOM Killed|exceeded [a-z ]*memory limit"),
             every(DIED, any_of(left(137), says("MemoryError|exit code 137"))),
         ),
         "the host's memory was not enough: {detail}. Ask for more (--mem), or for fewer loads at once",
@@ -190,20 +199,20 @@ KINDS = (
     ),
     Kind(
         "time_limit",
-        every(TAKEN, says("TIME LIMIT|TIMEOUT|TimeLimit|^SIGUSR2")),
+        any_of(slurm_says("TIME LIMIT|TIMEOUT|TimeLimit"), signalled("SIGUSR2")),
         "its time was over: {detail}. What is done is kept",
         together=True,
     ),
     Kind(
         "preempted",
-        any_of(every(TAKEN, says("PREEMPT")), every(at("requeued"), says("^SIGTERM"), no(NODE_FAILED))),
+        any_of(slurm_says("PREEMPT"), every(at("requeued"), signalled("SIGTERM"), no(NODE_FAILED))),
         "preempted by another job; Slurm starts a requeued task again after some two minutes: {detail}",
         WATCH,
         together=True,
     ),
     Kind(
         "node_failed",
-        every(TAKEN, NODE_FAILED),
+        NODE_FAILED,
         "node {node} failed under it: {detail}",
         together=True,
     ),
@@ -232,12 +241,12 @@ KINDS = (
     ),
     Kind(
         "service_down",
-        every(at("process"), ended(STOPPED), lambda s: not says("^SIG")(s)),
+        every(at("process"), ended(STOPPED), no(signalled())),
         "a service that the plug-in needs is down, or refuses: {detail}. No sample was failed for it",
     ),
     Kind(
         "cancelled",
-        any_of(every(TAKEN, says("CANCELLED")), ended(STOPPED)),
+        any_of(slurm_says("CANCELLED"), ended(STOPPED)),
         "it was stopped by somebody, a person or Slurm: {detail}",
         together=True,
     ),

@@ -28,12 +28,13 @@ IN_ORDER = ("", "None", "Dependency", "JobArrayTaskLimit")
 class Symptom:
     """`where` it shows: sample, process, requeued, waiting, unborn (a task without a process), launcher, finish (the
     job that goes on with the run, or whoever should), stuck, node, lost, mixed. `words` is all that was said of it, to
-    tell its kind by, and `detail` what a person should read of that. `samples` are those that have no result because of
-    it. `past` is what another process has taken up since."""
+    tell its kind by, `slurm` what Slurm alone said of that, and `detail` what a person should read of it. `samples` are
+    those that have no result because of it. `past` is what another process has taken up since."""
 
     where: str
     detail: str
     words: str = ""
+    slurm: str = ""
     samples: tuple[str, ...] = ()
     task: tuple[str, int] | None = None
     node: str = ""
@@ -120,6 +121,7 @@ def _of_task(seen: Evidence, task: Task, left: tuple[str, ...]) -> Iterator[Symp
                 where="unborn",
                 detail=detail,
                 words=words,
+                slurm=slurm,
                 samples=left,
                 task=(task.attempt.name, task.number),
                 node=task.said.unborn_on if task.said else "",
@@ -145,15 +147,17 @@ def _process(
     past: bool = False,
 ) -> Symptom:
     """What Slurm said counts only where the process itself didn't say why it ended."""
-    silent = process.end in (None, STOPPED)
-    broken = f" node broken: {seen.broken[process.node]}" if silent and process.node in seen.broken else ""
+    silent = process.end is None or process.signalled
+    broken = f" node broken: {seen.broken[process.node]}" if process.node in seen.broken else ""
+    outside = f"{slurm}{broken}" if silent else ""
     full = f" {NO_SPACE}" if silent and seen.free < FULL else ""
     lines = task.said.slurm if task.said and silent else ()
     log = seen.run.folder.log(process.stage, process.attempt, process.task)
     return Symptom(
         where=where,
         detail=process.how,
-        words=f"{process.how} {slurm if silent else ''}{broken}{full}",
+        words=f"{process.how} {outside}{full}",
+        slurm=outside,
         samples=left,
         task=(task.attempt.name, task.number),
         node=process.node,
@@ -177,7 +181,7 @@ def _stuck(seen: Evidence, task: Task, left: tuple[str, ...]) -> Iterator[Sympto
         detail = f"no sign of life for {quiet / 60:.0f} min{hand}{like}"
         log = str(seen.run.folder.log(task.attempt.stage, task.attempt.number, task.number))
         name = (task.attempt.name, task.number)
-        yield Symptom("stuck", detail, "", left, name, task.last.node, task.job_id, log=log)
+        yield Symptom("stuck", detail, samples=left, task=name, node=task.last.node, job=task.job_id, log=log)
 
 
 def _unsubmitted(task: Task) -> bool:
@@ -195,7 +199,7 @@ def _launchers(seen: Evidence, owned: Mapping[str, tuple[str, ...]]) -> Iterator
         held = f"; its jobs {', '.join(jobs)} are held" if jobs else ""
         detail = f"{attempt.name}, by pid {attempt.pid} on {attempt.host}{held}"
         words = "void" if attempt.void else ""  # its launcher could still say so
-        yield Symptom("launcher", detail, words, samples, job=",".join(jobs), past=not samples)
+        yield Symptom("launcher", detail, words, samples=samples, job=",".join(jobs), past=not samples)
 
 
 def _waiting(seen: Evidence, owned: Mapping[str, tuple[str, ...]]) -> Iterator[Symptom]:
@@ -215,7 +219,7 @@ def _waiting(seen: Evidence, owned: Mapping[str, tuple[str, ...]]) -> Iterator[S
 
 
 def _wait(job: Job, samples: tuple[str, ...], task: tuple[str, int] | None) -> Symptom:
-    return Symptom("waiting", job.reason, job.reason, samples, task, job=job.number)
+    return Symptom("waiting", job.reason, job.reason, samples=samples, task=task, job=job.number)
 
 
 def _finish(seen: Evidence, orphans: tuple[str, ...]) -> Iterator[Symptom]:
@@ -227,11 +231,12 @@ def _finish(seen: Evidence, orphans: tuple[str, ...]) -> Iterator[Symptom]:
     if seen.alive is not False or not missing or not (seen.state.to_edit() or seen.state.to_score()):
         return
     said = seen.finishing
-    words = " ".join([*said.slurm, *said.last]) if said else ""
+    slurm = " ".join(said.slurm) if said else ""
+    words = " ".join([slurm, *said.last]) if said else ""
     if latest is None:
-        words = "no attempt"
+        words, slurm = "no attempt", ""
     elif seen.run.config.strict and seen.state.to_edit():
-        words = "strict: not every image is there"
+        words, slurm = "strict: not every image is there", ""
     elif latest.executor == "slurm" and not latest.submitted:
         return  # the launcher's symptom says it
     log = said.file if said else ""
@@ -241,7 +246,7 @@ def _finish(seen: Evidence, orphans: tuple[str, ...]) -> Iterator[Symptom]:
     if latest is not None and latest.executor != "slurm":
         detail = f"the launcher, pid {latest.pid} on {latest.host}"
     node = said.unborn_on if said else ""
-    yield Symptom("finish", detail, words, orphans, node=node, job=job, lines=lines, log=log)
+    yield Symptom("finish", detail, words, slurm, orphans, node=node, job=job, lines=lines, log=log)
 
 
 def _nodes(seen: Evidence) -> Iterator[Symptom]:
@@ -265,7 +270,7 @@ def _nodes(seen: Evidence) -> Iterator[Symptom]:
             how = f"{errors[-1].get('type')}: {errors[-1].get('message')}" if errors and last.end == DONE else last.how
             log = str(seen.run.folder.log(task.attempt.stage, task.attempt.number, task.number))
             name = (task.attempt.name, task.number)
-            yield Symptom("node", how, "", left, name, node, log=log, past=not left)
+            yield Symptom("node", how, samples=left, task=name, node=node, log=log, past=not left)
 
 
 def _lost(seen: Evidence) -> Iterator[Symptom]:
