@@ -89,6 +89,43 @@ def test_a_server_that_fails_at_every_request_is_no_sample_s_fault(concurrency):
     assert kinds.count(ServiceDown) == 3
 
 
+@pytest.mark.parametrize("status", [503, 500])
+def test_a_server_that_goes_away_is_no_fault_of_those_in_flight(status):
+    """They were sent before the last answers came, and fail after them."""
+    together, answers, gone = threading.Barrier(4, timeout=120), [], threading.Event()
+    with serve(Reply()) as server:
+        server.script = lambda body: Reply(b"gone", status) if gone.is_set() else Reply()
+        made = scorer(server, max_retries=1, concurrency=4)
+        send = made._api._once
+
+        def once(payload):
+            if not gone.is_set():
+                together.wait()
+                if "zebra" in json.dumps(payload):
+                    gone.wait(120)
+            answers.append(send(payload))
+            if len(answers) == 2:
+                gone.set()
+            return answers[-1]
+
+        made._api._once = once
+        results = made.score([request(n, instruction="zebra" if n > 1 else "edit") for n in range(4)])
+    assert [result.scores for result in results[:2]] == [{"overall": 7.0}] * 2
+    assert [type(result) for result in results[2:]] == [ServiceDown] * 2
+
+
+@pytest.mark.parametrize("status", [504, 500])
+def test_a_sample_at_which_a_working_server_fails_ends_no_task(status):
+    """It is asked about alone, and others have been answered before."""
+    with serve(Reply()) as server:
+        server.script = lambda body: Reply(b"", status) if "poison" in json.dumps(body) else Reply()
+        made = scorer(server, max_retries=1)
+        assert made.score([request(0)])[0].scores == {"overall": 7.0}
+        (result,) = made.score([request(1, instruction="poison")])
+    assert isinstance(result, ApiError)
+    assert f"HTTP {status}" in str(result)
+
+
 def test_waiting_for_one_s_turn_takes_none_of_the_patience(monkeypatch):
     clock = 0.0
 

@@ -52,9 +52,10 @@ class Access:
 class Patience:
     """How long a request is tried again.
 
-    A server that can't work for anyone, or that has answered nobody since the request's first try, is asked again
-    for `seconds`, as it may be restarting. One that answers others and fails at this request is asked `max_retries`
-    times more. Waits double from `backoff` seconds, with jitter, up to half a minute; Retry-After is heeded.
+    A server that can't work for anyone is asked again for `seconds`, as it may be restarting. One that fails at this
+    request is asked `max_retries` times more, and as long as the other if it fails at everyone's. Whose fault it is
+    shows in a request that it has answered before. Waits double from `backoff` seconds, with jitter, up to half a
+    minute; Retry-After is heeded.
     """
 
     seconds: float
@@ -86,7 +87,7 @@ class ChatApi:
         self._closed = threading.Event()
         self._ended: ApiRefused | ServiceDown | None = None
         self._counting = threading.Lock()
-        self._answered = 0
+        self._answered: Mapping[str, Any] | None = None  # the last request that was
         self._unanswered = 0  # requests given up since the last answer
         self._http = httpx.Client(
             base_url=access.base_url,
@@ -119,13 +120,13 @@ class ChatApi:
 
     def _patiently(self, payload: Mapping[str, Any], alone: bool) -> Answer:
         """Raises _Revived where our own server died meanwhile and is up again."""
-        tries, begin, answered, in_hand = 0, 0.0, 0, False
+        tries, begin, in_hand = 0, 0.0, False
         while True:
             self._sleep(self._pace.reserve())
             if self._ended is not None:
                 raise type(self._ended)(str(self._ended))
             if not tries:
-                begin, answered = time.monotonic(), self._answered
+                begin = time.monotonic()
             starts = self._server.starts if self._server else 0
             try:
                 return self._once(payload)
@@ -134,11 +135,14 @@ class ChatApi:
                 in_hand = in_hand or failed.in_hand
                 if self._revived(starts, blamed=alone and in_hand):
                     raise _Revived(in_hand) from None
-                away, others_answered = failed.fault.kind is Kind.AWAY, self._answered > answered
-                waited = time.monotonic() - begin
-                if waited >= self._patience.seconds or (not away and others_answered and self._used_up(tries)):
-                    said = f"{failed.fault.said} ({tries} tries in {waited:.0f} s)"
-                    raise (ApiError(said) if others_answered else self._given_up(away, said)) from None
+                away, waited = failed.fault.kind is Kind.AWAY, time.monotonic() - begin
+                impatient = waited >= self._patience.seconds
+                if impatient or (not away and tries > self._patience.max_retries):
+                    works, said = self._works(), f"{failed.fault.said} ({tries} tries in {waited:.0f} s)"
+                    if works:
+                        raise ApiError(said) from None
+                    if impatient:
+                        raise self._given_up(away or works is False, said) from None
                 self._sleep(max(self._backoff(tries), min(failed.wait, _LONGEST_RETRY_AFTER)))
 
     def refuse(self, why: str) -> ApiRefused:
@@ -156,9 +160,23 @@ class ChatApi:
         self._closed.set()
         self._http.close()
 
+    def _works(self) -> bool | None:
+        """Whether the server answers what it has answered before; None where it has answered nothing yet. That others
+        were answered lately wouldn't tell: those in flight when a server goes away may end before and after it."""
+        if self._answered is None:
+            return None
+        self._sleep(self._pace.reserve())
+        try:
+            self._once(self._answered)
+        except _Failed:
+            return False
+        except ApiError:  # it looked at the request
+            pass
+        return True
+
     def _given_up(self, away: bool, said: str) -> ApiError | ServiceDown:
-        """Nobody was answered meanwhile. If the server worked on the request and failed, the request may be at fault;
-        a second one that ends so, with no answer between, shows that it's the server."""
+        """If the server worked on the request and failed, and there is none that it has answered, the request may be at
+        fault; a second one that ends so, with no answer between, shows that it's the server."""
         with self._counting:
             self._unanswered += 1
             if not away and self._unanswered == 1:
@@ -177,9 +195,6 @@ class ChatApi:
             self._ended = down
             raise
         return self._server.starts != starts
-
-    def _used_up(self, tries: int) -> bool:
-        return tries > self._patience.max_retries
 
     def _backoff(self, tries: int) -> float:
         wait = self._patience.backoff * 2.0 ** min(tries - 1, 30)
@@ -213,6 +228,7 @@ class ChatApi:
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             raise self._failed(Kind.BROKEN, f"the answer is no chat completion: {response.text}") from None
         self._count_answer()
+        self._answered = payload
         return answer
 
     def _explained(self, fault: Fault, response: Any) -> Answer:
@@ -228,7 +244,6 @@ class ChatApi:
 
     def _count_answer(self) -> None:
         with self._counting:
-            self._answered += 1
             self._unanswered = 0
 
     def _failed(self, kind: Kind, said: str, wait: float = 0.0, in_hand: bool = True) -> _Failed:

@@ -45,10 +45,11 @@ class OpenAIScorer:
     needs a server that gives log probabilities: the digits are counted among the 20 likeliest first tokens.
 
     A server that is away, busy or restarting is asked again for `patience` seconds, and then no sample fails:
-    ServiceDown ends the task. One that answers other samples and fails at this one is asked up to `max_retries` times
-    more. Waits begin at `backoff` seconds and double. `concurrency` requests run at once, so let `score_batch_size` be
-    no less. `detail` says how closely OpenAI's models look at images (low, high, auto). `extra` is merged into each
-    request's body last; null takes a field out, as in {max_tokens: null, max_completion_tokens: 500}.
+    ServiceDown ends the task. One that fails at this sample, and still answers what it has answered before, is asked up
+    to `max_retries` times more. Waits begin at `backoff` seconds and double. `concurrency` requests run at once, so let
+    `score_batch_size` be no less. `detail` says how closely OpenAI's models look at images (low, high, auto). `extra`
+    is merged into each request's body last; null takes a field out, as in {max_tokens: null, max_completion_tokens:
+    500}.
 
     `serve` in place of `base_url` is the command of a server that each scoring task starts for itself, on its own node:
     {port} in it becomes a free port, {model} the model. It must be healthy within `serve_timeout_s`, and wants no key.
