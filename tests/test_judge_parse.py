@@ -50,6 +50,7 @@ HOSTILE = [
     "I can't help with that.",
     "Error: rate limit exceeded",
     '{"overall": }',
+    "{" + '"overall": <number>\n  ' * 100 + "and so on",  # read within a moment, or never
     '{"overall": "7"}',
     '{"overall": null}',
     '{"overall": true}',

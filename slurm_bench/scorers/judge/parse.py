@@ -19,9 +19,10 @@ _CLOSED = re.compile(_THINKING.format("/"))
 # What may stand behind the last object without changing its meaning: Markdown, a full stop, closing tags, end tokens.
 _AFTER = re.compile(r"[\s*`]*[.。]?[\s*`]*(?:(?:</\w+>|<\|\w+\|>)\s*)*")
 
-# The form that was asked for, echoed: an object whose values are placeholders, such as <number>, without a digit.
+# The form that was asked for, echoed: an object whose values are placeholders, such as <number>, without a digit. Each
+# stretch of spaces has one place in it: where it had two, a form without its end was tried in 2^n ways.
 _PLACEHOLDER = r"(?:<[^<>{}\d]*>|\.\.\.|…)"
-_ECHO = re.compile(rf'\{{(?:\s*"[^"{{}}]*"\s*:\s*"?{_PLACEHOLDER}"?\s*,?)+\s*\}}')
+_ECHO = re.compile(rf'\{{\s*(?:"[^"{{}}]*"\s*:\s*"?{_PLACEHOLDER}"?\s*(?:,\s*)?)+\}}')
 
 # Not strict: reasons may run over several lines.
 _DECODER = json.JSONDecoder(object_pairs_hook=lambda pairs: _Pairs(pairs), strict=False)
