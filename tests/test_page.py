@@ -121,6 +121,20 @@ def test_it_opens_from_disk_with_all_pictures_and_asks_nobody(opened: Browser) -
     assert opened.requests() <= {"file", "data"}
 
 
+@pytest.mark.parametrize("width", [1300, 1000, 640])
+def test_the_means_are_named_on_one_line(run: Path, browser: Browser, width: int) -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        browser.open(run / "report" / "report.html")
+        heights = browser.js("return [...document.querySelectorAll('.means .over')].map(e => e.clientHeight)")
+        assert len(heights) == 4
+        assert max(heights) < 40
+        assert browser.js("return document.documentElement.scrollWidth <= innerWidth")
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_hostile_texts_stay_text(opened: Browser) -> None:
     assert sorted(opened.ids()) == sorted(IDS)
     for name in [*HOSTILE, "unread"]:
