@@ -208,7 +208,7 @@ class SlurmCluster:
         saved may be seconds old, and have jobs of an earlier test at work."""
         controller = self._daemons["slurmctld"]
         controller.terminate()
-        controller.wait(60)
+        controller.wait(240)
         copy = Path(shutil.copytree(self.folder / "state", Path(tempfile.mkdtemp(dir=self.folder)) / "state"))
         self._daemon("slurmctld", "slurmctld", "-D")
         self.wait_for(self.answers, 60, "the controller")

@@ -50,7 +50,9 @@ def make_config(
     return file
 
 
-def launch(*words: object, env: dict[str, str] | None = None, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+def launch(
+    *words: object, env: dict[str, str] | None = None, timeout: float = 2400
+) -> subprocess.CompletedProcess[str]:
     """`python launch.py …` in the repository's root, as a user types it."""
     return subprocess.run(
         [sys.executable, "launch.py", *map(str, words)],

@@ -312,5 +312,5 @@ def test_a_wait_ends_when_the_scorer_is_closed():
         thread.start()
         assert asked.wait(120)
         made.close()
-        thread.join(20)
+        thread.join(120)
     assert isinstance(results[0], ApiError)

@@ -70,4 +70,4 @@ def test_another_model_than_it_serves_is_that_server_s_own_words(url):
     made.load()
     (result,) = made.score([tiny_judge.request(0)])
     assert "owner/other" in str(result)
-    assert httpx.get(url.replace("/v1", "/health")).status_code == 200
+    assert httpx.get(url.replace("/v1", "/health"), timeout=120).status_code == 200

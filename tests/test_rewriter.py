@@ -233,7 +233,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_server_s_model_is_asked_once_for_each_text(key: None, tmp_path: Path) -> None:
     reply = Reply(says("<think>hm</think>\n The ball falls. \n", usage={"completion_tokens": 9}, model="some-model-7"))
-    rewritten, body = told_by(Reply(b"", 503), reply)
+    rewritten, body = told_by(Reply(b"", 503), reply, patience=120)
     assert rewritten == Rewritten(
         "The ball falls.", {"usage": {"completion_tokens": 9}, "served_model": "some-model-7"}
     )

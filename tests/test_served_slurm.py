@@ -39,7 +39,7 @@ def test_a_cancelled_job_takes_its_server_along_and_the_standby_starts_its_own(
     slurm: SlurmCluster, tmp_path: Path, bench: Path
 ) -> None:
     bed, program = Bed(slurm, tmp_path, bench), f"{sys.executable} {stand_in_judge.__file__}"
-    serve = f"{program} --port {{port}} --folder {tmp_path} --answers-after 0.5"
+    serve = f"{program} --port {{port}} --folder {tmp_path} --answers-after 2"
     judge = {
         "class_path": "slurm_bench.scorers.openai_api.OpenAIScorer",
         "params": {"model": "m", "serve": serve, "concurrency": 1},

@@ -313,7 +313,7 @@ def test_a_run_that_is_scoring_is_alive_and_can_be_cancelled(bed: Bed) -> None:
     bed.config(scorers=slow, score_batch_size=1)
     bed.submitted()
     finish = attempts(bed.root)[0]["finish_job_id"]
-    bed.slurm.wait_for(lambda: attempts(bed.root, "score"), 90, "the scores to begin")
+    bed.slurm.wait_for(lambda: read_records(bed.run, "score"), 90, "a score")
     again = bed.launch()
     assert again.returncode == 1
     assert finish in again.stderr

@@ -34,6 +34,13 @@ def finishing(bed: Bed) -> str:
     return str(job)
 
 
+def scoring(bed: Bed) -> list[int]:
+    """The process that scores, once it is there."""
+    pattern = f"cluster.worker {bed.root} score"
+    found = subprocess.run(["pgrep", "-f", pattern], stdout=subprocess.PIPE, text=True)
+    return [int(pid) for pid in found.stdout.split()]
+
+
 def assert_doubled_nothing(bed: Bed) -> None:
     scored = [r["id"] for r in read_records(bed.run, "score") if r["status"] == "ok"]
     assert len(scored) == len(set(scored)) == 24
@@ -68,9 +75,8 @@ def test_the_process_that_scores_is_killed_and_the_job_goes_on(bed: Bed, undistu
     bed.config(scorers=slow_judge(1), score_batch_size=2)
     bed.submitted()
     job = finishing(bed)
-    bed.slurm.wait_for(lambda: (bed.root / "score" / "records").exists(), 60, "scores")
-    worker = subprocess.check_output(["pgrep", "-f", f"cluster.worker {bed.root} score"], text=True).split()[0]
-    os.kill(int(worker), signal.SIGKILL)
+    bed.slurm.wait_for(lambda: read_records(bed.run, "score") and scoring(bed), 60, "a score")
+    os.kill(scoring(bed)[0], signal.SIGKILL)
     bed.slurm.wait_idle(120)
     assert_whole(bed.root, undisturbed)
     assert bed.exit_code(job) == "0:0"

@@ -157,6 +157,7 @@ def test_a_file_that_became_shorter_is_an_error(tmp_path: Path) -> None:
 
 def test_what_is_slow_to_read_is_told_from_what_is_not(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = weight_files(folders / "transformer")
+    monkeypatch.setattr(stream, "SLOW_PROBE_SECONDS", 60.0)
     assert stream.quick_to_read(files)
     monkeypatch.setattr(stream, "SLOW_PROBE_SECONDS", 0.0)
     assert not stream.quick_to_read(files)
