@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from helpers import images, make_benchmark, make_config, rows, run_dir
+from msgspec import structs
 from plugins import Tint
-from tasks import edits, heal
+from tasks import edits, heal, work
 
 from slurm_bench.cluster.chain import first_step, look, propose
 from slurm_bench.cluster.here import Debug
@@ -19,6 +20,11 @@ from slurm_bench.config import Config, load_config
 from slurm_bench.data import read_items
 from slurm_bench.editors.base import Edited, EditRequest
 from slurm_bench.errors import UserError
+from slurm_bench.report.comparable import differ
+from slurm_bench.report.compare import compare_runs
+from slurm_bench.report.page.compare_page import pictures_in_step
+from slurm_bench.report.pairwise import _matches as matches_of
+from slurm_bench.report.side import open_sides
 from slurm_bench.run import layout
 from slurm_bench.run.attempts import claim, close, read_attempt
 from slurm_bench.run.create import create_run
@@ -294,3 +300,36 @@ def test_what_can_follow_nothing_is_told_at_launch(tmp_path: Path, change: dict[
     items = {item.id: item for item in read_items(config.data)}
     assert said in items["a2"].problem
     assert items["a3"].follows == "a2"
+
+
+def whole(tmp_path: Path, name: str, strength: int, fail: Sequence[str] = ()) -> Path:
+    params = {"strength": strength, "fail": list(fail)}
+    root = plan(tmp_path, params=params, name=name, scorers={"judge": {"class_path": "plugins.Brightness"}})
+    for stage in ("edit", "score"):
+        work(root, stage)
+    return root
+
+
+def test_two_runs_of_chains_are_compared_turn_by_turn(tmp_path: Path) -> None:
+    """A turn's source is each run's own; one that failed costs the turns behind it, and counts for all of them."""
+    a, b = whole(tmp_path, "A", 1), whole(tmp_path, "B", 9, fail=["a2"])
+    found = compare_runs([a, b])["comparisons"][0]
+    assert (found["n"], found["left_out"]) == (5, {"failed in B": 2})
+    assert found["failures_as_zero"]["n"] == len(ORDER)
+    sides = open_sides([a, b])
+    roles = [picture.role for picture in pictures_in_step(sides, "c2")]
+    assert roles == ["source, A", "edited, A", "source, B", "edited, B"]
+    _, left_out = matches_of(sides)
+    assert left_out == {"not edited in B": 2, "each run has a turn before of its own as its source, in A and B": 1}
+
+
+def test_chains_that_began_otherwise_are_no_pairs(tmp_path: Path) -> None:
+    one, two = open_sides([plan(tmp_path, name="A"), plan(tmp_path, name="B")])
+    two.samples["a"] = structs.replace(two.samples["a"], instruction="something else")
+    two.samples["c2"] = structs.replace(two.samples["c2"], follows="b")
+    assert {i: why for i in ORDER if (why := differ(one, two, i))} == {
+        "a": "the instruction differs",
+        "a2": "the instruction of a turn before differs",
+        "a3": "the instruction of a turn before differs",
+        "c2": "the sample that it follows differs",
+    }

@@ -11,16 +11,35 @@ from slurm_bench.run.by import by_content, config_by_content, contradictions
 
 
 def differ(a: Side, b: Side, sample_id: str) -> str | None:
-    """In what the editor or the judge was given."""
+    """In what the editor or the judge was given. What a turn has as its source is a run's own work, and no difference:
+    the chain is held against the other's, back to the source that it began with."""
     one, two = a.samples[sample_id], b.samples[sample_id]
     if one.instruction != two.instruction:
         return "the instruction differs"
     if (one.description, one.rationale) != (two.description, two.rationale):
         return "what the judge is told differs"
-    sources = [(side.state.edits[sample_id].ok or {}).get("source_sha256") for side in (a, b)]
-    if None not in sources and sources[0] != sources[1]:
-        return "the source image differs (sha256)"
-    return "the category differs" if one.category != two.category else None
+    if one.category != two.category:
+        return "the category differs"
+    while one.follows or two.follows:
+        if one.follows != two.follows:
+            return "the sample that it follows differs"
+        one, two = a.samples[one.follows], b.samples[two.follows]
+        if one.instruction != two.instruction:
+            return "the instruction of a turn before differs"
+    return "the source image differs (sha256)" if _sources_differ(a, b, one.id) else None
+
+
+def unlike_to_see(a: Side, b: Side, sample_id: str) -> str | None:
+    """Why both edits can't be shown beside one source, though they can be compared by their scores."""
+    if a.samples[sample_id].follows and _sources_differ(a, b, sample_id):
+        return "each run has a turn before of its own as its source"
+    return None
+
+
+def _sources_differ(a: Side, b: Side, sample_id: str) -> bool:
+    """None is known of a sample that wasn't edited."""
+    one, two = ((side.state.edits[sample_id].ok or {}).get("source_sha256") for side in (a, b))
+    return None not in (one, two) and one != two
 
 
 def not_comparable(a: Side, b: Side) -> list[str]:

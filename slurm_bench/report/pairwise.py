@@ -13,7 +13,7 @@ from typing import Any
 
 from slurm_bench.errors import SampleError, ServiceDown, UserError
 from slurm_bench.logs import log
-from slurm_bench.report.comparable import differ
+from slurm_bench.report.comparable import differ, unlike_to_see
 from slurm_bench.report.judgements import Asked, Judgement, JudgementWriter, Match, about, read_judgements, writing
 from slurm_bench.report.pairwise_results import Verdict, results, verdicts_of
 from slurm_bench.report.side import Side, open_sides
@@ -74,7 +74,7 @@ def _matches(sides: Sequence[Side]) -> tuple[list[Match], Counter[str]]:
             if one is None or two is None:
                 without = [side.name for side, edit in ((a, one), (b, two)) if edit is None]
                 left_out[f"not edited in {' and '.join(without)}"] += 1
-            elif why := differ(a, b, i):
+            elif why := differ(a, b, i) or unlike_to_see(a, b, i):
                 left_out[f"{why}, in {a.name} and {b.name}"] += 1
             else:
                 key = about(a.samples[i].instruction, one.get("source_sha256"))

@@ -102,13 +102,15 @@ def _differences(sides: Sequence[Side], sample_id: str) -> dict[str, float]:
 
 
 def pictures_in_step(sides: Sequence[Side], sample_id: str) -> list[Picture]:
-    """The first run's sources, each run's edit of the first seed, the reference."""
+    """The first run's sources (of a turn each run's own), each run's edit of the first seed, the reference."""
     found: list[Picture] = []
     for side in sides:
         sample = side.samples[sample_id]
         for picture in pictures_of(side.run.folder, sample, side.state.edits[sample.id].ok):
             if picture.role == "edited":
                 found.append(Picture(role_of(side), picture.file, picture.sha256))
+            elif sample.follows and picture.role == "source":
+                found.append(Picture(f"source, {side.name}", picture.file, picture.sha256))
             elif side is sides[0]:
                 found.append(picture)
     return sorted(found, key=lambda picture: picture.role == "reference")
