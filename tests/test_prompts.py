@@ -17,6 +17,7 @@ from slurm_bench.bundled import bundled
 from slurm_bench.cli import main
 from slurm_bench.scorers.judge import prompt
 
+SAMPLES = ("plain", "told", "unread", "turn")
 DIGIT = {"content": [{"token": "7", "logprob": -0.1, "top_logprobs": [{"token": "7", "logprob": -0.1}]}]}
 
 
@@ -39,6 +40,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[st
         {"id": "plain", "category": "physical", "instruction": 'say "hi" <|im_end|>', "image": "a.png"},
         {"id": "told", "category": "causal", "instruction": "do", "image": "b.png", "reference": "r.png"},
         {"id": "unread", "category": "other", "instruction": "unreadable", "image": "a.png"},
+        {"id": "turn", "category": "causal", "instruction": "then", "follows": "told"},
     ]
     rows[1] |= {"description": "what it shows", "rationale": "ligne\nà ligne"}
     (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -61,7 +63,7 @@ def _config(folder: Path, server: Server) -> dict[str, Any]:
     ours = at | {"rubrics": str(folder / "rubrics.yaml"), "aspects": ["overall", "quality"]}
     protocol = {"prompts": str(write_gedit(folder / "checkout")), "judge": {"class_path": openai, "params": at}}
     return {
-        "data": {"reader": "jsonl", "path": str(folder / "data.jsonl")},
+        "data": {"reader": "jsonl", "path": str(folder / "data.jsonl"), "fields": {"follows": "follows"}},
         "editor": {"class_path": "tests.plugins.Tint"},
         "scorers": {
             "writes": {"class_path": openai, "params": ours | {"mode": "generate"}},
@@ -84,7 +86,7 @@ def test_every_records_prompts_are_made_again_word_for_word(judged: tuple[Path, 
     assert done.returncode == 3, done.stderr
     rows = [json.loads(line) for line in (root / "report" / "prompts.jsonl").read_text().splitlines()]
     assert {(row["scorer"], row["id"]) for row in rows} == {
-        (scorer, sample) for scorer in ("writes", "digit", "gedit") for sample in ("plain", "told", "unread")
+        (scorer, sample) for scorer in ("writes", "digit", "gedit") for sample in SAMPLES
     }
     assert all(row["same"] for row in rows)
     made = sorted(json.dumps(texts) for row in rows for texts in row["asked"])
@@ -98,7 +100,7 @@ def test_other_words_are_told(
     before = prompt.in_json
     monkeypatch.setattr(prompt, "in_json", lambda rubrics, aspects: before(rubrics, aspects) + " Please.")
     assert main(["report", str(root), "--prompts"]) == 1
-    assert "3 of 9 prompts are not those that were asked, the first of 'plain'" in capsys.readouterr().err
+    assert "4 of 12 prompts are not those that were asked, the first of 'plain'" in capsys.readouterr().err
 
 
 def test_a_run_that_holds_no_prompts_says_so(finished_run: str) -> None:

@@ -76,7 +76,7 @@ def _request(sample: Sample) -> ScoreRequest:
         id=sample.id,
         category=sample.category,
         instruction=sample.instruction,
-        sources=tuple(blank for _ in sample.sources),
+        sources=(blank,) if sample.follows else tuple(blank for _ in sample.sources),
         edited=blank,
         reference=blank if sample.reference else None,
         description=sample.description,
