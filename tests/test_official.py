@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,18 @@ from slurm_bench.run.records import Outcome
 Rows = dict[tuple[str, str, str | None, str], dict[str, Any]]
 
 
-def official(tmp_path: Path, name: str, *samples: tuple[str, str, Outcome, Outcome], **more: Any) -> tuple[Rows, str]:
-    """Of a run by a bundled protocol, its samples given as (id, category, edit, outcome of the judge): each number by
-    its name, group, part and subset; and report.md."""
+def official(
+    tmp_path: Path,
+    name: str,
+    *samples: tuple[str, str, Outcome, Outcome],
+    protocol: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> tuple[Rows, str]:
+    """Of a run by a bundled protocol, changed by `protocol`, its samples given as (id, category, edit, outcome of the
+    judge): each number by its name, group, part and subset; and report.md."""
     says = {"scorers.j": {"model": "gpt-4.1", "prompts_sha256": "abc"}}
-    protocol = yaml.safe_load(bundled(f"protocols/{name}.yaml").read_bytes())
-    (tmp_path / "provenance.json").write_text(json.dumps({"models": says, "protocols": {"j": protocol}}))
+    asked = yaml.safe_load(bundled(f"protocols/{name}.yaml").read_bytes()) | (protocol or {})
+    (tmp_path / "provenance.json").write_text(json.dumps({"models": says, "protocols": {"j": asked}}))
     judged = [(i, category, edit, {"j": outcome}) for i, category, edit, outcome in samples]
     summary, _, report = made(tmp_path, *judged, **more)
     rows = summary["official"]["j"]["rows"]
@@ -59,6 +66,36 @@ def test_what_each_number_counts(tmp_path: Path) -> None:
     assert over_all(rows, "VisualPlausibility")["value"] is None
     assert "| Accuracy | all | 25.000 | 25.000 |" in report
     assert "- samples: 6 of the benchmark's 360" in report
+
+
+def test_a_number_counts_only_what_was_to_have_it(tmp_path: Path) -> None:
+    """RISEBench asks nobody for a logical sample's plausibility: one that failed is no failure of that number."""
+    marks = {"score": 5.0, "accuracy": 1.0, "reasoning": 5.0, "consistency": 5.0}
+    rows, _ = official(
+        tmp_path,
+        "risebench",
+        ("a", "temporal_reasoning", DONE, outcome(**marks, plausibility=5.0)),
+        ("b", "temporal_reasoning", DONE, outcome(**{n: v for n, v in marks.items() if n != "consistency"})),
+        ("c", "temporal_reasoning", DONE, failed("no final score")),
+        ("d", "logical_reasoning", DONE, outcome(**marks)),
+        ("e", "logical_reasoning", DONE, failed("no final score")),
+        ("f", "logical_reasoning", Outcome(), Outcome()),
+        facts=[{"consistency_free": n == 1} for n in range(6)],
+    )
+    plausible = over_all(rows, "VisualPlausibility")
+    assert [plausible[key] for key in ("planned", "judged", "failed", "missing")] == [2, 1, 1, 0]
+    assert plausible["with_failures"] == pytest.approx((100 + 0) / 2)
+    consistent = over_all(rows, "ApprConsistency")
+    assert [consistent[key] for key in ("planned", "judged", "failed", "missing")] == [5, 2, 2, 1]
+    assert [over_all(rows, "Reasoning")[key] for key in ("planned", "judged", "failed")] == [6, 3, 2]
+
+
+def test_a_subset_may_be_of_a_category(tmp_path: Path) -> None:
+    told = [("a", "style", DONE, outcome(score=5.0)), ("b", "add", DONE, outcome(score=3.0))]
+    subsets = {"hard": {"category": "Style"}, "shown": {"has_reference": True}}
+    rows, _ = official(tmp_path, "imgedit", *told, protocol={"subsets": subsets})
+    planned = {subset: row["planned"] for (name, _, _, subset), row in rows.items() if name == "mean of all samples"}
+    assert planned == {"hard": 1, "shown": 0}
 
 
 def test_every_task_counts_alike_in_gedits_mean(tmp_path: Path) -> None:

@@ -162,7 +162,8 @@ def test_rise(tmp_path: Path) -> None:
     )
     assert row(official, "Accuracy")["value"] == pytest.approx(100 * 2 / 5)
     assert row(official, "ApprConsistency")["value"] == pytest.approx(25 * ((4 + 4 + 5 + 5) / 4 - 1))
-    assert row(official, "VisualPlausibility")["judged"] == 5
+    plausible = row(official, "VisualPlausibility")
+    assert (plausible["planned"], plausible["judged"]) == (3, 3)  # no logical one is asked for it
     assert sorted(texts_of(body)[0].partition(" |")[0] for body in server.asked) == sorted(
         ["prompt_consist", "prompt_generation", *RISE]
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from statistics import fmean
 from typing import Any
 
@@ -13,7 +14,15 @@ from slurm_bench.errors import UserError
 from slurm_bench.report.statistics import Mean, macro_mean_of, mean_of
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Outcome, State
-from slurm_bench.scorers.protocols.description import Number, Protocol, fits, formula, read_protocol
+from slurm_bench.scorers.protocols.description import (
+    Number,
+    Protocol,
+    calls_for,
+    fits,
+    formula,
+    read_protocol,
+    values_of,
+)
 from slurm_bench.scorers.usage import sum_usage
 
 ALL = "all"
@@ -79,11 +88,27 @@ class _Official:
                 samples = [
                     s
                     for s in self.state.samples
-                    if fits(when, s.facts) and (split is None or str(s.facts.get(split)) == part)
+                    if fits(when, values_of(s)) and (split is None or str(s.facts.get(split)) == part)
                 ]
                 for number in self.protocol.numbers:
-                    for group, chosen in self._groups(number, samples).items():
+                    for group, chosen in self._groups(number, self._due(number, samples)).items():
                         yield self._row(number, group, chosen) | {"subset": subset, "part": part}
+
+    def _due(self, number: Number, samples: Sequence[Sample]) -> list[Sample]:
+        """Those that have such a score, or were to have one: a failure without it is none of this number's."""
+        wanted = {*number.of, *([number.ours] if number.ours else [])}
+        return [s for s in samples if wanted & self._gets[s.id]]
+
+    @cached_property
+    def _gets(self) -> dict[str, Set[str]]:
+        """By id, what a sample has, or would if all went well: every score, and the marks that are asked of it."""
+        scores = {score.name for score in self.protocol.scores}
+        found: dict[str, Set[str]] = {}
+        for sample in self.state.samples:
+            ok = self._outcome(sample).ok
+            marks = {mark for call in calls_for(self.protocol, values_of(sample)) for mark in call.marks}
+            found[sample.id] = (scores | marks) if ok is None else ok["scores"].keys()
+        return found
 
     def _groups(self, number: Number, samples: Sequence[Sample]) -> dict[str, list[Sample]]:
         """The samples of each row of a number."""
@@ -151,11 +176,13 @@ class _Official:
         return lambda sample: value if self._failed(sample) else None
 
     def _values(self, name: str, samples: Sequence[Sample], counted: Counted) -> dict[str, float]:
-        """By id. One that was scored without this score (a mark that isn't asked of it) has none."""
+        """By id. One of which this mark isn't asked has none."""
         found = {}
         for sample in samples:
             ok = self._outcome(sample).ok
-            value = ok["scores"].get(name) if ok is not None else counted(sample)
+            value = None
+            if name in self._gets[sample.id]:
+                value = ok["scores"][name] if ok is not None else counted(sample)
             if value is not None:
                 found[sample.id] = float(value)
         return found

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -16,7 +15,7 @@ from slurm_bench.errors import SampleError, UserError
 from slurm_bench.scorers.base import ScoreRequest
 from slurm_bench.scorers.judge.prompt import flat
 from slurm_bench.scorers.judge.question import Picture
-from slurm_bench.scorers.protocols.description import Call, Images, Protocol, fits
+from slurm_bench.scorers.protocols.description import Call, Images, Protocol, calls_for, values_of
 from slurm_bench.scorers.protocols.prompts import KEY, named
 
 OF_CATEGORY = "{category}"  # a prompt's name that is the sample's category
@@ -31,27 +30,15 @@ class Asked:
     labels: tuple[str, ...] = ()
 
 
-def values_of(request: ScoreRequest) -> dict[str, Any]:
-    """What a protocol's `when` may look at: the sample's facts, its category, and what the judge can be told."""
-    return {
-        **request.facts,
-        "category": request.category,
-        "has_reference": request.reference is not None,
-        "has_rationale": bool(request.rationale.strip()),
-    }
-
-
 def questions(protocol: Protocol, prompts: Mapping[str, str], request: ScoreRequest) -> list[Asked]:
     """Raises SampleError where the judge would be asked about nothing."""
     if not request.instruction.strip():
         raise SampleError("the instruction is empty: there is nothing to judge the edit by")
-    values, given, asked, made = values_of(request), set[str](), [], dict[int, Picture]()
-    for call in protocol.calls:
-        if given.isdisjoint(call.marks) and fits(call.when, values):
-            given.update(call.marks)
-            prompt = _text(call, prompts, request.category)
-            parts = _parts(protocol, call, _told(protocol, prompt, request), request, made)
-            asked.append(Asked(call, tuple(parts), labels_in(call, prompt)))
+    asked, made = [], dict[int, Picture]()
+    for call in calls_for(protocol, values_of(request)):
+        prompt = _text(call, prompts, request.category)
+        parts = _parts(protocol, call, _told(protocol, prompt, request), request, made)
+        asked.append(Asked(call, tuple(parts), labels_in(call, prompt)))
     if not asked:
         raise SampleError(f"{protocol.name} asks nothing about the category '{request.category}'")
     return asked

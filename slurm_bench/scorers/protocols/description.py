@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -17,8 +17,11 @@ from slurm_bench.config import nearest
 from slurm_bench.data.categories import canonical
 from slurm_bench.errors import UserError
 from slurm_bench.parameters import fitted
-from slurm_bench.scorers.base import Score
+from slurm_bench.scorers.base import Score, ScoreRequest
 from slurm_bench.scorers.protocols.formula import Formula, parse_formula
+
+if TYPE_CHECKING:
+    from slurm_bench.run.plan import Sample
 
 When = Mapping[str, Any]
 
@@ -162,6 +165,27 @@ def fits(when: When, values: Mapping[str, Any]) -> bool:
         if value not in allowed:
             return False
     return True
+
+
+def values_of(sample: ScoreRequest | Sample) -> dict[str, Any]:
+    """What a protocol's `when` may look at: the sample's facts, its category, and what the judge can be told."""
+    return {
+        **sample.facts,
+        "category": sample.category,
+        "has_reference": sample.reference is not None,
+        "has_rationale": bool(sample.rationale.strip()),
+    }
+
+
+def calls_for(protocol: Protocol, values: Mapping[str, Any]) -> list[Call]:
+    """What is asked about a sample with these `values_of`."""
+    found: list[Call] = []
+    given = set[str]()
+    for call in protocol.calls:
+        if given.isdisjoint(call.marks) and fits(call.when, values):
+            given.update(call.marks)
+            found.append(call)
+    return found
 
 
 def formula(text: str, names: Iterable[str], where: str) -> Formula:

@@ -13,8 +13,8 @@ from slurm_bench.bundled import bundled
 from slurm_bench.errors import SampleError, ServiceDown, UserError
 from slurm_bench.scorers.base import Scored, ScoreRequest
 from slurm_bench.scorers.judge.prompt import prompt_mark, texts_of
-from slurm_bench.scorers.protocols.ask import Asked, check_prompts, questions, values_of
-from slurm_bench.scorers.protocols.description import Call, fits, formula, load_protocol
+from slurm_bench.scorers.protocols.ask import Asked, check_prompts, questions
+from slurm_bench.scorers.protocols.description import Call, fits, formula, load_protocol, values_of
 from slurm_bench.scorers.protocols.judge import Exchange, ask, call, make_judge, says
 from slurm_bench.scorers.protocols.prompts import read_prompts
 from slurm_bench.scorers.protocols.reply import read_marks
