@@ -44,7 +44,8 @@ class Queue:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.command("sbatch", "exit 1")
-        self.command("scancel", f"echo $* >> {folder}/cancelled")
+        gone = f'for id; do sed -i "/^${{id}}[_|]/d" {folder}/squeue.txt; done'
+        self.command("scancel", f"echo $* >> {folder}/cancelled\n{gone}")
         self.command("squeue", SQUEUE)
         self.holds()
 
@@ -274,6 +275,58 @@ def test_a_job_that_was_told_to_stop_submits_nothing_more(run: RunDir, queue: Qu
     assert not (queue.folder / "submitted").exists()
 
 
+def test_what_was_submitted_while_the_run_was_cancelled_is_taken_back(run: RunDir, queue: Queue) -> None:
+    stop = StopSignals()
+    attempt = claimed(run, "slurm")
+    for name in ("srun", "sinfo", "scontrol"):
+        queue.command(name, "true")
+    queue.command("sbatch", f'kill -TERM {os.getpid()}; echo "Submitted batch job 41"')
+    queue.holds(f"41|{attempt.job_names.finish}|PENDING|JobHeldUser")
+    with stop, pytest.raises(TaskIncomplete, match="SIGTERM"):
+        InJob(task, finish, stop, 90, 0).execute(Run(run, Config(), []), attempt)
+    assert "41" in queue.cancelled()
+
+
+def standing_by(run: RunDir, queue: Queue, monkeypatch: pytest.MonkeyPatch, refuses: str) -> tuple[Attempt, InJob]:
+    """A standby, job 43, that came before its time: its array is at work, and the job that waited for it is gone.
+    sbatch refuses where `refuses` says so; else its calls give 61, 62, and so on."""
+    monkeypatch.setenv("SLURM_JOB_ID", "43")
+    monkeypatch.setattr("slurm_bench.cluster.here.PATIENCE", (0,))
+    for name in ("srun", "sinfo", "scontrol"):
+        queue.command(name, "true")
+    calls = queue.folder / "calls"
+    refusal = f"{refuses} && {{ echo 'sbatch: error: try later' >&2; exit 1; }}"
+    queue.command("sbatch", f"echo >> {calls}\n{refusal}\necho Submitted batch job 6$(wc -l < {calls})")
+    attempt = note_jobs(run, claimed(run, "slurm"), ["41"], "42", "43")
+    queue.holds(f"41_0|{attempt.job_names.array}|RUNNING|None", f"43|{attempt.job_names.standby}|RUNNING|None")
+    return attempt, InJob(task, finish, StopSignals(), 90, 1)
+
+
+@pytest.mark.parametrize(("refused", "ids"), [(1, ("63", "64")), (2, ("63", "64")), (3, ("62", "64"))])
+def test_one_refusal_of_sbatch_costs_no_job_of_the_chain(
+    run: RunDir, queue: Queue, monkeypatch: pytest.MonkeyPatch, refused: int, ids: tuple[str, str]
+) -> None:
+    """The standby's own standby comes first, then the job that waits for the array, then that one's standby."""
+    attempt, executor = standing_by(run, queue, monkeypatch, f"[ $(wc -l < {queue.folder}/calls) = {refused} ]")
+    executor.stand_by(Run(run, Config(), []), attempt)
+    assert executor.waits_again(Run(run, Config(), []), attempt)
+    (noted,) = read_attempts(run)
+    assert noted.job_ids == ("41", *ids)
+    assert len((queue.folder / "calls").read_text()) == 4
+
+
+def test_where_no_job_can_be_submitted_that_waits_the_standby_waits_itself(
+    run: RunDir, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slurm_bench.cluster.here.QUEUE_POLL", 0)
+    attempt, executor = standing_by(run, queue, monkeypatch, "true")
+    looks, jobs = queue.folder / "looks", queue.folder / "squeue.txt"
+    over = f"echo >> {looks}; [ $(wc -l < {looks}) -gt 3 ] && : > {jobs}"
+    queue.command("squeue", SQUEUE.replace("#!/bin/sh\n", f"#!/bin/sh\n{over}\n"))
+    assert not executor.waits_again(Run(run, Config(), []), attempt), "it goes on, once the array has ended"
+    assert jobs.read_text() == ""
+
+
 @pytest.mark.parametrize("lost", [False, True])
 def test_jobs_that_a_crashed_controller_forgot_are_submitted_again(
     run: RunDir, queue: Queue, monkeypatch: pytest.MonkeyPatch, lost: bool
@@ -318,6 +371,45 @@ def test_cancel_stops_first_what_would_heal(run: RunDir, queue: Queue) -> None:
     cancelled = [line.split()[2].split("_")[0] for line in cancel_run(run)]
     assert list(dict.fromkeys(cancelled)) == ["44", "42", "41"]
     assert list(dict.fromkeys(queue.cancelled())) == ["44", "42", "41"]
+
+
+def test_cancel_goes_on_until_what_would_heal_has_ended(
+    run: RunDir, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that was told to stop while it submits finishes that first."""
+    monkeypatch.setattr("slurm_bench.cluster.cancel.PAUSE", 0)
+    names, later = claimed(run, "slurm").job_names, claimed(run, "slurm", 2).job_names
+    looks, jobs = queue.folder / "looks", queue.folder / "squeue.txt"
+    third = f'echo >> {looks}; [ $(wc -l < {looks}) = 3 ] && echo "51_0|{later.array}|RUNNING" > {jobs}'
+    queue.command("squeue", SQUEUE.replace("#!/bin/sh\n", f"#!/bin/sh\n{third}\n"))
+    queue.command("scancel", f"echo $* >> {queue.folder}/cancelled\nsed -i 's/RUNNING/COMPLETING/; /^51/d' {jobs}")
+    queue.holds(f"42|{names.finish}|RUNNING")
+    assert cancel_run(run) == ["cancelled job 42 (RUNNING)", "cancelled job 51_0 (RUNNING)"]
+    assert queue.cancelled() == ["42", "51"]
+
+
+def test_a_job_that_does_not_end_holds_cancel_up_only_so_long(
+    run: RunDir, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slurm_bench.cluster.cancel.ENDING", 0)
+    queue.command("scancel", "true")
+    queue.holds(f"42|{claimed(run, 'slurm').job_names.finish}|COMPLETING")
+    first, second = cancel_run(run)
+    assert first == "cancelled job 42 (COMPLETING)"
+    assert "has not ended yet" in second
+
+
+def test_a_job_that_has_an_old_id_of_the_runs_is_somebody_elses(run: RunDir, queue: Queue) -> None:
+    attempt = note_jobs(run, claimed(run, "slurm"), ["41"], "42", "43")
+    queue.command("squeue", "echo '42|train-my-thesis|RUNNING|None'")
+    assert [job.belongs_to(attempt) for job in attempts_and_jobs(run)[1]] == [False]
+    queue.command("squeue", "case $* in *--jobs*) echo '42|train-my-thesis|RUNNING|None' ;; esac")
+    close(run, attempt)
+    assert at_work(run) == []
+    assert cancel_run(run) == []
+    assert queue.cancelled() == []
+    note_jobs(run, replace(attempt, key=""), ["41"], "42", "43")
+    assert at_work(run) == ["job 42 (RUNNING)"], "of runs of the first version nothing else is known"
 
 
 def test_what_waits_for_another_is_cancelled_before_it(queue: Queue) -> None:

@@ -17,14 +17,17 @@ from helpers import REPO, attempts, images, run_dir, summary
 from plugins import Tint
 from tasks import edits, heal, prepare, work
 
+from slurm_bench.cluster import alive, chain
 from slurm_bench.cluster.chain import carry_on, start
 from slurm_bench.cluster.here import Debug, InJob
 from slurm_bench.cluster.job import finish, task
 from slurm_bench.cluster.launch import launch
+from slurm_bench.cluster.queue import Job
 from slurm_bench.cluster.requeue import TaskIncomplete
 from slurm_bench.config import Config
 from slurm_bench.errors import UserError
 from slurm_bench.run.attempts import Attempt, claim, close, read_attempts
+from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run, open_run
 from slurm_bench.run.records import manifests, read_records
 from slurm_bench.stages.stop import StopSignals
@@ -123,6 +126,26 @@ def test_scoring_in_the_job_that_follows_stops_when_it_is_told_to(tmp_path: Path
     teller.join()
     assert 0 < len(read_records(run_dir(root), "score")) < 6
     assert len(attempts(root, "score")) == 1
+
+
+def test_of_two_launchers_that_look_at_once_one_has_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a run that was at work before. The other one claims as soon as this one has looked."""
+    root, real = prepare(tmp_path, "Tint", {}), alive.attempts_and_jobs
+    run = open_run(root)
+    first = claim(run.folder, "edit", ["s-0"], 1, "debug", 0, 1)
+    assert first is not None
+    close(run.folder, first)
+
+    def look(folder: RunDir) -> tuple[list[Attempt], list[Job]]:
+        found = real(folder)
+        claim(folder, "edit", ["s-1"], 1, "debug", 0, 2)
+        return found
+
+    monkeypatch.setattr(alive, "attempts_and_jobs", look)
+    monkeypatch.setattr(chain, "attempts_and_jobs", look)
+    with pytest.raises(UserError, match="another launcher"):
+        start(run, Debug(), force=False)
+    assert [attempt.samples for attempt in read_attempts(run.folder)] == [("s-0",), ("s-1",)]
 
 
 def test_a_refusal_is_not_tried_again(tmp_path: Path) -> None:

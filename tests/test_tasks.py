@@ -37,6 +37,25 @@ from slurm_bench.stages.task import run_task
 SCORERS = {"first": {"class_path": "test_tasks.Stops"}, "second": {"class_path": "tests.plugins.Brightness"}}
 
 
+class ReadsAhead(Tint):
+    """Keeps what its task has in hand while it reads ahead, and when it has read all."""
+
+    seen: ClassVar[list[tuple[str, ...]]] = []
+
+    def __init__(self, run: str) -> None:
+        super().__init__()
+        self.run = Path(run)
+
+    def prepare(self, requests: Iterable[EditRequest]) -> None:
+        for _ in requests:
+            self.seen.append(self.in_hand())
+        self.seen.append(self.in_hand())
+
+    def in_hand(self) -> tuple[str, ...]:
+        (process,) = read_journals(run_dir(self.run), "edit")
+        return process.in_hand
+
+
 class Notes(Tint):
     """Notes what is done with it; fails where it is told to."""
 
@@ -182,6 +201,13 @@ def test_what_an_attempt_made_depends_on_no_attempt(tmp_path: Path) -> None:
     run_task(open_run(later), "edit", 1, 0, StopSignals())
     work(later, number=2, slices=5)
     assert images(once) == images(later)
+
+
+def test_what_an_editor_does_when_it_has_read_all_ahead_is_no_samples_doing(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "test_tasks.ReadsAhead", {"run": str(tmp_path / "run")}, count=2)
+    ReadsAhead.seen.clear()
+    work(root)
+    assert ReadsAhead.seen == [("s-0",), ("s-1",), ()]
 
 
 @pytest.mark.parametrize("fail_in", ["", "prepare"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from slurm_bench.cluster.queue import Job, has_slurm, jobs_of
+from slurm_bench.cluster.queue import Job, has_slurm, jobs_of, old_ids
 from slurm_bench.run.attempts import CLAIM_GRACE, Attempt, read_attempts
 from slurm_bench.run.layout import RunDir
 
@@ -20,7 +20,7 @@ def attempts_and_jobs(run: RunDir) -> tuple[list[Attempt], list[Job]]:
     while True:
         submitted = [a for a in attempts if a.executor == "slurm"]
         names = [name for a in submitted for name in a.job_names]
-        ids = [job_id for a in submitted for job_id in a.job_ids]
+        ids = [job_id for a in submitted for job_id in old_ids(a)]
         queued = jobs_of(names, ids) if submitted and has_slurm() else []
         again = read_attempts(run)
         if [(a.name, a.job_ids) for a in again] == [(a.name, a.job_ids) for a in attempts]:

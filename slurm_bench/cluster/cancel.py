@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 from slurm_bench.cluster.alive import attempts_and_jobs
 from slurm_bench.cluster.queue import Job, cancel_jobs
 from slurm_bench.run.attempts import close
 from slurm_bench.run.layout import RunDir
 
+# Seconds that a job which was told to stop gets to end, Slurm's 30 and some more; and those between two looks at it.
+ENDING, PAUSE = 60, 0.5
+# The turn of an array, which submits nothing by itself.
+ARRAY = 2
+
 
 def cancel_run(run: RunDir) -> list[str]:
     """Lines that say what was stopped. Raises UserError where the queue can't be asked."""
     stopped: dict[str, str] = {}
-    while True:  # a job may have submitted while it was being cancelled
+    deadline = time.monotonic() + ENDING
+    while True:  # a job may submit while it is being cancelled, and until it has ended
         attempts, queued = attempts_and_jobs(run)
         fresh = [job for job in queued if job.number not in stopped]
-        if not fresh:
-            break
         for job in sorted(fresh, key=lambda job: (_turn(job), -int(job.number))):  # an array may wait for another one
-            cancel_jobs([job.id])
-            stopped.setdefault(job.number, f"cancelled {job}")
-    lines = list(stopped.values())
+            if job.number not in stopped:
+                cancel_jobs([job.id])
+                stopped[job.number] = f"cancelled {job}"
+        ending = [job for job in queued if _turn(job) < ARRAY and job.state != "PENDING"]
+        if not fresh and (not ending or time.monotonic() > deadline):
+            break
+        time.sleep(0 if fresh else PAUSE)
+    lines = [*stopped.values(), *(f"{job} has not ended yet: look again in a minute" for job in ending)]
     for attempt in attempts:
         if attempt.closed:
             continue
@@ -42,4 +52,4 @@ def cancel_run(run: RunDir) -> list[str]:
 
 
 def _turn(job: Job) -> int:
-    return 0 if job.name.endswith(".standby") else 1 if job.name.endswith(".finish") else 2
+    return 0 if job.name.endswith(".standby") else 1 if job.name.endswith(".finish") else ARRAY

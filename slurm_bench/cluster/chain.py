@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from slurm_bench.cluster.alive import at_work, attempts_and_jobs, leftovers
+from slurm_bench.cluster.alive import alive, at_work, attempts_and_jobs, leftovers
 from slurm_bench.cluster.heard import hear
 from slurm_bench.cluster.queue import cancel_jobs
 from slurm_bench.command import command
@@ -98,8 +98,8 @@ def look(run: Run) -> State:
 def start(run: Run, executor: Executor, force: bool, only_scores: bool = False) -> Attempt | None:
     """Claim what a person asked for. None where nothing is missing. Raises UserError where the run is at work
     already, or another launcher was faster (law 8)."""
-    refuse_at_work(run, force)
-    attempts, queued = attempts_and_jobs(run.folder)
+    attempts, queued = attempts_and_jobs(run.folder)  # one look: who claims after it collides with the number below
+    _refuse(run, [] if force else alive(attempts, queued))
     cancel_jobs(job.id for job in leftovers(attempts, queued))
     step = first_step(look(run), only_scores)
     if step is None:
@@ -112,7 +112,10 @@ def start(run: Run, executor: Executor, force: bool, only_scores: bool = False) 
 
 def refuse_at_work(run: Run, force: bool) -> None:
     """Raises UserError where somebody is at work on the run."""
-    busy = [] if force else at_work(run.folder)
+    _refuse(run, [] if force else at_work(run.folder))
+
+
+def _refuse(run: Run, busy: Sequence[str]) -> None:
     if busy:
         raise UserError(
             f"{run.root}: still at work: {', '.join(busy)}; wait for it, or type: {command('cancel', run.root)}"

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from slurm_bench.cluster.kept import patiently, see_it_kept
-from slurm_bench.cluster.queue import cancel_jobs, has_slurm, jobs_of, release
+from slurm_bench.cluster.kept import patiently, rest, see_it_kept
+from slurm_bench.cluster.queue import cancel_jobs, has_slurm, jobs_of, old_ids, release
 from slurm_bench.cluster.requeue import TaskIncomplete, leave
 from slurm_bench.cluster.slot import Slot, wait_for
 from slurm_bench.cluster.slurm import Slurm, after_arrays, scores_itself
@@ -24,6 +24,8 @@ from slurm_bench.stages.task import run_task
 # Seconds between two tries of what the controller didn't answer or sbatch refused; after the last one the job does the
 # work itself.
 PATIENCE = (5, 15)
+# Seconds between two looks at the queue.
+QUEUE_POLL = 30
 # A standby's standby, and so on: so many jobs in a row may die before nobody takes over any more.
 GENERATIONS = 8
 
@@ -67,6 +69,8 @@ class InJob(Slurm):
             except UserError as error:
                 log.error("cannot submit %s: %s; this job does its work itself", attempt.name, error)
             else:
+                if self.stop.reason == "SIGTERM":  # which came while they were submitted: `cancel` may not see them
+                    self.withdraw(attempt)
                 self._see_it_kept(run, attempt)
                 return False
         if not attempt.submitted:
@@ -103,7 +107,7 @@ class InJob(Slurm):
 
     def waits_again(self, run: Run, attempt: Attempt) -> bool:
         """Where this job came before its time, for the one that waited for the array was cancelled: another one is
-        queued to wait, with a standby."""
+        queued to wait, with a standby. Where that is refused this one waits, beside a GPU that does nothing."""
         if not self._own or attempt.job_id is None:
             return False
         names = attempt.job_names
@@ -115,17 +119,34 @@ class InJob(Slurm):
         arrays = [job for job in jobs if job.name == names.array and job.state != "COMPLETING"]
         if not arrays:
             return False
-        if not any(job.name == names.finish and job.number != self._own for job in jobs):
-            after = after_arrays(run.config, attempt.arrays)
-            finish = self._patiently(
-                lambda: self._submit_following(run, attempt, names.finish, after, self._generation)
-            )
-            standby = self._patiently(lambda: self._submit_standby(run, attempt, finish, self._generation + 1))
-            note_jobs(run.folder, attempt, attempt.arrays, finish, standby)
         log.info("%s is at work still: %s", attempt.name, ", ".join(map(str, arrays)))
+        waiting = any(job.name == names.finish and job.number != self._own for job in jobs)
+        try:
+            if not waiting:
+                self._patiently(lambda: self._submit_waiting(run, attempt))
+                waiting = True
+        except UserError as error:
+            log.error("cannot submit a job that waits for %s: %s; this one waits", attempt.name, error)
         if held := {job.number for job in arrays if job.held}:
             self._patiently(lambda: release(held))
-        return True
+        if not waiting:
+            self._wait_for(names.array)
+        return waiting
+
+    def _submit_waiting(self, run: Run, attempt: Attempt) -> None:
+        """Where a standby for it is refused, it submits one itself when it begins."""
+        after, standby = after_arrays(run.config, attempt.arrays), None
+        finish = self._submit_following(run, attempt, attempt.job_names.finish, after, self._generation)
+        try:
+            standby = self._patiently(lambda: self._submit_standby(run, attempt, finish, self._generation + 1))
+        except UserError as error:
+            log.error("no standby could be submitted: %s", error)
+        note_jobs(run.folder, attempt, attempt.arrays, finish, standby)
+
+    def _wait_for(self, array: str) -> None:
+        """Until no job of that name is left. Raises UserError where the queue can't be asked for long."""
+        while self._patiently(lambda: jobs_of([array])):
+            rest(self.stop, QUEUE_POLL)
 
     def dismiss_standby(self, attempt: Attempt) -> None:
         """The run has ended, if not well: there is nothing to take over."""
@@ -139,7 +160,7 @@ class InJob(Slurm):
         if not later:
             return attempt
         latest = later[-1]
-        jobs = self._patiently(lambda: jobs_of(latest.job_names, latest.job_ids))
+        jobs = self._patiently(lambda: jobs_of(latest.job_names, old_ids(latest)))
         others = [job for job in jobs if job.number != self._own]
         if others and latest.submitted:
             log.info("%s is at work already: %s", latest.name, ", ".join(map(str, others)))

@@ -12,7 +12,7 @@ from slurm_bench.cluster.requeue import leave
 from slurm_bench.cluster.slurm import Slurm
 from slurm_bench.errors import UserError, storage_problem
 from slurm_bench.logs import log
-from slurm_bench.run.attempts import Attempt, read_attempt, read_attempts
+from slurm_bench.run.attempts import Attempt, is_concluded, read_attempt, read_attempts
 from slurm_bench.run.opened import Run
 from slurm_bench.stages.engine import Tally
 from slurm_bench.stages.stop import StopSignals
@@ -41,7 +41,7 @@ def see_it_kept(run: Run, attempt: Attempt, executor: Slurm, stop: StopSignals, 
 
 def _is_over(run: Run, attempt: Attempt) -> bool:
     """Also where somebody has gone on to another attempt."""
-    if read_attempt(run.folder.attempt(attempt.stage, attempt.number)).closed:
+    if read_attempt(run.folder.attempt(attempt.stage, attempt.number)).closed or is_concluded(run.folder, attempt):
         return True
     return any(later.time > attempt.time for later in read_attempts(run.folder))
 

@@ -20,7 +20,7 @@ from slurm_bench.cluster.queue import has_slurm
 from slurm_bench.cluster.slurm import Slurm, scores_itself
 from slurm_bench.command import command
 from slurm_bench.data.text import printable
-from slurm_bench.errors import COMPLETE, UserError
+from slurm_bench.errors import COMPLETE, INCOMPLETE, UserError
 from slurm_bench.logs import log
 from slurm_bench.report.write import print_summary
 from slurm_bench.run.attempts import Attempt, close, conclusions, read_attempt, spread
@@ -103,10 +103,15 @@ def _work_here(run: Run, attempt: Attempt, executor: Executor) -> int:
     if isinstance(executor, Local):
         with Bars(run) as bars:
             executor.poll = bars.poll
-            executor.execute(run, attempt)
-            return carry_on(run, attempt, executor) or COMPLETE
+            return _chain_here(run, attempt, executor)
+    return _chain_here(run, attempt, executor)
+
+
+def _chain_here(run: Run, attempt: Attempt, executor: Executor) -> int:
+    """Where another launcher goes on with it, it isn't complete yet."""
     executor.execute(run, attempt)
-    return carry_on(run, attempt, executor) or COMPLETE
+    code = carry_on(run, attempt, executor)
+    return INCOMPLETE if code is None else code
 
 
 def _wait(run: Run, guard: subprocess.Popen[bytes]) -> int:

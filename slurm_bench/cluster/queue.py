@@ -57,11 +57,17 @@ class Job:
         return not indices or any(int(span[0]) <= task <= int(span[-1]) for span in spans)
 
     def belongs_to(self, attempt: Attempt) -> bool:
-        return self.name in attempt.job_names or self.number in attempt.job_ids
+        return self.name in attempt.job_names or self.number in old_ids(attempt)
 
 
 def has_slurm() -> bool:
     return shutil.which("sbatch") is not None
+
+
+def old_ids(attempt: Attempt) -> tuple[str, ...]:
+    """The ids of jobs that no name tells: those of the first version's attempts. Slurm gives an id again in time, and
+    one that it forgot in a crash at once."""
+    return () if attempt.key else attempt.job_ids
 
 
 def jobs_of(names: Iterable[str], ids: Iterable[str] = ()) -> list[Job]:

@@ -95,6 +95,7 @@ class Slot:
 
     def kill(self) -> None:
         if self._process is not None:
+            self._told = signal.SIGKILL  # no other one is started
             self._process.kill()
             self._process.wait()
             self.over()

@@ -25,6 +25,8 @@ from slurm_bench.watch.job_logs import unborn_processes
 
 # Seconds that sbatch gets: a controller that is down makes it wait.
 SBATCH_TIMEOUT = 120
+# How `timeout` ends where it had to end the command, by a signal or by SIGKILL.
+TIMED_OUT = (124, 137)
 
 
 class Slurm:
@@ -52,7 +54,7 @@ class Slurm:
                 release(arrays or [finish])
             except Exception as error:
                 self.withdraw(attempt)
-                raise UserError(f"nothing was submitted: {_reason(error)}") from None
+                raise UserError(f"nothing was submitted: {error}") from None
 
     def withdraw(self, attempt: Attempt) -> None:
         """Take back what was submitted of an attempt, the standby first. An sbatch whose answer was lost is found by
@@ -133,11 +135,17 @@ class Slurm:
         return bad_nodes(ends, nodes_of(options)) if ends else []
 
     def _submit(self, run: RunDir, parameters: dict[str, Any], function: Any, *columns: Sequence[Any]) -> str:
-        """One array (or job, where the columns have one row) of calls of an importable function; gives its id."""
+        """One array (or job, where the columns have one row) of calls of an importable function; gives its id. Raises
+        UserError where sbatch refuses it, OSError."""
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
         run.submitit.mkdir(parents=True, exist_ok=True)
         executor = _executor(run.submitit, parameters)
-        with outside_a_job():
-            jobs = executor.map_array(function, *(list(column) for column in columns))
+        try:
+            with outside_a_job():
+                jobs = executor.map_array(function, *(list(column) for column in columns))
+        except (FailedJobError, FailedSubmissionError) as error:
+            raise UserError(_reason(error)) from None
         return str(jobs[0].job_id).split("_")[0]
 
 
@@ -186,9 +194,8 @@ def _executor(folder: Path, parameters: dict[str, Any]) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    said = getattr(error, "stderr", None) or str(error)
-    lines = [line for line in str(said).splitlines() if line.strip()]
-    words = " ".join(" ".join(lines).split())[-500:]
-    if "exit status 124" in words or not words:
+    """submitit's error says what sbatch wrote; with which exit code it ended, what that came from."""
+    code = getattr(error.__cause__, "returncode", None)
+    if code in TIMED_OUT:
         return f"sbatch did not answer within {SBATCH_TIMEOUT} s; is the Slurm controller up?"
-    return words if isinstance(error, UserError) else f"sbatch refused: {words}"
+    return f"sbatch refused: {' '.join(str(error).split())[-500:] or f'exit code {code}, without a word'}"

@@ -254,13 +254,16 @@ class _Task:
                 plugin.prepare(self._readable(key, work, todo))
         except Exception as error:
             log.warning("prepare failed, going on without: %s: %s", type(error).__name__, error, exc_info=error)
+        finally:
+            self.journal.hold(key, ())
 
     def _readable(self, key: str, work: Work, samples: Sequence[Sample]) -> Iterator[EditRequest]:
-        """An editor alone has a `prepare`."""
+        """An editor alone has a `prepare`. What it does when it has read them all is no one sample's doing."""
         for sample in samples:
             with suppress(Exception):
                 self.journal.hold(key, [sample.id])
                 yield work.read(sample).request
+        self.journal.hold(key, ())
 
 
 class _Progress:
