@@ -23,6 +23,7 @@ from slurm_bench.data import read_items
 from slurm_bench.data.item import Item
 from slurm_bench.errors import SampleError, UserError
 from slurm_bench.export import FORMATS, write
+from slurm_bench.export.folder import LOCK
 from slurm_bench.export.gedit import LAYOUT as GEDIT
 from slurm_bench.export.kris import LAYOUT as KRIS
 from slurm_bench.export.layout import name_problem
@@ -413,6 +414,43 @@ def test_an_export_that_was_cut_short_is_gone_on_with(tmp_path: Path, monkeypatc
     exported(root, "magicbrush", tmp_path / "out")
     assert listed(tmp_path / "out")["whole"]
     assert len(files(tmp_path / "out")) == 3
+
+
+def test_of_two_exports_into_one_folder_at_once_the_second_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = [("a-1", "add"), ("a-2", "add")]
+    one, two = (make_run(tmp_path, samples, name=name) for name in ("one", "two"))
+    gallery, whys = tmp_path / "gallery", []
+    write_all = write._write_images
+
+    def meanwhile(*of: Any) -> dict[str, str]:
+        whys.append(refused(two, gallery, name="gedit2", model="B"))
+        return write_all(*of)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(write, "_write_images", meanwhile)
+        exported(one, "gedit2", gallery, "A")
+    assert "another export writes there" in whys[0]
+    exported(two, "gedit2", gallery, "B")
+    assert sorted(json.loads((gallery / "exported.json").read_text())["models"]) == ["A", "B"]
+    assert not (gallery / LOCK).exists()
+
+
+def test_what_was_exported_after_the_first_look_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = [("a-1", "add"), ("a-2", "add")]
+    one, two = (make_run(tmp_path, samples, name=name) for name in ("one", "two"))
+    gallery, alone = tmp_path / "gallery", write.alone_in
+
+    def later(root: Path) -> Any:
+        monkeypatch.setattr(write, "alone_in", alone)
+        exported(two, "gedit2", gallery, "B")
+        return alone(root)
+
+    monkeypatch.setattr(write, "alone_in", later)
+    exported(one, "gedit2", gallery, "A")
+    assert sorted(json.loads((gallery / "exported.json").read_text())["models"]) == ["A", "B"]
+    assert len(json.loads((gallery / "metadata.jsonl").read_text().splitlines()[0])["candidates"]) == 2
 
 
 def test_a_format_that_there_is_not_is_told_with_the_nearest_one(tmp_path: Path) -> None:

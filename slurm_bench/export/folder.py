@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slurm_bench.errors import UserError
 from slurm_bench.export.layout import LIST, Layout, name_problem
+from slurm_bench.logs import log
 from slurm_bench.run.durable import write_atomic
+
+LOCK = ".exporting"
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def open_folder(out: Path, name: str, model: str, layout: Layout) -> Folder:
     root = out.absolute()
     try:
         if not (root / LIST).exists():
-            if root.exists() and any(root.iterdir()):
+            if root.exists() and any(file.name != LOCK for file in root.iterdir()):
                 raise UserError(f"{out}: has files that no export made; give --out a new or an empty folder")
             return Folder(root, name, {})
         said = json.loads((root / LIST).read_bytes())
@@ -93,6 +98,42 @@ def open_folder(out: Path, name: str, model: str, layout: Layout) -> Folder:
             f"--model '{others[0]}' to replace it"
         )
     return Folder(root, name, said["models"])
+
+
+@contextmanager
+def alone_in(root: Path) -> Iterator[None]:
+    """The lists are read and written whole again: of two exports at once they would lack one. Raises UserError where
+    another is at work. The kernel drops the lock when the process dies, however it dies."""
+    root.mkdir(parents=True, exist_ok=True)
+    file = root / LOCK
+    descriptor = _locked(file)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            file.unlink()
+        os.close(descriptor)
+
+
+def _locked(file: Path) -> int:
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise UserError(
+                f"{file.parent}: another export writes there; type the same again when it has ended"
+            ) from None
+        except OSError as error:
+            log.warning(
+                "%s: no locks there (%s): let no other export write there meanwhile", file.parent, error.strerror
+            )
+            return descriptor
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(file), os.fstat(descriptor)):
+                return descriptor
+        os.close(descriptor)  # the one before has just taken it away
 
 
 def _is_list(said: Any) -> bool:

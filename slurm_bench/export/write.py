@@ -5,7 +5,7 @@ A layout has one image a sample: where samples have several seeds, that of the f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from typing import Any
 
 from slurm_bench.data.text import quoted
 from slurm_bench.errors import SampleError, UserError
-from slurm_bench.export.folder import open_folder
+from slurm_bench.export.folder import Folder, alone_in, open_folder
 from slurm_bench.export.layout import INDEX, File, Layout, name_problem
 from slurm_bench.export.pictures import JPEG_QUALITY, picture
 from slurm_bench.run.durable import write_atomic
@@ -45,29 +45,40 @@ def export(run: Run, name: str, out: Path, model: str) -> Exported:
     layout: Layout = import_module(f"slurm_bench.export.{name}").LAYOUT
     if problem := name_problem(model):
         raise UserError(f"--model {model!r}: can't be a folder's name: {problem}")
-    folder = open_folder(out, name, model, layout)
     records, left_out = _edited(run)
     places, unplaced = _placed(first_repeats(run), layout, model)
     left_out |= unplaced
     files = _less(places, left_out)
-    folder.refuse_foreign(_paths(files))
     placed = [sample for sample in first_repeats(run) if sample.id in places]
-    index = layout.index and partial(layout.index, folder.read(INDEX), placed, model)
-    if index:
-        index(())  # refuses what is damaged
+    look = partial(_look, out, name, model, layout, placed, files)
+    look()  # refused before anything is made
     try:
-        folder.remove_others(model, _paths(files))
-        folder = folder.note(model, _entry(run, files, left_out, whole=False))
-        left_out |= _write_images(run, folder.root, files, records)
-        files = _less(files, left_out)
-        folder.remove_others(model, _paths(files))
-        if index:
-            write_atomic(folder.root / INDEX, index(files))
-        entry = _entry(run, files, left_out, whole=True)
-        folder.note(model, entry)
+        with alone_in(out.absolute()):
+            folder, index = look()  # another export may have ended meanwhile
+            folder.remove_others(model, _paths(files))
+            folder = folder.note(model, _entry(run, files, left_out, whole=False))
+            left_out |= _write_images(run, folder.root, files, records)
+            files = _less(files, left_out)
+            folder.remove_others(model, _paths(files))
+            if index:
+                write_atomic(folder.root / INDEX, index(files))
+            entry = _entry(run, files, left_out, whole=True)
+            folder.note(model, entry)
     except OSError as error:
         raise UserError(f"{error.filename or out}: {error.strerror}; mend it and type the same again") from None
     return Exported(entry["samples"], entry["left_out"])
+
+
+def _look(
+    out: Path, name: str, model: str, layout: Layout, placed: Sequence[Sample], files: Files
+) -> tuple[Folder, Callable[[Collection[str]], bytes] | None]:
+    """The folder as it is, and what gives its metadata.jsonl, where the layout has one. Raises UserError."""
+    folder = open_folder(out, name, model, layout)
+    folder.refuse_foreign(_paths(files))
+    index = layout.index and partial(layout.index, folder.read(INDEX), placed, model)
+    if index:
+        index(())  # refuses what is damaged
+    return folder, index
 
 
 def first_repeats(run: Run) -> list[Sample]:
