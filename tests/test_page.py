@@ -420,6 +420,44 @@ def test_a_large_run_has_thumbnails_of_its_worst_samples_and_says_so(
     assert "pictures of the 0 worst of 11" in (folder / "report" / "report-single.html").read_text()
 
 
+@pytest.mark.parametrize("words", [10, 20_000])
+@pytest.mark.parametrize("samples", [30, 3000])
+def test_a_single_file_is_no_larger_than_it_says(
+    words: int, samples: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts and pictures share it, and a picture that many samples show stands there once."""
+    noise = Image.effect_noise((200, 200), 80)
+    for name in ("source", *map(str, range(30))):
+        noise.rotate(len(list(tmp_path.iterdir()))).save(tmp_path / f"{name}.png")
+
+    def pictures(number: int) -> list[Picture]:
+        names = {"source": "source", "edited": str(number)}
+        return [Picture(role, str(tmp_path / f"{name}.png")) for role, name in names.items()]
+
+    def gallery(show: Any, whole: int, listed: int) -> dict[str, Any]:
+        def sample(number: int) -> dict[str, Any]:
+            shown = {"id": str(number), "pictures": [show(picture) for picture in pictures(number)]}
+            return shown | ({"said": [{"raw": "w" * words}]} if number < whole else {})
+
+        return {"headline": "o", "samples": map(sample, range(listed))}
+
+    monkeypatch.setattr(assemble, "MOST_BYTES", 400_000)
+    monkeypatch.setattr(assemble, "_render", rendered_plainly)
+    page = assemble.Page(
+        *("page", tmp_path, "p", samples, "worst", lambda most: [pictures(n) for n in range(min(most, 30))]),
+        *(lambda picture: "", gallery, {}),
+    )
+    text = assemble.write_single_file(page).read_text()
+    assert 200_000 < len(text) <= 400_000
+    assert 1 < text.count("data:image/webp") <= 31
+    assert 0 < text.count('"id"') <= samples
+    assert (text.count('"id"') == samples) == (samples == 30)
+
+
+def rendered_plainly(page: Any, pictured: int, whole: int, listed: int, **more: Any) -> str:
+    return f"{pictured} {whole} {listed}" + "".join(more["inline_scripts"])
+
+
 def test_a_page_tells_what_was_run(run: Path) -> None:
     text = (run / "report" / "report.html").read_text()
     facts = json.loads((run / "provenance.json").read_text())

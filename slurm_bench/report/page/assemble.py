@@ -6,9 +6,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,14 @@ LICENCES = ("vendor/image-compare.LICENSE",)
 
 MOST_PICTURED = 2000  # samples with thumbnails: what a page of a large run costs to make and to keep
 MOST_LISTED = 100_000  # samples in the gallery: a browser reads 50 MB for them
-MOST_BYTES = 18_000_000  # of thumbnails in a single file: base64 makes 24 MB of them, which mail still takes
+MOST_BYTES = 25_000_000  # of a single file, which mail still takes
 
 
 @dataclass(frozen=True)
 class Page:
     """What one page is made of. `pictures` gives those of so many samples, the first in an order that `order` names;
-    `gallery` the data of all samples, those one by one, once it is told how a picture is shown, and of how many all
-    texts are wanted."""
+    `gallery` the data of the samples, those one by one, once it is told how a picture is shown, of how many all texts
+    are wanted, and how many are listed."""
 
     template: str
     folder: Path
@@ -43,12 +44,12 @@ class Page:
     order: str
     pictures: Callable[[int], Sequence[Sequence[Picture]]]
     link: Callable[[Picture], str]
-    gallery: Callable[[Show, int], Mapping[str, Any]]
+    gallery: Callable[[Show, int, int], Mapping[str, Any]]
     facts: Mapping[str, Any]
 
     @property
     def listed(self) -> int:
-        """Samples in the gallery."""
+        """Samples in the gallery, where it may have any size."""
         return min(self.total, MOST_LISTED)
 
     @property
@@ -75,39 +76,75 @@ def write_page(page: Page) -> Path:
 
     for asset in (*STYLES, *SCRIPTS, *LICENCES):
         write_atomic(page.beside / Path(asset).name, (ASSETS / asset).read_bytes())
-    write_atomic(page.beside / "data.js", f"{_data(page, show)}\n".encode())
+    write_atomic(page.beside / "data.js", f"{_data(page, show, MOST_PICTURED, page.listed)}\n".encode())
+    pictured = min(page.total, MOST_PICTURED)
     file = page.folder / f"{page.name}.html"
-    write_atomic(file, _render(page, min(page.total, MOST_PICTURED)).encode("utf-8", "replace"))
+    write_atomic(file, _render(page, pictured, pictured, page.listed).encode("utf-8", "replace"))
     return file
 
 
 def write_single_file(page: Page) -> Path:
-    """The page with all that it needs within, to be sent: thumbnails of as many samples as MOST_BYTES hold, the worst
-    first, and no full images. Gives its file."""
+    """The page with all that it needs within, to be sent: of at most MOST_BYTES, with thumbnails of as many samples as
+    the texts leave room for, the worst first, and no full images. Gives its file."""
     thumbnails = _thumbnails(page)
+    licences = "".join(f"/*\n{(ASSETS / licence).read_text()}*/\n" for licence in LICENCES)
+    scripts = [licences + (ASSETS / SCRIPTS[0]).read_text(), *((ASSETS / name).read_text() for name in SCRIPTS[1:])]
+    styles = [(ASSETS / style).read_text() for style in STYLES]
+
+    def file_of(data: str, pictured: int, whole: int, listed: int) -> bytes:
+        inline = {"inline_styles": styles, "inline_scripts": [data, *scripts]}
+        return _render(page, pictured, whole, listed, single_file=True, **inline).encode("utf-8", "replace")
+
+    def show(picture: Picture, among: Collection[str] | None = None) -> Mapping[str, str]:
+        name, problem = thumbnails.get(picture, ("", ""))
+        return {
+            "role": picture.role,
+            "thumb": name if among is None or name in among else "",
+            "full": "",
+            "problem": problem,
+        }
+
+    room = MOST_BYTES - len(file_of("", page.total - 1, page.total - 1, page.total - 1))
+    whole, listed = _that_fit(page, show, room)
+    room -= len(_with_thumbnails(_data(page, show, whole, listed), {}))
     within: dict[str, str] = {}
-    pictured, size = 0, 0
-    for pictures in page.pictures(MOST_PICTURED):
+    pictured = 0
+    for pictures in page.pictures(min(MOST_PICTURED, listed)):
         names = {thumbnails[picture][0] for picture in pictures} - {"", *within}
-        files = {name: (page.beside / "thumbnails" / name).read_bytes() for name in names}
-        size += sum(map(len, files.values()))
-        if size > MOST_BYTES:
+        new = {name: _as_uri((page.beside / "thumbnails" / name).read_bytes()) for name in names}
+        room -= sum(len(name) + len(uri) + len('"":"",') for name, uri in new.items())
+        if room < 0:
             break
         pictured += 1
-        within |= {name: f"data:image/webp;base64,{base64.b64encode(data).decode()}" for name, data in files.items()}
-
-    def show(picture: Picture) -> Mapping[str, str]:
-        name, problem = thumbnails.get(picture, ("", ""))
-        return {"role": picture.role, "thumb": within.get(name, ""), "full": "", "problem": problem}
-
-    licences = "".join(f"/*\n{(ASSETS / licence).read_text()}*/\n" for licence in LICENCES)
-    scripts = [_data(page, show), licences + (ASSETS / SCRIPTS[0]).read_text()]
-    scripts += [(ASSETS / script).read_text() for script in SCRIPTS[1:]]
-    styles = [(ASSETS / style).read_text() for style in STYLES]
+        within |= new
+    data = _with_thumbnails(_data(page, partial(show, among=within), whole, listed), within)
     file = page.folder / f"{page.name}-single.html"
-    text = _render(page, pictured, single_file=True, inline_styles=styles, inline_scripts=scripts)
-    write_atomic(file, text.encode("utf-8", "replace"))
+    write_atomic(file, file_of(data, pictured, whole, listed))
     return file
+
+
+def _that_fit(page: Page, show: Show, room: int) -> tuple[int, int]:
+    """Of how many samples all texts, and how many at all, half of the room holds: the other half is for pictures."""
+    listed = page.listed
+    while listed and len(_data(page, show, 0, listed)) > room / 4:
+        listed //= 2
+    whole = min(MOST_PICTURED, listed)
+    while whole and len(_data(page, show, whole, listed)) > room / 2:
+        whole //= 2
+    return whole, listed
+
+
+def _as_uri(data: bytes) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
+
+
+def _with_thumbnails(data: str, thumbnails: Mapping[str, str]) -> str:
+    """Each stands there once, however many samples show it."""
+    return (
+        f"{data}\nconst THUMBNAILS = {_script_json(thumbnails)};\n"
+        "for (const sample of REPORT.samples)\n"
+        '  for (const picture of sample.pictures) picture.thumb = THUMBNAILS[picture.thumb] ?? "";'
+    )
 
 
 def _thumbnails(page: Page) -> Mapping[Picture, tuple[str, str]]:
@@ -115,7 +152,9 @@ def _thumbnails(page: Page) -> Mapping[Picture, tuple[str, str]]:
     return make_thumbnails(pictures, page.beside / "thumbnails")
 
 
-def _render(page: Page, pictured: int, single_file: bool = False, **inline: Sequence[str]) -> str:
+def _render(
+    page: Page, pictured: int, whole: int, listed: int, single_file: bool = False, **inline: Sequence[str]
+) -> str:
     import jinja2
 
     environment = jinja2.Environment(
@@ -125,7 +164,8 @@ def _render(page: Page, pictured: int, single_file: bool = False, **inline: Sequ
     return environment.get_template(page.template).render(
         page.facts,
         total=page.total,
-        listed=page.listed,
+        listed=listed,
+        whole=whole,
         order=page.order,
         pictured=pictured,
         single_file=single_file,
@@ -139,9 +179,9 @@ def _render(page: Page, pictured: int, single_file: bool = False, **inline: Sequ
     )
 
 
-def _data(page: Page, show: Show) -> str:
+def _data(page: Page, show: Show, whole: int, listed: int) -> str:
     """A script that says the gallery, sample by sample: as objects a hundred thousand of them take 250 MB."""
-    gallery = dict(page.gallery(show, MOST_PICTURED))
+    gallery = dict(page.gallery(show, whole, listed))
     samples = ",".join(map(_script_json, gallery.pop("samples")))
     return f'var REPORT = {_script_json(gallery)[:-1]},"samples":[{samples}]}};'
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm_bench.report.cost import cost_in_words
-from slurm_bench.report.page.assemble import MOST_LISTED, Page
+from slurm_bench.report.page.assemble import Page
 from slurm_bench.report.page.facts import what_was_run
 from slurm_bench.report.page.pictures import Picture, Show, link_from_anywhere, pictures_of
 from slurm_bench.report.page.plots import axis_over
@@ -24,14 +24,14 @@ def compare_page(compared: Mapping[str, Any], sides: Sequence[Side], folder: Pat
     ids = [sample_id for sample_id in sides[0].samples if all(sample_id in side.samples for side in sides)]
     ids.sort(key=lambda sample_id: -max((abs(d) for d in _differences(sides, sample_id).values()), default=0.0))
 
-    def gallery(show: Show, most: int) -> dict[str, Any]:
+    def gallery(show: Show, whole: int, listed: int) -> dict[str, Any]:
         return {
             "headline": names[0],
             "higherIsBetter": True,
             "scores": [*names, *(side.name for side in sides)],
             "sorts": [(f"±{name}", f"{name}, largest first") for name in names],
             "pair": [role_of(sides[0]), role_of(sides[1])],
-            "samples": (_sample(sides, sample_id, show, n < most) for n, sample_id in enumerate(ids[:MOST_LISTED])),
+            "samples": (_sample(sides, sample_id, show, n < whole) for n, sample_id in enumerate(ids[:listed])),
         }
 
     score = compared["score"]["name"]

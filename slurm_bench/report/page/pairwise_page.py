@@ -10,7 +10,7 @@ from typing import Any
 
 from slurm_bench.report.davidson import LOSS, WIN
 from slurm_bench.report.judgements import Judgement
-from slurm_bench.report.page.assemble import MOST_LISTED, MOST_PICTURED, Page
+from slurm_bench.report.page.assemble import MOST_PICTURED, Page
 from slurm_bench.report.page.compare_page import card_of, pictures_in_step, role_of
 from slurm_bench.report.page.facts import what_was_run
 from slurm_bench.report.page.pictures import Show, link_from_anywhere
@@ -90,7 +90,7 @@ class _Shown:
         all_of_them = (verdict for verdicts in self.verdicts.values() for verdict in verdicts)
         return count_replies(verdict for verdict in all_of_them if replies_of(verdict) in self._carried)
 
-    def gallery(self, show: Show, most: int) -> dict[str, Any]:
+    def gallery(self, show: Show, whole: int, listed: int) -> dict[str, Any]:
         names = [_share(side) for side in self.sides]
         return {
             "headline": names[0],
@@ -98,7 +98,7 @@ class _Shown:
             "scores": names,
             "sorts": [("plan", "furthest apart first")],
             "pair": [role_of(self.sides[0]), role_of(self.sides[1])],
-            "samples": [self._sample(sample_id, show, n < most) for n, sample_id in enumerate(self.ids[:MOST_LISTED])],
+            "samples": [self._sample(sample_id, show, n < whole) for n, sample_id in enumerate(self.ids[:listed])],
         }
 
     def pictures(self, sample_id: str) -> list[Any]:

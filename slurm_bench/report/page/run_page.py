@@ -12,7 +12,7 @@ from slurm_bench.report.hours import hours_rows, hours_title
 from slurm_bench.report.judges import judge_notes
 from slurm_bench.report.markdown import counted
 from slurm_bench.report.official_text import OFFICIAL_COLUMNS, OFFICIAL_NOTE, official_cells, official_facts
-from slurm_bench.report.page.assemble import MOST_LISTED, Page
+from slurm_bench.report.page.assemble import Page
 from slurm_bench.report.page.causes import causes
 from slurm_bench.report.page.facts import for_a_paper, what_was_run
 from slurm_bench.report.page.pictures import Show, link_from_report, pictures_of
@@ -58,7 +58,7 @@ def run_page(report: Report) -> Page:
         order="worst",
         pictures=lambda most: [list(pictures_of(run.folder, s, state.edits[s.id].ok)) for s in worst[:most]],
         link=partial(link_from_report, run.folder),
-        gallery=lambda show, most: _gallery(report, show, set(order[:MOST_LISTED]), set(order[:most])),
+        gallery=lambda show, whole, listed: _gallery(report, show, set(order[:listed]), set(order[:whole])),
         facts=_facts(report),
     )
 
