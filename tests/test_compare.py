@@ -196,6 +196,18 @@ def test_a_scorer_may_be_called_otherwise_in_another_run(tmp_path: Path) -> None
         compare_runs([tmp_path / "A", tmp_path / "B"], score="overal")
 
 
+def test_a_score_need_not_name_its_scorer_beside_a_second_one(tmp_path: Path) -> None:
+    scores = {f"a{n}": float(n) for n in range(10)}
+    roots = [a_run(tmp_path / name, scores) for name in "AB"]
+    for root in roots:
+        file = run_dir(root).config
+        file.write_text(file.read_text().replace("scorers:\n", "scorers:\n  other:\n    class_path: m.Other\n", 1))
+    for name in ("overall", "judge.overall"):
+        assert compare_runs(roots, score=name)["comparisons"][0]["n"] == 10
+    with pytest.raises(UserError, match=r"no scorer gave the score 'overal' there; did you mean 'overall'\?"):
+        compare_runs(roots, score="overal")
+
+
 def test_several_runs_are_each_against_the_first_and_ranked(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     base = {f"a{n}": float(s) for n, s in enumerate(rng.uniform(2, 7, 40))}

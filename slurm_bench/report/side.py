@@ -11,7 +11,7 @@ from typing import Any
 
 from slurm_bench.config import nearest
 from slurm_bench.errors import UserError
-from slurm_bench.report.table import Declared, declared_in, headline, score_table, split_column
+from slurm_bench.report.table import Declared, column_of, declared_in, headline, score_table, split_column
 from slurm_bench.run.opened import Run, open_run
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.provenance import read_provenance
@@ -134,11 +134,14 @@ def open_sides(roots: Sequence[Path]) -> list[Side]:
 def with_score(sides: Sequence[Side], wanted: str | None) -> list[Side]:
     """Each run's own scorer for the score that is compared: the first run's headline, unless another is wanted."""
     first = sides[0]
-    table = score_table(first.run.config, first.state)
-    column = wanted or headline(first.run.config, table, first.declared)[0]
+    config, declared = first.run.config, first.declared
+    table = score_table(config, first.state)
+    column = column_of(wanted, config, table, declared) if wanted else headline(config, table, declared)[0]
     if column is None:
         raise UserError(f"{first.run.root}: nothing is scored there; nothing to compare")
-    scorer, score = split_column(column, first.run.config)
+    scorer, score = split_column(column, config)
+    if not score:  # a score that none of several scorers gave
+        scorer, score = "", scorer
     return [_named(side, scorer, score) for side in sides]
 
 
@@ -150,5 +153,6 @@ def _named(side: Side, scorer: str, score: str) -> Side:
         return replace(side, scorer=scorer, score=score)
     if scorer not in found and len(found) != 1:
         several = f"; the scorers {', '.join(found)} give it" if found else f"; {nearest(score, known)}"
-        raise UserError(f"{side.run.root}: no scorer '{scorer}' gave the score '{score}' there{several}")
+        who = f"no scorer '{scorer}'" if scorer else "no scorer"
+        raise UserError(f"{side.run.root}: {who} gave the score '{score}' there{several}")
     return replace(side, scorer=scorer if scorer in found else found[0], score=score)

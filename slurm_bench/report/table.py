@@ -135,7 +135,7 @@ def headline(config: Config, table: pd.DataFrame, declared: Declared) -> tuple[s
     that have a better direction the one that most samples have, and of several that as many have the first that the
     scorer declares, which is a judge's first aspect."""
     if config.headline is not None:
-        return _configured(config, [*score_columns(table), *_declared_columns(config, declared)]), "as configured"
+        return column_of(config.headline, config, table, declared), "as configured"
     for name in config.scorers:
         own = [c for c in score_columns(table) if split_column(c, config)[0] == name]
         named = [_column(name, score, config) for score in declared.get(name) or {} if score != ANY]
@@ -155,7 +155,7 @@ def check_headline(config: Config, declared: Declared) -> None:
     """Before anything starts: is the configured headline a score that its scorer declares? Raises UserError."""
     known = {name: scores for name, scores in declared.items() if scores is not None and ANY not in scores}
     columns = _declared_columns(config, known)
-    if config.headline is None or _configured(config, columns) in columns:
+    if config.headline is None or _named(config.headline, config, columns) in columns:
         return
     if not any(config.headline.startswith(_column(name, "", config)) for name in declared.keys() - known):
         raise UserError(f"'headline': no scorer gives '{config.headline}'; {nearest(config.headline, columns)}")
@@ -166,10 +166,14 @@ def declared_in(provenance: Mapping[str, Any]) -> Declared:
     return {str(name): from_rows(rows) for name, rows in provenance.get("scores", {}).items()}
 
 
-def _configured(config: Config, columns: Sequence[str]) -> str | None:
-    """The configured headline, which need not name its scorer: a second scorer doesn't take it from the first."""
-    said = config.headline
-    if said is None or said in columns:
+def column_of(said: str, config: Config, table: pd.DataFrame, declared: Declared) -> str:
+    """The column of a score as a person names it."""
+    return _named(said, config, [*score_columns(table), *_declared_columns(config, declared)])
+
+
+def _named(said: str, config: Config, columns: Sequence[str]) -> str:
+    """A score need not name its scorer: a second scorer doesn't take it from the first."""
+    if said in columns:
         return said
     return next((column for name in config.scorers if (column := f"{name}.{said}") in columns), said)
 
