@@ -92,6 +92,23 @@ def test_a_histogram_is_over_the_scale() -> None:
         assert sum(histogram(nearly_alike)["counts"]) == 2
 
 
+def test_an_interval_holds_its_own_mean() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        values = list(rng.lognormal(0, rng.choice([0.5, 1, 2, 3]), rng.integers(10, 60)))
+        found = mean_of(values, 0, None)
+        assert found.mean is not None
+        assert found.ci_low is not None
+        assert found.ci_high is not None
+        assert found.ci_low <= found.mean <= found.ci_high, found
+
+
+@pytest.mark.filterwarnings("error")
+def test_many_scores_are_described_without_a_warning() -> None:
+    values = list(np.random.default_rng(0).lognormal(0, 0.5, 6001))
+    assert mean_of(values, 0, None).method == "Cox, lognormal"
+
+
 def test_equal_scores_have_no_spread_that_rounding_made() -> None:
     assert mean_of([0.1] * 3).mean == 0.1
     found = macro_mean_of({"a": [0.1] * 3, "b": [0.1] * 2})

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 FEW = 10  # Below it the methods here no longer hold what they promise for skewed scores.
 BINS = 10
+MOST_TESTED = 5000  # Of more values scipy's test of normality warns that its p isn't exact.
 
 Interval = tuple[float | None, float | None]
 NO_INTERVAL: Interval = (None, None)
@@ -163,7 +164,9 @@ def _interval(
         ends = _wilson((mean - low) / (high - low), units)
         return "Wilson, all are alike", (low + (high - low) * ends[0], low + (high - low) * ends[1])
     if units >= FEW and index is None and high is None and _looks_lognormal(x):
-        return "Cox, lognormal", _cox(x)
+        ends = _cox(x)
+        if ends[0] <= mean <= ends[1]:  # else it speaks of a lognormal's mean that these values' own is far from
+            return "Cox, lognormal", ends
     return t_interval(mean, parts, units / (units - 1), units - 1)
 
 
@@ -255,7 +258,7 @@ def _looks_lognormal(x: np.ndarray) -> bool:
         return False
     from scipy.stats import shapiro  # a second to import
 
-    return bool(shapiro(np.log(x)).pvalue >= 0.01)
+    return bool(shapiro(np.log(x[:: -(-len(x) // MOST_TESTED)])).pvalue >= 0.01)
 
 
 def _cox(x: np.ndarray) -> tuple[float, float]:
