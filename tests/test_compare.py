@@ -300,6 +300,15 @@ def test_tests_agree_with_scipys() -> None:
     assert holm([0.01, 0.04, 0.03, None]) == [pytest.approx(0.03), pytest.approx(0.06), pytest.approx(0.06), None]
 
 
+def test_a_source_whose_differences_cancel_out_is_a_tie() -> None:
+    """In floating point 0.1 + 0.2 - 0.3 isn't 0."""
+    differences = [0.1, 0.2, -0.3] * 6
+    found = compare_pairs([0.0] * 18, differences, [n // 3 for n in range(18)])
+    assert found.clusters == 6
+    assert (found.p, found.p_sign, found.p_wilcoxon) == (1.0, 1.0, 1.0)
+    assert found.smallest_effect is None
+
+
 def test_passes_and_fails_are_compared_by_mcnemar() -> None:
     a, b = [1.0] * 30 + [0.0] * 20, [1.0] * 28 + [0.0] * 2 + [1.0] * 12 + [0.0] * 8
     found = compare_pairs(a, b)

@@ -59,7 +59,7 @@ def compare_pairs(
     a, b = np.asarray(first, dtype=float), np.asarray(other, dtype=float)
     d = np.round(b - a, 12)  # 0.3 - 0.1 and 0.4 - 0.2 are a tie
     mean = difference_of([float(value) for value in d], clusters)
-    units = d if mean.clusters is None else _sums_by(d, clusters or ())
+    units = d if mean.clusters is None else np.round(_sums_by(d, clusters or ()), 12)  # 0.1 + 0.2 - 0.3 is a tie too
     means = d if mean.clusters is None else units / _sums_by(np.ones(len(d)), clusters or ())
     passes = bool(np.isin(np.concatenate([a, b]), (0, 1)).all())
     low, high = mean.ci_low, mean.ci_high
