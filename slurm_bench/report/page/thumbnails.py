@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,12 +18,13 @@ from slurm_bench.report.page.pictures import Picture
 
 SIDE = 448  # pixels of the longer side: three beside each other fill a wide window
 QUALITY = 78
+YOUNG = 3600.0  # seconds: so young a file may be what another report of this run, of a newer state, has just made
 MOST_THREADS = 8  # each holds a decoded image, of 64 megapixels at most
 
 
 def make_thumbnails(pictures: Iterable[Picture], folder: Path) -> Mapping[Picture, tuple[str, str]]:
     """For each picture its thumbnail's file name and "", or "" and what is wrong with it. Only what is not there yet
-    is made, in threads, as decoding leaves the interpreter free; what nobody wants any more is removed."""
+    is made, in threads, as decoding leaves the interpreter free; what is old and nobody wants any more is removed."""
     folder.mkdir(parents=True, exist_ok=True)
     there = {entry.name for entry in os.scandir(folder)}
     wanted = list(dict.fromkeys(pictures))
@@ -31,7 +33,8 @@ def make_thumbnails(pictures: Iterable[Picture], folder: Path) -> Mapping[Pictur
         found = dict(zip(wanted, made, strict=True))
     for name in there - {name for name, _ in found.values()}:
         with suppress(OSError):
-            os.unlink(folder / name)
+            if time.time() - os.stat(folder / name).st_mtime > YOUNG:
+                os.unlink(folder / name)
     return found
 
 
