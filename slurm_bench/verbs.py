@@ -132,14 +132,15 @@ def verify(options: argparse.Namespace) -> int:
     lost = find_changed(opened.folder, edited.values())
     if lost:
         note_lost(opened.folder, [edited[sample_id] for sample_id in lost], lost)
+    typed = command("resubmit", opened.root) if lost else None
     if options.json:
-        print(json.dumps({"checked": len(edited), "lost": lost}))
+        print(json.dumps({"run": str(opened.root), "checked": len(edited), "lost": lost, "next": typed}))
     else:
         for sample_id, problem in lost.items():
             print(f"{sample_id!r}: {problem}")
         print(f"{len(edited)} images checked, {len(lost)} lost")
-        if lost:
-            print(f"to make them again, type: {command('resubmit', opened.root)}")
+        if typed:
+            print(f"to make them again, type: {typed}")
     return INCOMPLETE if lost else COMPLETE
 
 

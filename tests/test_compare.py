@@ -184,8 +184,15 @@ def test_what_else_differs_is_named(tmp_path: Path) -> None:
 
 def test_samples_that_were_asked_otherwise_are_no_pairs(tmp_path: Path) -> None:
     scores = {f"a{n}": 1.0 for n in range(12)}
-    with pytest.raises(UserError, match=r"no sample in common \(the instruction differs\)"):
+    with pytest.raises(UserError, match=r"no sample in common \(the instruction differs: 12, as 'a0'\)"):
         compared(tmp_path, scores, scores, instruction="do otherwise")
+
+
+def test_runs_of_other_samples_are_told_apart_by_an_id_of_each(tmp_path: Path) -> None:
+    mine, theirs = {f"a{n}": 1.0 for n in range(12)}, {f"A{n}": 1.0 for n in range(3)}
+    why = r"\(only in the plan of A: 12, as 'a0'; only in the plan of B: 3, as 'A0'\); samples are paired by id"
+    with pytest.raises(UserError, match=why):
+        compared(tmp_path, mine, theirs)
 
 
 def test_a_scorer_may_be_called_otherwise_in_another_run(tmp_path: Path) -> None:

@@ -166,6 +166,23 @@ def test_a_line_that_is_no_row_is_told_with_its_number(line: bytes, says: str, f
     assert len(str(caught.value)) < 500 + len(str(folder))
 
 
+@pytest.mark.parametrize(
+    ("reader", "name", "text", "says"),
+    [
+        ("csv", "a.jsonl", json.dumps(row()), r"no field 'id'.*; a .jsonl file is mostly for data.reader=jsonl$"),
+        ("parquet", "a.jsonl", json.dumps(row()), r"failed after 0 items: .*; a .jsonl file is mostly for"),
+        ("json", "a.json", json.dumps(row()) + "\n" + json.dumps(row()), r"for one a line say data.reader=jsonl\)$"),
+        ("five_category", "a.csv", "id,instruction\n1,x", r"; a .csv file is mostly for data.reader=csv$"),
+        ("jsonl", "a.yaml", "data: x", r"a.yaml:1: not JSON: .*, or name another reader where the file is no JSONL"),
+    ],
+)
+def test_a_wrong_reader_says_which_may_be_right(reader: str, name: str, text: str, says: str, folder: Path) -> None:
+    (folder / name).write_text(text)
+    with pytest.raises(UserError, match=says) as caught:
+        list(read_items(DataConfig(reader=reader, path=str(folder / name))))
+    assert str(caught.value).count(text[:20]) <= 1, "a name that is none is said once"
+
+
 def test_nested_fields_and_lists_with_any_fields(folder: Path) -> None:
     given = {"meta": {"key": 7, "deep": {"text": "edit"}}, "meta.file": "a.png"}
     fields = {"id": "meta.key", "instruction": "meta.deep.text", "image": "meta.file"}

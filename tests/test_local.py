@@ -30,6 +30,8 @@ from helpers import (
 from slurm_bench.cluster.local import Local
 from slurm_bench.cluster.sbatch import gpus_of
 from slurm_bench.config import Config
+from slurm_bench.errors import UserError
+from slurm_bench.run.opened import open_run
 from slurm_bench.run.records import read_records
 
 
@@ -340,3 +342,27 @@ def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert "not a run folder" in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "",
+            "not a run folder (it has no config.yaml); runs in it, the newest first: demo-3, demo-2, demo-1 and 1 more",
+        ),
+        ("demmo-2", "no such folder; did you mean 'demo-2'?"),
+        ("elsewhere", "no such folder"),
+        ("demo-1/report", "not a run folder (it has no config.yaml); it lies in the run {}/demo-1"),
+        ("notes.txt", "not a run folder, but a file"),
+    ],
+)
+def test_a_folder_that_is_no_run_says_which_may_be_meant(tmp_path: Path, name: str, said: str) -> None:
+    for n in range(4):
+        (tmp_path / f"demo-{n}" / "report").mkdir(parents=True)
+        (tmp_path / f"demo-{n}" / "plan.jsonl").touch()
+        os.utime(tmp_path / f"demo-{n}" / "plan.jsonl", (n, n))
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UserError) as caught:
+        open_run(tmp_path / name)
+    assert str(caught.value) == f"{tmp_path / name}: {said.format(tmp_path)}"

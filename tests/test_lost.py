@@ -50,6 +50,7 @@ def test_a_lost_image_is_made_again(tmp_path: Path, harm: Callable[[Path], None]
     found = json.loads(checked.stdout)
     assert found["checked"] == 6
     assert list(found["lost"]) == ["s-2"]
+    assert (found["run"], found["next"].endswith(f"resubmit {root}")) == (str(root), True)
     launch("report", root)
     (row,) = [row for row in rows(root) if row["status"] == "error"]
     assert (row["id"], "lost" in row["error"]) == ("s-2", True)

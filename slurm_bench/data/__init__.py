@@ -14,7 +14,7 @@ from slurm_bench.data.categories import CATEGORIES, canonical, one_spelling
 from slurm_bench.data.checks import as_item, checked
 from slurm_bench.data.item import Item
 from slurm_bench.data.progress import counted
-from slurm_bench.data.readers import find_reader
+from slurm_bench.data.readers import find_reader, meant_for_another
 from slurm_bench.data.text import BROKEN, as_text, joined, quoted
 from slurm_bench.errors import UserError
 
@@ -108,14 +108,16 @@ def _records(data: DataConfig, where: str) -> Iterator[tuple[int, Any]]:
     try:
         for position, value in enumerate(reader(data), 1):
             yield position, value
-    except UserError:
-        raise
+    except UserError as error:
+        if position or "data.reader=" in str(error):
+            raise
+        raise UserError(f"{error}{meant_for_another(data)}") from None
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         message = " ".join(str(error).split())[:200]
         raise UserError(
             f"{where}: the reader '{data.reader}' failed after {position} items: {type(error).__name__}: {message} "
-            f"({place.filename}:{place.lineno})"
+            f"({place.filename}:{place.lineno}){'' if position else meant_for_another(data)}"
         ) from error
 
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from slurm_bench.data.text import quoted
 from slurm_bench.errors import UserError
 from slurm_bench.report.comparable import cautions, differ, editors_differ, not_comparable
 from slurm_bench.report.paired import Paired, compare_pairs, holm, verdict
@@ -39,8 +40,10 @@ def compare_runs(
     found = [_Pair(first, other) for other in others]
     for pair in found:
         if not pair.same:
-            why = ", ".join(sorted(set(pair.left_out.values())))
-            raise UserError(f"{first.run.root} and {pair.other.run.root} have no sample in common ({why})")
+            raise UserError(
+                f"{first.run.root} and {pair.other.run.root} have no sample in common ({_examples(pair.left_out)}); "
+                "samples are paired by id: plan both runs from the same data"
+            )
     width = margin if margin is not None else _margin(first, shared)
     corrected = holm([pair.all.p for pair in found])
     return {
@@ -54,6 +57,13 @@ def compare_runs(
         ],
         "ranking": _ranking([first, *others], found, shared),
     }
+
+
+def _examples(left_out: dict[str, str]) -> str:
+    """`only in the plan of A: 12, as 'cat'`, and so on by reason: ids that are written otherwise show themselves."""
+    counts = Counter(left_out.values())
+    first = {why: sample_id for sample_id, why in reversed(left_out.items())}
+    return "; ".join(f"{why}: {count}, as {quoted(first[why])}" for why, count in sorted(counts.items()))
 
 
 def refusals(compared: Mapping[str, Any]) -> list[str]:

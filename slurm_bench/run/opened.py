@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
-from slurm_bench.config import Config, load_config
+from slurm_bench.config import Config, load_config, nearest
 from slurm_bench.errors import UserError
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.ledger import Ledger
 from slurm_bench.run.plan import Sample, read_plan
 from slurm_bench.run.provenance import read_provenance
 from slurm_bench.run.records import State
+
+# Of a folder that is no run, so many entries are looked at for runs, and so many of these are named.
+LOOKED_AT, NAMED = 1000, 3
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,34 @@ def open_run(root: Path) -> Run:
     """Raises UserError where there is no run, or a damaged one."""
     folder = RunDir(root.resolve())
     if not folder.config.exists():
-        raise UserError(f"{root}: not a run folder (it has no {folder.config.name})")
+        raise UserError(f"{root}: {_no_run(folder)}")
     return Run(folder, load_config(folder.config), checked_plan(folder), read_provenance(folder).get("by", {}))
+
+
+def _no_run(folder: RunDir) -> str:
+    """What it is instead, and which runs may be meant."""
+    root = folder.root
+    if not root.exists():
+        near = nearest(root.name, (run.name for run in _runs_in(root.parent)))
+        return "no such folder" + (f"; {near}" if near.startswith("did you mean") else "")
+    if not root.is_dir():
+        return "not a run folder, but a file"
+    what = f"not a run folder (it has no {folder.config.name})"
+    if around := next((path for path in root.parents if RunDir(path).plan.exists()), None):
+        return f"{what}; it lies in the run {around}"
+    names = [run.name for run in _runs_in(root)]
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return what + (f"; runs in it, the newest first: {', '.join(names[:NAMED])}{more}" if names else "")
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    """The newest first."""
+    dated = []
+    with suppress(OSError):
+        for path in islice(folder.iterdir(), LOOKED_AT):
+            with suppress(OSError):
+                dated.append((RunDir(path).plan.stat().st_mtime, path))
+    return [path for _, path in sorted(dated, reverse=True)]
 
 
 def checked_plan(folder: RunDir) -> list[Sample]:

@@ -74,9 +74,23 @@ def _refuse_untaken(data: DataConfig, reader: BundledReader) -> None:
             raise UserError(f"'data.options.{name}': no option of the reader '{data.reader}'; {known}")
 
 
-def _advice(data: DataConfig) -> str:
+def meant_for_another(data: DataConfig) -> str:
+    """`; a .csv file is mostly for data.reader=csv`, where the file's name speaks against the reader; else nothing."""
+    own = BUNDLED[data.reader].suffixes if data.reader in BUNDLED else ()
+    suffix, fitting = _fitting(data)
+    if not own or suffix in own or not fitting:
+        return ""
+    return f"; a {suffix} file is mostly for data.reader={' or data.reader='.join(fitting)}"
+
+
+def _fitting(data: DataConfig) -> tuple[str, list[str]]:
+    """The file's suffix, and the readers of such files."""
     suffix = Path(data.path or "").suffix.lower()
-    fitting = [name for name, reader in BUNDLED.items() if suffix and suffix in reader.suffixes]
+    return suffix, [name for name, reader in BUNDLED.items() if suffix and suffix in reader.suffixes]
+
+
+def _advice(data: DataConfig) -> str:
+    _, fitting = _fitting(data)
     if fitting:
         return f"say data.reader={' or data.reader='.join(fitting)}"
     return f"say data.reader=NAME with one of {', '.join(name for name in BUNDLED if name != data.reader)}"

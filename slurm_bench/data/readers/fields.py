@@ -48,7 +48,11 @@ def refuse_absent(wanted: Mapping[str, str], found: Collection[str], file: Path)
     Raises UserError that names all of them."""
     absent = {ours: theirs for ours, theirs in wanted.items() if theirs not in found}
     if absent:
-        faults = [f"no field '{theirs}' for '{ours}'; {nearest(theirs, found)}" for ours, theirs in absent.items()]
+        near = {theirs: nearest(theirs, found) for theirs in absent.values()}
+        faults = [
+            f"no field '{theirs}' for '{ours}'" + (f"; {near[theirs]}" if near[theirs].startswith("did you") else "")
+            for ours, theirs in absent.items()
+        ]
         keys = " ".join(f"data.fields.{ours}=…" for ours in absent)
         raise UserError(f"{file}: {'; '.join(faults)}; set {keys}; fields there: {joined(found)}")
 

@@ -58,11 +58,18 @@ def _line_rows(file: Path, encoding: str | None) -> Iterator[Row]:
         try:
             record = decode(text)
         except ValueError as error:
-            hint = "; a JSON list is no JSONL: say data.reader=json" if number == 1 and text.startswith("[") else ""
-            raise UserError(f"{file}:{number}: not JSON: {error}; mend or remove this line{hint}") from None
+            raise UserError(f"{file}:{number}: not JSON: {error}; {_mend(number, text)}") from None
         if not isinstance(record, dict):
             raise UserError(
                 f"{file}:{number}: a {type(record).__name__}; each line must be one JSON object (for a list of them "
                 "say data.reader=json)"
             )
         yield Row(f"{file}:{number}", record)
+
+
+def _mend(number: int, text: str) -> str:
+    if number == 1 and text.startswith("["):
+        return "mend or remove this line; a JSON list is no JSONL: say data.reader=json"
+    if number == 1 and not text.startswith("{"):
+        return "mend or remove this line, or name another reader where the file is no JSONL: data.reader=…"
+    return "mend or remove this line"

@@ -109,7 +109,8 @@ def _after_opening(file: Path, chunks: Iterator[bytes], text: bytearray) -> tupl
     place = len(text) - len(text.lstrip())
     kind = {b"{": "object", b'"': "string"}.get(bytes(text[place : place + 1]))
     if kind:
-        raise UserError(f"{file}: holds one JSON {kind}; the reader wants a list of objects")
+        mend = " (for one a line say data.reader=jsonl)" if kind == "object" else ""
+        raise UserError(f"{file}: it begins with a JSON {kind}; the reader wants a list of objects{mend}")
     if text[place] != ord("["):
         raise _refusal(file, 1, 1, f"it begins with {bytes(text[place : place + 12])!r}")
     return 1 + text.count(b"\n", 0, place), place + 1
