@@ -273,7 +273,10 @@ def export(options: argparse.Namespace) -> int:
     planned = len(first_repeats(opened))
     if repeats := len(opened.samples) - planned:
         print(f"left out  {repeats} further seeds of the samples: a layout has one image of each, the first seed's")
-    print(f"exported  {len(done.samples)} of {planned} samples; {options.out / LIST} says where each is")
+    if done.unwanted:
+        print(f"left out  {done.unwanted} turns before the last one: {options.format} has no image of them")
+    wanted = planned - done.unwanted
+    print(f"exported  {len(done.samples)} of {wanted} samples; {options.out / LIST} says where each is")
     return INCOMPLETE if done.left_out else COMPLETE
 
 

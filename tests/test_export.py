@@ -260,6 +260,19 @@ def test_of_a_case_of_several_turns_risebench_gets_the_last_one(tmp_path: Path) 
     image = "outputs/M/images/hybrid_reasoning/h.png"
     assert set(files(tmp_path / "out")) == {"exported.json", image}
     assert (tmp_path / "out" / image).read_bytes() == of_run(root, "h-2")
+    assert listed(tmp_path / "out")["samples"] == {"h-2": [image]}
+    done = launch("export", root, "--format", "risebench", "--out", tmp_path / "out", "--model", "M")
+    assert done.returncode == 0, done.stderr
+    assert "left out  1 turns before the last one" in done.stdout
+    assert "exported  1 of 1 samples" in done.stdout
+
+
+def test_a_turn_that_the_layout_has_no_image_of_is_not_left_out_for_want_of_one(tmp_path: Path) -> None:
+    facts = {f"h-{n}": {"index": "h", "turn": n, "turns": 2} for n in (1, 2)}
+    ids = [(i, "hybrid_reasoning") for i in facts]
+    root = make_run(tmp_path, ids, fail=["h-1"], follows={"h-2": "h-1"}, facts=facts)
+    found = exported(root, "risebench", tmp_path / "out")
+    assert (found.samples, [*found.left_out], found.unwanted) == ({}, ["h-2"], 1)
 
 
 def test_wiseedit_by_subset_and_language(tmp_path: Path) -> None:

@@ -31,10 +31,11 @@ Files = Mapping[str, tuple[File, ...]]  # by sample id
 @dataclass(frozen=True)
 class Exported:
     """`samples` has the paths of each sample's files, from the folder; `left_out` says of each other why it has none.
-    Both are in the plan's order."""
+    Both are in the plan's order. Of `unwanted` samples the layout has no file: a turn before the last one."""
 
     samples: Mapping[str, Sequence[str]]
     left_out: Mapping[str, str]
+    unwanted: int
 
 
 def export(run: Run, name: str, out: Path, model: str) -> Exported:
@@ -47,8 +48,9 @@ def export(run: Run, name: str, out: Path, model: str) -> Exported:
         raise UserError(f"--model {model!r}: can't be a folder's name: {problem}")
     records, left_out = _edited(run)
     places, unplaced = _placed(first_repeats(run), layout, model)
-    left_out |= unplaced
-    files = _less(places, left_out)
+    unwanted = {sample_id for sample_id, each in places.items() if not each}
+    left_out = {i: why for i, why in (left_out | unplaced).items() if i not in unwanted}
+    files = _less(places, left_out.keys() | unwanted)
     placed = [sample for sample in first_repeats(run) if sample.id in places]
     look = partial(_look, out, name, model, layout, placed, files)
     look()  # refused before anything is made
@@ -66,7 +68,7 @@ def export(run: Run, name: str, out: Path, model: str) -> Exported:
             folder.note(model, entry)
     except OSError as error:
         raise UserError(f"{error.filename or out}: {error.strerror}; mend it and type the same again") from None
-    return Exported(entry["samples"], entry["left_out"])
+    return Exported(entry["samples"], entry["left_out"], len(unwanted))
 
 
 def _look(
@@ -148,5 +150,5 @@ def _paths(files: Files) -> set[str]:
     return {file.path for each in files.values() for file in each}
 
 
-def _less(files: Files, left_out: Mapping[str, str]) -> Files:
+def _less(files: Files, left_out: Collection[str]) -> Files:
     return {sample_id: each for sample_id, each in files.items() if sample_id not in left_out}
