@@ -137,6 +137,19 @@ def test_a_graph_that_cannot_be_captured_costs_speed_alone(caplog):
     assert len([record for record in caplog.records if "CUDA graphs" in record.message]) == 1
 
 
+def test_memory_that_runs_out_in_a_capture_does_not_end_the_use_of_graphs():
+    judge = tiny_judge.scorer(mode="generate")
+    decoder, inputs = judge.judge.decoder, judge.judge.preprocess(asked(judge, 2))
+
+    def full(rows, places):
+        raise torch.OutOfMemoryError
+
+    decoder.use_graphs, decoder._captured = True, full
+    with pytest.raises(torch.OutOfMemoryError):
+        judge.judge.written(inputs, 4)
+    assert decoder.use_graphs
+
+
 def test_steps_are_replayed_by_rows_and_blocks():
     judge = tiny_judge.scorer(mode="generate")
     decoder, inputs = judge.judge.decoder, judge.judge.preprocess(asked(judge, 3))

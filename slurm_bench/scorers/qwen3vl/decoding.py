@@ -137,6 +137,8 @@ class Decoder:
         if (rows, places) not in self._graphs:
             try:
                 self._graphs[rows, places] = self._captured(rows, places)
+            except torch.OutOfMemoryError:
+                raise  # fewer prompts come next
             except Exception as error:
                 self.use_graphs, self._graphs = False, {}
                 reason = str(error).strip().partition("\n")[0]
