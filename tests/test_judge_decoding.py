@@ -1,6 +1,7 @@
 """What the judge writes, token for token, against transformers' own generate."""
 
 import logging
+import weakref
 from itertools import combinations
 
 import pytest
@@ -123,6 +124,22 @@ def test_a_longer_batch_and_then_a_shorter_are_written_as_alone():
     fresh.judge.end_ids = {-1}
     assert again[2] == fresh.judge.written(batches[2], 6)
     assert again[0] == again[1][:2]
+
+
+def test_a_cache_is_gone_before_a_larger_one_is_made():
+    decoder = tiny_judge.scorer(mode="generate").judge.decoder
+    decoder.begin([10], 6)
+    small, allocate, there = weakref.ref(decoder._cache), decoder._allocate, []
+
+    def look(rows, places):
+        decoder.release()
+        there.append(small() is not None)
+        allocate(rows, places)
+
+    decoder._allocate = look
+    decoder.begin([10, 300], 6)
+    assert there == [False]
+    assert decoder._cache.shape[2:4] == (2, 512)
 
 
 def test_a_graph_that_cannot_be_captured_costs_speed_alone(caplog):

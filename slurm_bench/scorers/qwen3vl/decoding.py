@@ -56,11 +56,10 @@ class Decoder:
     def begin(self, lengths: Sequence[int], new_tokens: int) -> None:
         """Make room for prompts of these lengths, and for what is written to them."""
         rows, places = _power_of_two(len(lengths)), _whole_blocks(max(lengths) + new_tokens)
-        cache = self._cache
-        if cache is None or cache.shape[2] < rows or cache.shape[3] < places:
-            if cache is not None:
-                rows, places = max(rows, cache.shape[2]), max(places, cache.shape[3])
-            self._allocate(rows, places)
+        # Numbers alone: a name for the cache would keep it while a larger one is made.
+        had_rows, had_places = (0, 0) if self._cache is None else self._cache.shape[2:4]
+        if had_rows < rows or had_places < places:
+            self._allocate(max(rows, had_rows), max(places, had_places))
 
     def release(self) -> None:
         """Give the memory back."""
