@@ -126,6 +126,27 @@ def test_a_longer_batch_and_then_a_shorter_are_written_as_alone():
     assert again[0] == again[1][:2]
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_numbers_that_are_not_finite_cost_their_own_prompt_alone(temperature):
+    """Not its neighbours, and not those that come after it in the same place."""
+    judge = tiny_judge.scorer(mode="generate")
+    judge.judge.end_ids = {-1}
+    inputs, decoder = judge.judge.preprocess(asked(judge, 3)), judge.judge.decoder
+    plain, keep = judge.judge.written(inputs, 6, temperature, 1), decoder.keep
+
+    def overflow(layer, prompts, keys, values):
+        keep(layer, prompts, keys, values)
+        decoder._cache[layer, 1, 2] = float("inf")
+
+    decoder.keep = overflow
+    *others, row = judge.judge.written(inputs, 6, temperature, 1)
+    assert row == []
+    assert others == plain[:2]
+    assert "not finite" in judge.judge.generate(inputs, 6)[2].cut_short
+    decoder.keep = keep
+    assert judge.judge.written(inputs, 6, temperature, 1) == plain
+
+
 def test_a_cache_is_gone_before_a_larger_one_is_made():
     decoder = tiny_judge.scorer(mode="generate").judge.decoder
     decoder.begin([10], 6)

@@ -60,6 +60,9 @@ class Decoder:
         had_rows, had_places = (0, 0) if self._cache is None else self._cache.shape[2:4]
         if had_rows < rows or had_places < places:
             self._allocate(max(rows, had_rows), max(places, had_places))
+        else:
+            # Masked places are multiplied by zero: what the batch before left there must be finite, and may not be.
+            self._cache[:, :, :rows, :places].zero_()  # type: ignore[index]
 
     def release(self) -> None:
         """Give the memory back."""
@@ -75,20 +78,24 @@ class Decoder:
     def write(
         self, starts: Starts, new_tokens: int, ends: Collection[int], choose: Callable[[Tensor], Tensor]
     ) -> list[list[int]]:
-        """What follows each prompt, up to one of the `ends` or to `new_tokens`; behind an end stands padding. `choose`
-        makes tokens of scores [R, V]."""
+        """What follows each prompt, up to one of the `ends` or to `new_tokens`; behind an end stands padding. Nothing
+        where a prompt's scores aren't finite. `choose` makes tokens of scores [R, V]."""
         device, count = starts.hidden.device, len(starts.hidden)
         rows, end_ids = _power_of_two(count), torch.tensor(sorted(ends), device=device)
         # What idle rows write goes to a row of its own.
         written = torch.full((count + 1, new_tokens), self._pad, device=device)
         origin = torch.arange(rows, device=device).clamp(max=count)
         ended = origin == count
+        broken = torch.zeros(count + 1, dtype=torch.bool, device=device)
         self._lengths[:rows], self._positions[:rows] = 0, 0
         self._lengths[:count], self._positions[:count] = starts.lengths, starts.following
         scores = torch.zeros_like(self._next[:rows])
         scores[:count] = self._scores(starts.hidden)
         for step in range(new_tokens):
-            tokens = torch.where(ended, self._pad, choose(scores))
+            finite = scores.isfinite().all(-1)
+            broken[origin] |= ~(finite | ended)
+            ended |= ~finite
+            tokens = torch.where(ended, self._pad, choose(scores.where(finite[:, None], 0.0)))
             written[origin, step] = tokens
             ended |= torch.isin(tokens, end_ids)
             if step + 1 == new_tokens:
@@ -108,7 +115,9 @@ class Decoder:
             scores = self._next[:rows]
             self._lengths[:rows] += 1
             self._positions[:rows] += 1
-        return written[:count].tolist()
+        return [[] if is_broken else row for row, is_broken in zip(written.tolist(), broken.tolist(), strict=True)][
+            :count
+        ]
 
     def _allocate(self, rows: int, places: int) -> None:
         model, layers = self._model, self._model.layers
@@ -116,7 +125,6 @@ class Decoder:
         weight, attn = model.embed.weight, layers[0].self_attn
         heads = len(attn.k_proj.weight) // attn.head_dim
         device = weight.device
-        # Masked places are multiplied by zero, and must be finite.
         shape = (len(layers), 2, rows, places, heads, attn.head_dim)
         self._cache = torch.zeros(shape, dtype=weight.dtype, device=device)
         self._tokens, self._lengths, self._positions = torch.zeros((3, rows), dtype=torch.long, device=device)
@@ -161,7 +169,9 @@ class Decoder:
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             self._compute(rows, places)
         graph.replay()
-        if not torch.allclose(self._next[:rows], expected, rtol=0.0, atol=0.02 * expected.abs().max().item()):
+        # What isn't finite is a prompt's fault, and says nothing of the graph.
+        found, expected = (scores.nan_to_num(0.0, 0.0, 0.0) for scores in (self._next[:rows], expected))
+        if not torch.allclose(found, expected, rtol=0.0, atol=0.02 * expected.abs().max().item()):
             raise RuntimeError("the captured step computes something else")
         return graph
 

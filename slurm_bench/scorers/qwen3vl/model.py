@@ -150,14 +150,15 @@ class Judge:
         # The prompt has opened the thought, so the reply must: what is in it isn't the answer.
         opened = "<think>\n" if self.thinks else ""
         return [
-            Reply(opened + text, None if self.end_ids & set(row) else _cut_short(max_new_tokens))
+            Reply(opened + text, _cut_short(row, self.end_ids, max_new_tokens))
             for text, row in zip(texts, written, strict=True)
         ]
 
     def written(
         self, inputs: Inputs, max_new_tokens: int, temperature: float = 0.0, seed: int | None = None
     ) -> list[list[int]]:
-        """The tokens of `generate`: those that transformers' own finds, where rounding doesn't decide between two."""
+        """The tokens of `generate`: those that transformers' own finds, where rounding doesn't decide between two; none
+        of a prompt whose numbers aren't finite."""
         import torch
 
         from slurm_bench.scorers.qwen3vl.decoding import Starts
@@ -280,5 +281,10 @@ def distinct_images(prompts: Sequence[Prompt]) -> tuple[list[Image.Image], list[
     return images, shown
 
 
-def _cut_short(max_new_tokens: int) -> str:
+def _cut_short(row: list[int], ends: set[int], max_new_tokens: int) -> str | None:
+    """Why this reply isn't whole, if it isn't."""
+    if not row:
+        return "the judge's numbers are not finite for this prompt"
+    if ends & set(row):
+        return None
     return f"the reply was cut off at the limit of tokens: max_new_tokens is {max_new_tokens}"
