@@ -175,6 +175,51 @@ def test_a_graph_that_cannot_be_captured_costs_speed_alone(caplog):
     assert len([record for record in caplog.records if "CUDA graphs" in record.message]) == 1
 
 
+def test_a_capture_that_torch_leaves_half_done_is_put_right(monkeypatch):
+    """As torch does it where a capture was invalidated: its end raises before anything is put back."""
+
+    class Stream:
+        def wait_stream(self, stream): ...
+
+    class Entered:
+        def __init__(self, stream):
+            self.stream = stream
+
+        def __enter__(self):
+            self.before, current[0] = current[0], self.stream
+
+        def __exit__(self, *error):
+            current[0] = self.before
+
+    class Capture:
+        def __init__(self, graph, pool, capture_error_mode):
+            self.pool = pool
+
+        def __enter__(self):
+            current[0] = "the capture's"
+            recorded.append(self.pool)
+
+        def __exit__(self, *error):
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    default = Stream()
+    current, recorded, held = [default], [], [(0, 1)]
+    fakes = {"Stream": Stream, "stream": Entered, "graph": Capture, "CUDAGraph": object}
+    fakes |= {"current_stream": lambda: current[0], "graph_pool_handle": lambda: (0, 1), "current_device": lambda: 0}
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", lambda device, pool: recorded.remove(pool))
+    monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda device, pool: held.remove(pool))
+    judge = tiny_judge.scorer(mode="generate")
+    inputs, decoder = judge.judge.preprocess(asked(judge, 2)), judge.judge.decoder
+    plain = judge.judge.written(inputs, 6)
+    decoder.use_graphs = True
+    assert judge.judge.written(inputs, 6) == plain
+    assert not decoder.use_graphs
+    assert current == [default]
+    assert (recorded, held) == ([], [])
+
+
 def test_memory_that_runs_out_in_a_capture_does_not_end_the_use_of_graphs():
     judge = tiny_judge.scorer(mode="generate")
     decoder, inputs = judge.judge.decoder, judge.judge.preprocess(asked(judge, 2))

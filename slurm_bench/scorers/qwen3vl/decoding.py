@@ -11,7 +11,8 @@ Shapes: R rows, a power of two, of which the first are prompts and the others id
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -147,7 +148,7 @@ class Decoder:
             except torch.OutOfMemoryError:
                 raise  # fewer prompts come next
             except Exception as error:
-                self.use_graphs, self._graphs = False, {}
+                self.use_graphs, self._graphs, self._pool = False, {}, None
                 reason = str(error).strip().partition("\n")[0]
                 log.warning("the judge writes without CUDA graphs, more slowly: %s: %s", type(error).__name__, reason)
                 self._compute(rows, places)
@@ -166,7 +167,8 @@ class Decoder:
         # All work in the same memory: one at a time, and nothing in it outlasts a step.
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         # Another thread preprocesses the next prompts on this GPU meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        capture = torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local")
+        with _mended_if_it_fails(self._pool), capture:
             self._compute(rows, places)
         graph.replay()
         # What isn't finite is a prompt's fault, and says nothing of the graph.
@@ -191,6 +193,21 @@ class Decoder:
 
     def _scores(self, hidden: Tensor) -> Tensor:
         return self._head(hidden).float()
+
+
+@contextmanager
+def _mended_if_it_fails(pool: Any) -> Iterator[None]:
+    """Around a capture: torch leaves one that was invalidated (by an operation that waits for the GPU, say) with its
+    stream as the current one, and with its memory still recorded, in which nothing is ever given back."""
+    with torch.cuda.stream(torch.cuda.current_stream()):
+        try:
+            yield
+        except Exception:
+            with suppress(AttributeError, RuntimeError):  # another torch's name for it; not begun, or ended in order
+                device = torch.cuda.current_device()
+                torch._C._cuda_endAllocateToPool(device, pool)
+                torch._C._cuda_releasePool(device, pool)
+            raise
 
 
 def _attend(cache: Tensor, where: Any, mask: Tensor, attn: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
