@@ -23,7 +23,7 @@ from slurm_bench.checkpoints.folder import (
     read_tensors,
 )
 from slurm_bench.checkpoints.safetensors_header import TensorInfo
-from slurm_bench.editors.qwen import QwenImageEditor
+from slurm_bench.editors.qwen import QwenImageEditor, base_editor
 from slurm_bench.editors.qwen.fit import choose_fit, ways_to_fit
 from slurm_bench.editors.qwen.flops import floor_seconds, forward_flops
 from slurm_bench.editors.qwen.profiles import PROFILES
@@ -278,6 +278,27 @@ def test_what_fits_a_gpu_is_picked(full_size, profile, gib, savings):
     assert fit.settings.savings == savings
     assert fit.needed <= gpu.memory
     assert fit.from_host == (profile == "w8a16" or "offload_modulation" in savings)
+
+
+@pytest.mark.parametrize(
+    ("gib", "params", "takes_over"),
+    [(80, {}, True), (48, {}, False), (80, {"text_first": True}, False), (None, {"device": "cpu"}, True)],
+)
+def test_what_is_picked_is_known_before_a_load(full_size, monkeypatch, gib, params, takes_over):
+    gpu = gib and Gpu("a GPU", gib * 2**30, (9, 0))
+    monkeypatch.setattr(base_editor, "visible_gpu", lambda: gpu)
+    editor = QwenImageEditor("x", **params)
+    monkeypatch.setattr(editor, "_find", lambda: full_size)
+    assert editor.takes_over == takes_over
+
+
+@pytest.mark.parametrize(
+    ("params", "streams"),
+    [({}, True), ({"profile": "w8a16"}, False), ({"text_first": True, "stream_blocks": 2}, False)],
+)
+def test_a_transformer_that_passes_through_the_host_needs_a_turn(saved, params, streams):
+    """On a node whose tasks all did so at once, the host's memory would have to hold as many."""
+    assert QwenImageEditor(str(saved), **{**PARAMS, **params}).streams() == streams
 
 
 def test_hub_ids(saved, tmp_path, monkeypatch):

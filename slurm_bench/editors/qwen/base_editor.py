@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from slurm_bench.editors.base import Edited, EditRequest
 from slurm_bench.editors.qwen.base_session import BaseSession
 from slurm_bench.editors.qwen.base_settings import KEY
 from slurm_bench.editors.qwen.family import EDITORS
-from slurm_bench.editors.qwen.fit import choose_fit
+from slurm_bench.editors.qwen.fit import Fit, choose_fit
 from slurm_bench.editors.qwen.loading import LORA_KEY, Source, load_pipeline
 from slurm_bench.editors.qwen.profiles import Profile, check_capability, check_extras, check_fp8
 from slurm_bench.editors.qwen.schedule import check_scheduler
@@ -129,16 +130,27 @@ class BaseEditor:
         return self._find() or check_pipeline_folder(download_pipeline(settings.model_name, settings.revision))
 
     def streams(self) -> bool:
-        """Whether `load` would find its weights where many readers at once are quick, and so needs no turn."""
-        path = locate(self.settings.model_name, self.settings.revision, MODEL_KEY)
-        return path is not None and quick_to_read(
-            [file for name in self.family.classes for file in weight_files(path / name)]
-        )
+        """Whether `load` would find its weights where many readers at once are quick, and so needs no turn. A
+        transformer that is brought layer by layer passes through the host's memory as a whole."""
+        path, fit = locate(self.settings.model_name, self.settings.revision, MODEL_KEY), self._foreseen
+        if path is None or fit is None or fit.from_host:
+            return False
+        return quick_to_read([file for name in self.family.classes for file in weight_files(path / name)])
 
     @property
     def takes_over(self) -> bool:
-        """With `text_first` a prompt that wasn't encoded ahead costs a load of the text encoder."""
-        return not self.settings.text_first
+        """With `text_first`, asked for or picked, a prompt that wasn't encoded ahead costs a load of the text
+        encoder."""
+        fit = self._foreseen
+        return not (fit.settings if fit else self.settings).text_first
+
+    @cached_property
+    def _foreseen(self) -> Fit | None:
+        """What `load` is going to pick; None of a model that isn't there yet."""
+        if (folder := self._find()) is None:
+            return None
+        gpu = None if self.settings.device == "cpu" else visible_gpu()
+        return choose_fit(folder, self.settings, self.settings.profile_on(cuda=gpu is not None), gpu)
 
     def prepare(self, requests: Iterable[EditRequest]) -> None:
         self._session.encode_ahead(requests)
