@@ -18,6 +18,7 @@ from helpers import REPO, hear_interrupts, launch, make_benchmark, make_config, 
 from tasks import prepare, work
 
 from slurm_bench.cluster.heard import hear
+from slurm_bench.cluster.job import finish
 from slurm_bench.run.attempts import claim, close, note_jobs, read_attempts
 from slurm_bench.run.journal import Journal
 from slurm_bench.run.opened import open_run
@@ -143,6 +144,27 @@ def test_a_launcher_that_is_gone_is_told(tmp_path: Path) -> None:
     cause = causes(root, over=False)["nobody"]
     assert set(cause.samples) == set(attempt.samples)
     assert cause.next == f"python launch.py resubmit {root}"
+
+
+def test_a_run_that_its_finishing_job_concluded_incomplete_is_not_told_as_abandoned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = prepare(tmp_path, "Tint", {"fail": ["s-1"]}, retries=0)
+    attempt = claim(run_dir(root), "edit", [f"s-{n}" for n in range(6)], 1, "slurm", 0, 1, open_run(root).by)
+    assert attempt is not None
+    note_jobs(run_dir(root), attempt, ["41"], "42", "43")
+    run_task(open_run(root), "edit", 1, 0, StopSignals())
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(SystemExit) as left:
+        finish(str(root), "edit", 1, 90, 0)
+    assert left.value.code == 3
+    assert [attempt.name for attempt in read_attempts(run_dir(root))] == ["edit-001", "edit-002", "score-001"]
+    nobody = lambda run, over: Heard(read_attempts(run))  # noqa: E731
+    assert [cause.kind for cause in explain(gather(open_run(root), nobody))] == ["sample_fault"]
+    again = claim(run_dir(root), "edit", ["s-1"], 1, "slurm", 0, 3)
+    assert again is not None
+    close(run_dir(root), note_jobs(run_dir(root), again, ["51"], "52", "53"))
+    assert "nobody" in {cause.kind for cause in explain(gather(open_run(root), nobody))}, "concluded before, not now"
 
 
 def test_nothing_found_is_said_and_a_copy_without_its_plugins_is_enough(undisturbed: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from slurm_bench.config import Config
 from slurm_bench.errors import COMPLETE, INCOMPLETE, UserError
 from slurm_bench.logs import log
 from slurm_bench.report.write import write_report
-from slurm_bench.run.attempts import Attempt, claim_draft, close, draft, next_number, read_attempts
+from slurm_bench.run.attempts import Attempt, claim_draft, close, conclude_once, draft, next_number, read_attempts
 from slurm_bench.run.images import find_gone
 from slurm_bench.run.journal import REFUSED, read_journals
 from slurm_bench.run.layout import RunDir
@@ -132,7 +132,9 @@ def carry_on(run: Run, attempt: Attempt, executor: Executor) -> int | None:
         refused = [*_refused(run.folder, attempts), *refused_here]
         step = next_step(look(run), attempts, refused, run.config, attempt.only_scores)
         if step is None:
-            return conclude(run)
+            code = conclude(run)
+            conclude_once(run.folder, attempt)  # who looks afterwards asks the newest
+            return code
         claimed = _claim(run, step, attempts, executor)
         if claimed is None:
             log.warning("another launcher goes on with %s; leaving it to that one", run.root)

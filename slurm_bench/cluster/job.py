@@ -78,7 +78,7 @@ def _follow(root: Path, stage: str, number: int, executor: InJob) -> int:
             executor.execute(run, attempt)
         code = carry_on(run, latest, executor)
     if code is not None:
-        conclude_once(run.folder, attempt)
+        conclude_once(run.folder, attempt)  # which its standby asks
         executor.dismiss_standby(attempt)
     return code or COMPLETE
 
