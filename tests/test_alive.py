@@ -327,6 +327,21 @@ def test_where_no_job_can_be_submitted_that_waits_the_standby_waits_itself(
     assert jobs.read_text() == ""
 
 
+def test_who_stands_behind_a_job_that_took_over_is_noted_beside_those_before(
+    run: RunDir, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("srun", "sinfo", "scontrol"):
+        queue.command(name, "true")
+    attempt = note_jobs(run, claimed(run, "slurm"), ["41"], "42", "43")
+    for generation in (1, 2):
+        monkeypatch.setenv("SLURM_JOB_ID", str(42 + generation))
+        queue.command("sbatch", f'echo "Submitted batch job {43 + generation}"')
+        queue.holds(f"{42 + generation}|{attempt.job_names.standby}|RUNNING")
+        attempt = InJob(task, finish, StopSignals(), 90, generation).stand_by(Run(run, Config(), []), attempt)
+    assert read_attempts(run) == [attempt]
+    assert attempt.job_ids == ("41", "42", "43", "44", "45")
+
+
 @pytest.mark.parametrize("lost", [False, True])
 def test_jobs_that_a_crashed_controller_forgot_are_submitted_again(
     run: RunDir, queue: Queue, monkeypatch: pytest.MonkeyPatch, lost: bool

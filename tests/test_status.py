@@ -12,12 +12,16 @@ from helpers import run_dir
 from tasks import prepare, work
 
 from slurm_bench.cluster.heard import hear
-from slurm_bench.run.attempts import claim, close
+from slurm_bench.cluster.queue import Job
+from slurm_bench.run.attempts import claim, close, note_jobs, read_attempts
+from slurm_bench.run.journal import Journal, read_journals
 from slurm_bench.run.opened import open_run
 from slurm_bench.run.records import manifests
 from slurm_bench.stages import takeover
 from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.task import run_task
+from slurm_bench.watch.evidence import Hear, Heard
+from slurm_bench.watch.job_logs import unborn_processes
 from slurm_bench.watch.status import render_status, status_of
 
 TWO = {
@@ -133,6 +137,46 @@ def test_what_each_task_is_doing_is_told_by_its_journal(tmp_path: Path) -> None:
     ]
     assert [task["gpu_memory"] for task in attempt["tasks"]] == [None] * 5 + [61 << 30]
     assert "working on n1, 1 s each, 61.0 GiB" in render_status(said(root))
+
+
+def test_a_standby_that_took_over_is_at_work_and_whoever_stands_behind_it_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    work(root)
+    close(run_dir(root), read_attempts(run_dir(root))[0])
+    attempt = claim(run_dir(root), "score", [f"s-{n}" for n in range(6)], 1, "slurm", 0, 1, open_run(root).by)
+    assert attempt is not None
+    attempt = note_jobs(run_dir(root), attempt, (), "42", "43", "44")
+    names = attempt.job_names
+    behind = Job("44", names.standby, "PENDING", "Dependency")
+    queue = [behind, Job("43", names.standby, "RUNNING")]
+
+    def seen(hear: Hear) -> dict[str, Any]:
+        found = status_of(open_run(root), hear)
+        return {**found["attempts"][-1]["tasks"][0], "causes": found["causes"]}
+
+    def began(restart: int) -> None:
+        monkeypatch.setenv("SLURM_JOB_ID", str(42 + restart))
+        journal = Journal(run_dir(root).journal("score", 1, 0, restart))
+        journal.start()
+        journal.note("works")
+
+    began(0)
+    at_work = lambda run, over: Heard(read_attempts(run), queue)  # noqa: E731
+    assert (seen(at_work)["job"], seen(at_work)["causes"]) == ("43", []), "it is about to begin"
+    began(1)
+    assert (seen(at_work)["job"], seen(at_work)["state"], seen(at_work)["causes"]) == ("43", "working", [])
+
+    waiting = lambda run, over: Heard(read_attempts(run), [behind], ended=lambda: [("43", "OUT_OF_MEMORY")])  # noqa: E731
+    assert "memory was not enough" in seen(waiting)["causes"][0], "what is said of the job that had it last"
+
+    run_dir(root).submitit.mkdir(parents=True)
+    (run_dir(root).submitit / "44_0_log.err").write_text("job 44 on node n7\nbash: python: command not found\n")
+    over = lambda run, over: Heard(read_attempts(run))  # noqa: E731
+    assert any("python: command not found" in line for line in seen(over)["causes"])
+    born = read_journals(run_dir(root), "score")
+    assert [process.node for process in unborn_processes(run_dir(root), born)] == ["n7"]
 
 
 def test_a_task_that_is_far_slower_than_its_peers_is_marked(tmp_path: Path) -> None:

@@ -91,19 +91,23 @@ class InJob(Slurm):
                 f"{attempt.name} was submitted, but nobody knows whether it was kept: {error}"
             ) from None
 
-    def stand_by(self, run: Run, attempt: Attempt) -> None:
-        """Whoever takes over is not alone either: its own standby comes first. So is who lost the one it had."""
+    def stand_by(self, run: Run, attempt: Attempt) -> Attempt:
+        """Whoever takes over is not alone either: its own standby comes first. So is who lost the one it had. Gives the
+        attempt with that one noted."""
         if not self._own:
-            return
+            return attempt
         if self._generation >= GENERATIONS:
             log.error("%d jobs have died one after the other; nobody is behind this one", self._generation)
-            return
+            return attempt
         try:
             others = [job for job in jobs_of([attempt.job_names.standby]) if job.number != self._own]
             if not others:
-                self._patiently(lambda: self._submit_standby(run, attempt, self._own, self._generation + 1))
+                new = self._patiently(lambda: self._submit_standby(run, attempt, self._own, self._generation + 1))
+                known = attempt.arrays, attempt.finish_job_id, attempt.standby_job_id
+                return note_jobs(run.folder, attempt, *known, *attempt.more_standby_job_ids, new)
         except Exception as error:
             log.error("no standby could be submitted: %s", error)
+        return attempt
 
     def waits_again(self, run: Run, attempt: Attempt) -> bool:
         """Where this job came before its time, for the one that waited for the array was cancelled: another one is

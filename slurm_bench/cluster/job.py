@@ -64,7 +64,7 @@ def _follow(root: Path, stage: str, number: int, executor: InJob) -> int:
     if is_concluded(run.folder, attempt):
         log.info("the run was concluded after %s: nothing to take over", attempt.name)
         return COMPLETE
-    executor.stand_by(run, attempt)
+    attempt = executor.stand_by(run, attempt)
     if executor.waits_again(run, attempt):
         return COMPLETE
     latest = executor.follow_up(run, attempt)

@@ -39,7 +39,8 @@ class Attempt:
     together, and `chains` has how many each chain has here. `retry` counts the attempts that brought no sample
     forward since a person asked; with `only_scores` that was for scores, and nothing is edited afterwards. `key` and
     `by` are the run's name in the queue and the plug-ins' marks (law 14) at that time. `pack` tasks share a job.
-    `job_id` is its array's, `more_job_ids` those of further arrays, where the cluster takes none that is long enough.
+    `job_id` is its array's, `more_job_ids` those of further arrays, where the cluster takes none that is long enough;
+    `more_standby_job_ids` are of the standbys behind jobs that took over.
 
     The job ids stay empty where the launcher died before it could note them: then nothing of the attempt has begun to
     work, for its first job is held until they are noted.
@@ -65,6 +66,7 @@ class Attempt:
     standby_job_id: str | None = None
     closed: bool = False
     chains: tuple[Number, ...] = ()
+    more_standby_job_ids: tuple[str, ...] = ()
 
     def slice(self, task: int) -> Sequence[str]:
         if not self.chains:
@@ -94,7 +96,12 @@ class Attempt:
 
     @property
     def job_ids(self) -> tuple[str, ...]:
-        return (*self.arrays, *filter(None, (self.finish_job_id, self.standby_job_id)))
+        return (*self.arrays, *self.following)
+
+    @property
+    def following(self) -> tuple[str, ...]:
+        """The ids of the job that follows its arrays and of the standbys, each behind the one before it."""
+        return tuple(filter(None, (self.finish_job_id, self.standby_job_id, *self.more_standby_job_ids)))
 
     @property
     def arrays(self) -> tuple[str, ...]:
@@ -207,10 +214,13 @@ def draft(
     )
 
 
-def note_jobs(run: RunDir, attempt: Attempt, arrays: Sequence[str], finish: str | None, standby: str | None) -> Attempt:
+def note_jobs(
+    run: RunDir, attempt: Attempt, arrays: Sequence[str], finish: str | None, standby: str | None, *standbys: str
+) -> Attempt:
     """Add the job ids, which only the claimer learns."""
     first, more = next(iter(arrays), None), tuple(arrays[1:])
     attempt = replace(attempt, job_id=first, more_job_ids=more, finish_job_id=finish, standby_job_id=standby)
+    attempt = replace(attempt, more_standby_job_ids=standbys)
     write_atomic(run.attempt(attempt.stage, attempt.number), _line(attempt))
     return attempt
 

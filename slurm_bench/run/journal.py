@@ -96,7 +96,7 @@ class TaskProcess:
     """One process of one task. `end` is None where it was killed or still works; `exit` is its exit status (negative: a
     signal) where its supervisor saw it, and `worked` then the seconds since it had begun what it had in hand. `last` is
     the newest event that says what it is doing, at the time `since`; `heard` is when it noted anything last. `memory`
-    is the most that it has had on its GPU, in bytes."""
+    is the most that it has had on its GPU, in bytes. `job` is its job's own number, also where that is an array's."""
 
     stage: str
     attempt: int
@@ -118,6 +118,7 @@ class TaskProcess:
     memory: int | None = None
     load_seconds: float | None = None
     worked: float | None = None
+    job: str = ""
 
     @property
     def signalled(self) -> bool:
@@ -181,6 +182,7 @@ def _read(file: Path, stage: str, attempt: int, task: int, restart: int) -> Task
         task=task,
         restart=restart,
         node=start.get("node", ""),
+        job=start.get("job") or "",
         started=start.get("time", 0.0),
         end=end.get("how", FAILED if code == ORDERLY else None),
         message=end.get("message", ""),

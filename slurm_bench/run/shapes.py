@@ -23,6 +23,7 @@ class Event(msgspec.Struct):
     began: Time = 0.0
     held: Time | None = None
     node: str = ""
+    job: str | None = None
     gpus: list[dict[str, str]] = []
     name: str = ""
     begin: Time = 0.0

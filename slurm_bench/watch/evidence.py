@@ -104,8 +104,11 @@ class Task:
 
     @property
     def job_id(self) -> str:
-        """Its job's, as `4242_3` where that is an array's; "" where it has none."""
-        return self.attempt.job_of(self.number)
+        """Its job's, as `4242_3` where that is an array's; "" where it has none. Where those that follow do the work
+        themselves, of whichever began with it last."""
+        attempt, last = self.attempt, self.last
+        by_itself = last.job if last and attempt.submitted and not attempt.arrays else ""
+        return by_itself or attempt.job_of(self.number)
 
     @property
     def ids(self) -> Sequence[str]:
@@ -249,26 +252,33 @@ def _task(
     jobs: Sequence[Job],
     alive: bool | None,
 ) -> Task:
-    job_id, _, index = attempt.job_of(number).partition("_")
-    job = next((job for job in jobs if job.number == job_id and job.has_task(int(index or 0))), None)
-    if alive and attempt.submitted and job is None:  # its attempt goes on without it
-        alive = False
-    return Task(
+    task = Task(
         attempt=attempt,
         number=number,
         processes=processes,
-        job=job,
+        job=None,
         alive=alive,
         ok=part.ok,
         failed=part.failed,
         records=part.records,
     )
+    job = _job(task, jobs)
+    return replace(task, job=job, alive=alive and (job is not None or not attempt.submitted))
+
+
+def _job(task: Task, jobs: Sequence[Job]) -> Job | None:
+    """Without arrays it is the job that follows that works, or whichever standby has taken over from it."""
+    attempt, (job_id, _, index) = task.attempt, task.job_id.partition("_")
+    own = [job for job in jobs if job.number == job_id and job.has_task(int(index or 0))]
+    if not own and attempt.submitted and not attempt.arrays:
+        own = sorted((job for job in jobs if job.belongs_to(attempt)), key=lambda job: job.state == "PENDING")
+    return next(iter(own), None)
 
 
 def _finishing(attempt: Attempt, known: Sequence[tuple[str, str]], logs: Mapping[str, Path]) -> Said | None:
     """What the last of the jobs that follow an attempt said, and Slurm of it."""
-    for job_id in (attempt.standby_job_id, attempt.finish_job_id):
-        said = _said(logs, job_id or "")
+    for job_id in reversed(attempt.following):
+        said = _said(logs, job_id)
         ended = tuple(words for name, words in known if name == job_id and "COMPLETED" not in words)
         if said or ended:
             said = said or Said("", (), ())

@@ -59,8 +59,7 @@ def unborn_processes(run: RunDir, born: Collection[TaskProcess], own_job: str | 
     for attempt in read_attempts(run):
         tasks = [task for task in range(attempt.slices) if (attempt.stage, attempt.number, task) not in known]
         jobs = {attempt.job_of(task): task for task in reversed(tasks)}
-        following = filter(None, (attempt.finish_job_id, attempt.standby_job_id))
-        jobs |= {job: -n for n, job in enumerate(following, 1) if job not in jobs}
+        jobs |= {job: -n for n, job in enumerate(attempt.following, 1) if job not in jobs}
         for job, task in jobs.items():
             if job in logs and job != own_job and (node := unborn_on(tail(logs[job]))):
                 yield TaskProcess(attempt.stage, attempt.number, task, 0, node=node)
