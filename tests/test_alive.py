@@ -18,7 +18,7 @@ from slurm_bench.cluster.cancel import cancel_run
 from slurm_bench.cluster.here import InJob
 from slurm_bench.cluster.job import finish, task
 from slurm_bench.cluster.launch import choose_executor
-from slurm_bench.cluster.queue import cancel_jobs, max_array_size, release
+from slurm_bench.cluster.queue import Job, cancel_jobs, ended_jobs, expected_start, max_array_size, release
 from slurm_bench.cluster.requeue import TaskIncomplete, leave
 from slurm_bench.cluster.slurm import Slurm
 from slurm_bench.config import Config
@@ -231,19 +231,30 @@ def test_how_long_an_array_may_be_is_asked_of_the_cluster(queue: Queue, said: st
     assert max_array_size() == most
 
 
-@pytest.mark.parametrize("name", ["squeue", "scancel", "scontrol", "sbatch"])
+def test_the_tasks_of_an_array_are_told_in_spans_and_steps(queue: Queue) -> None:
+    waiting = Job("41_[0-12:4,15,20-22%2]", "a", "PENDING")
+    assert [task for task in range(30) if waiting.has_task(task)] == [0, 4, 8, 12, 15, 20, 21, 22]
+    assert [task for task in range(9) if Job("41_3", "a", "RUNNING").has_task(task)] == [3]
+    assert Job("41", "a", "RUNNING").has_task(7), "a job that is no array has every task"
+    queue.command("sacct", "printf '41_[0-4:2,7%%2]|CANCELLED|0:0\\n42|COMPLETED|0:0\\n'")
+    ended = ended_jobs(["41", "42"], 0.0)
+    assert [job_id for job_id, _ in ended] == ["41_0", "41_2", "41_4", "41_7", "42"]
+
+
+@pytest.mark.parametrize("name", ["squeue", "scancel", "scontrol", "sbatch", "sbatch --test-only"])
 def test_a_controller_that_does_not_answer_is_waited_for_so_long(
     run: RunDir, queue: Queue, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr("slurm_bench.cluster.queue.PATIENCE", 1)
     monkeypatch.setattr("slurm_bench.cluster.slurm.SBATCH_TIMEOUT", 1)
     queue.command("scontrol", "true")
-    queue.command(name, "sleep 30")
+    queue.command(name.split()[0], "sleep 30")
     acts = {
         "squeue": lambda: at_work(run),
         "scancel": lambda: cancel_jobs(["41"]),
         "scontrol": lambda: release(["41"]),
         "sbatch": lambda: Slurm(task, finish).execute(Run(run, Config(), []), claimed(run, "slurm", 2)),
+        "sbatch --test-only": lambda: expected_start("#!/bin/sh"),
     }
     claimed(run, "slurm")
     with pytest.raises(UserError, match="did not answer within 1 s"):

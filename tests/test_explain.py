@@ -19,6 +19,7 @@ from tasks import prepare, work
 
 from slurm_bench.cluster.heard import hear
 from slurm_bench.cluster.job import finish
+from slurm_bench.command import command
 from slurm_bench.run.attempts import claim, close, note_jobs, read_attempts
 from slurm_bench.run.journal import Journal
 from slurm_bench.run.opened import open_run
@@ -41,6 +42,20 @@ def worked(root: Path, **how: Any) -> dict[str, Cause]:
     for attempt in read_attempts(run_dir(root)):
         close(run_dir(root), attempt)
     return causes(root)
+
+
+def told_of_a_process(root: Path, end: str | None, said: str, slurm: str) -> Cause:
+    """The one task of a run ended so, by its journal, and its job in these words."""
+    attempt = claim(run_dir(root), "edit", [f"s-{n}" for n in range(6)], 1, "slurm", 0, 1)
+    assert attempt is not None
+    close(run_dir(root), note_jobs(run_dir(root), attempt, ["41"], "42", "43"))
+    journal = Journal(run_dir(root).journal("edit", 1, 0, 0))
+    journal.start()
+    if end is not None:
+        journal.end(end, said)
+    over = lambda run, over: Heard(read_attempts(run), ended=lambda: [("41", slurm)])  # noqa: E731
+    (cause,) = (cause for cause in explain(gather(open_run(root), over)) if cause.samples)
+    return cause
 
 
 def test_ways_to_fail_are_told_apart_in_one_run(tmp_path: Path) -> None:
@@ -167,6 +182,12 @@ def test_a_run_that_its_finishing_job_concluded_incomplete_is_not_told_as_abando
     assert "nobody" in {cause.kind for cause in explain(gather(open_run(root), nobody))}, "concluded before, not now"
 
 
+def test_braces_in_a_runs_name_are_no_fields_to_fill(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {}, name="run-{a}")
+    cause = told_of_a_process(root, "stopped", "SIGTERM", "PREEMPTED 0:0")
+    assert (cause.kind, cause.next) == ("preempted", command("resubmit", root))
+
+
 def test_nothing_found_is_said_and_a_copy_without_its_plugins_is_enough(undisturbed: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(undisturbed, copy)
@@ -278,17 +299,7 @@ NODE = "slurmstepd: error: *** JOB 4 ON n1 CANCELLED AT T DUE TO NODE FAILURE **
 def test_what_a_process_said_itself_is_not_taken_for_slurms_words(
     tmp_path: Path, end: str | None, said: str, slurm: str, kind: str
 ) -> None:
-    root = prepare(tmp_path, "Tint", {})
-    attempt = claim(run_dir(root), "edit", [f"s-{n}" for n in range(6)], 1, "slurm", 0, 1)
-    assert attempt is not None
-    close(run_dir(root), note_jobs(run_dir(root), attempt, ["41"], "42", "43"))
-    journal = Journal(run_dir(root).journal("edit", 1, 0, 0))
-    journal.start()
-    if end is not None:
-        journal.end(end, said)
-    words = lambda run, over: Heard(read_attempts(run), ended=lambda: [("41", slurm)])  # noqa: E731
-    (cause,) = (cause for cause in explain(gather(open_run(root), words)) if cause.samples)
-    assert cause.kind == kind
+    assert told_of_a_process(prepare(tmp_path, "Tint", {}), end, said, slurm).kind == kind
 
 
 @pytest.mark.parametrize(("slurm", "kind"), [("", "preempted"), (NODE, "node_failed")])

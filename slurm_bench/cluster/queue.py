@@ -52,9 +52,8 @@ class Job:
     def has_task(self, task: int) -> bool:
         """Is it this task of its array, or does it have it among its waiting ones (`4242_[0-3,7%2]`)? A job that is no
         array has every task."""
-        indices = self.id.partition("_")[2].strip("[]").partition("%")[0]
-        spans = [span.split("-") for span in indices.split(",") if span.replace("-", "").isdigit()]
-        return not indices or any(int(span[0]) <= task <= int(span[-1]) for span in spans)
+        indices = self.id.partition("_")[2]
+        return not indices or any(task in some for some in _spans(indices))
 
     def belongs_to(self, attempt: Attempt) -> bool:
         return self.name in attempt.job_names or self.number in old_ids(attempt)
@@ -134,11 +133,14 @@ def ended_jobs(ids: Iterable[str], since: float) -> list[tuple[str, str]]:
 
 def _tasks(job_id: str) -> list[str]:
     """`7_[0-2,5%3]`, as sacct calls the tasks of an array that never began, is 7_0, 7_1, 7_2 and 7_5."""
-    found = re.fullmatch(r"(\d+)_\[([\d,-]+)(%\d+)?\]", job_id)
-    if not found:
-        return [job_id]
-    ends = [part.split("-") for part in found.group(2).split(",")]
-    return [f"{found.group(1)}_{index}" for end in ends for index in range(int(end[0]), int(end[-1]) + 1)]
+    array, _, indices = job_id.partition("_")
+    return [f"{array}_{index}" for some in _spans(indices) for index in some] or [job_id]
+
+
+def _spans(indices: str) -> list[range]:
+    """Of `3`, or `[0-12:4,15,20-22%2]`: the last number is how many of them may run at once."""
+    found = re.findall(r"(\d+)(?:-(\d+))?(?::(\d+))?", indices.partition("%")[0])
+    return [range(int(first), int(last or first) + 1, int(step or 1)) for first, last, step in found]
 
 
 def broken_nodes() -> dict[str, str]:
@@ -151,9 +153,9 @@ def broken_nodes() -> dict[str, str]:
 
 def expected_start(script: str) -> str:
     """When Slurm thinks that this script would start, in its own words; it is not submitted. Raises UserError where
-    Slurm would refuse it."""
+    Slurm would refuse it, or doesn't answer."""
     with outside_a_job():
-        done = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True, timeout=60)
+        done = _run(["sbatch", "--test-only"], script)
     said = " ".join(done.stderr.replace("sbatch: error:", "").replace("sbatch:", "").split())
     if done.returncode:
         raise UserError(f"sbatch would refuse it: {said}")
@@ -232,13 +234,18 @@ def outside_a_job() -> Iterator[None]:
 
 
 def _ask(command: list[str]) -> str:
+    done = _run(command)
+    if done.returncode != 0:
+        raise UserError(f"'{command[0]}' failed: {' '.join(done.stderr.split()) or done.returncode}")
+    return done.stdout
+
+
+def _run(command: list[str], reads: str = "") -> subprocess.CompletedProcess[str]:
+    """Raises UserError where it isn't there, or doesn't answer."""
     try:
         whole = dict(os.environ, **_WHOLE)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=whole)
+        return subprocess.run(command, input=reads, capture_output=True, text=True, timeout=PATIENCE, env=whole)
     except FileNotFoundError:
         raise UserError(f"'{command[0]}' isn't on the PATH; is this a machine of the cluster?") from None
     except subprocess.TimeoutExpired:
         raise UserError(f"'{command[0]}' did not answer within {PATIENCE} s; is the Slurm controller up?") from None
-    if done.returncode != 0:
-        raise UserError(f"'{command[0]}' failed: {' '.join(done.stderr.split()) or done.returncode}")
-    return done.stdout

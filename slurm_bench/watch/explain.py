@@ -20,7 +20,7 @@ from slurm_bench.run.opened import Run
 from slurm_bench.run.records import State
 from slurm_bench.watch.evidence import Evidence, Hear, gather
 from slurm_bench.watch.job_logs import OWN_LINE, tail
-from slurm_bench.watch.kinds import KINDS, WATCH, Kind, kind_of
+from slurm_bench.watch.kinds import KINDS, RESUBMIT, WATCH, Kind, kind_of
 from slurm_bench.watch.symptoms import Symptom, find_symptoms
 
 # So many causes are told; a run of a hundred thousand samples may have as many.
@@ -183,9 +183,8 @@ def _next(seen: Evidence, kind: Kind, facts: Mapping[str, str]) -> str:
     }
     over = seen.alive is False
     line = kind.next if kind.now or over else WATCH
-    return (verbs["resubmit"] if over and line == WATCH else line).format_map(
-        {**facts, **verbs, "log": shlex.quote(facts["log"])}
-    )
+    line = RESUBMIT if over and line == WATCH else line
+    return line.format_map({**facts, **verbs, "log": shlex.quote(facts["log"])})
 
 
 def _reason(detail: str) -> str:
