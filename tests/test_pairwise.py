@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import itertools
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations
@@ -16,15 +18,17 @@ from typing import Any
 import numpy as np
 import pytest
 from chat_server import Reply, Server, says, serve
-from helpers import images
+from helpers import images, run_dir
 from PIL import Image
 from protocol_prompts import write_gedit2
 from tasks import prepare, work
 
 from slurm_bench.cli import main
 from slurm_bench.errors import UserError
+from slurm_bench.report import pairwise
 from slurm_bench.report.davidson import LOSS, TIE, WIN, Judged, strengths
 from slurm_bench.report.judgements import outcome
+from slurm_bench.run.opened import open_run
 from slurm_bench.scorers.judge.parse import Unreadable
 from slurm_bench.scorers.protocols.pairwise import load_askers, read_template, winner
 
@@ -295,6 +299,54 @@ def test_equal_images_are_a_tie_and_nobody_is_asked(tmp_path: Path, runs: list[P
     assert server.asked == []
     assert {row["identical"] for row in found["dimensions"].values()} == {5}
     assert [row["ties"] for row in found["runs"]] == [DIMENSIONS * 5] * 2
+
+
+def test_of_equal_images_of_several_runs_one_question_is_asked(
+    tmp_path: Path, runs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairwise, "AT_ONCE", 4)
+    again = prepare(tmp_path, "Tint", {"strength": 1, "fail": []}, count=5, name="again")
+    work(again)
+    _, found, server = compare(tmp_path, [*runs[:2], again], prefers(runs, [0, 1, 2]))
+    assert len(server.asked) == found["asked_now"] == DIMENSIONS * 2 * 5
+    assert {(row["judged"], row["identical"]) for row in found["dimensions"].values()} == {(10, 5)}
+
+
+def test_a_source_that_was_exchanged_since_is_shown_to_no_judge(tmp_path: Path, capsys: Any) -> None:
+    roots = [prepare(tmp_path, "Tint", {"strength": s, "fail": []}, count=3, name=f"run{s}") for s in (1, 5)]
+    for root in roots:
+        work(root)
+    source = run_dir(roots[0]).root / open_run(roots[0]).samples[0].sources[0]
+    Image.new("RGB", (48, 32), "black").save(source)
+    code, found, server = compare(tmp_path, roots, lambda first, second: says_winner("Tie"))
+    assert code == 3
+    assert len(server.asked) == DIMENSIONS * 2 * 2
+    for row in found["dimensions"].values():
+        assert (row["judged"], row["missing"]) == (2, 1)
+        ((why, count),) = row["problems"].items()
+        assert why.startswith("the source isn't the one that was edited")
+        assert count == 2
+    assert "1 not judged; 2 questions: the source isn't the one that was edited" in capsys.readouterr().out
+
+
+def test_why_a_judge_gave_no_answer_is_said(
+    tmp_path: Path, runs: list[Path], capsys: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairwise.log, "propagate", True)
+    caplog.set_level("INFO")
+    too_large = itertools.count(1001)
+
+    def judge(first: str, second: str) -> Reply:
+        return Reply(f"{next(too_large)} pixels are too many".encode(), 400)
+
+    _, found, _ = compare(tmp_path, runs[:2], judge)
+    for row in found["dimensions"].values():
+        ((why, count),) = row["problems"].items()
+        assert re.fullmatch(r"HTTP 400: \d+ pixels are too many", why)
+        assert count == 10
+    assert "5 not judged; 10 questions: HTTP 400: 10" in capsys.readouterr().out
+    assert "'s-0' isn't judged: HTTP 400" in caplog.text
+    assert "0 of 10 judged" in caplog.text
 
 
 def test_a_reply_that_cannot_be_read_is_no_judgement(tmp_path: Path, runs: list[Path]) -> None:

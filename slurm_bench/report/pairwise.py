@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from slurm_bench.errors import SampleError, ServiceDown, UserError
-from slurm_bench.logs import log
+from slurm_bench.logs import hide_secrets, log
 from slurm_bench.report.comparable import differ, unlike_to_see
 from slurm_bench.report.judgements import Asked, Judgement, JudgementWriter, Match, about, read_judgements, writing
 from slurm_bench.report.pairwise_results import Verdict, results, verdicts_of
 from slurm_bench.report.side import Side, open_sides
 from slurm_bench.run.durable import write_atomic
 from slurm_bench.run.images import read_recorded
+from slurm_bench.run.records import Record
 from slurm_bench.scorers.protocols.judge import Exchange, ask, call
 from slurm_bench.scorers.protocols.pairwise import FIRST, SECOND, Asker, load_askers
 
@@ -43,22 +44,19 @@ def judge_pairs(roots: Sequence[Path], file: Path, folder: Path) -> Judged:
         why = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
         raise UserError(f"no two of the runs have edited the same sample ({why})")
     known = read_judgements(folder)
-    apart = [match for match in matches if match.images[0] != match.images[1]]
-    missing = {
-        name: [(match, one) for match in apart for one in match.asked(name, asker.by) if one not in known]
-        for name, asker in askers.items()
-    }
-    new = 0
+    missing = {name: _missing(matches, name, asker, known) for name, asker in askers.items()}
+    new, problems = 0, dict[Asked, str]()
     if any(missing.values()):
         for asker in askers.values():
             call(asker.judge, "check", f"{file}: judge")
         with writing(folder) as writer:
             for name, asker in askers.items():
-                found = _judge(sides, asker, missing[name], writer)
+                found, failed = _judge(sides, asker, missing[name], writer)
                 known |= found
+                problems |= failed
                 new += len(found)
     verdicts = verdicts_of(matches, askers, known)
-    said = results(sides, askers, verdicts) | {"left_out": dict(left_out), "asked_now": new}
+    said = results(sides, askers, verdicts, problems) | {"left_out": dict(left_out), "asked_now": new}
     write_atomic(folder / "elo.json", (json.dumps(said, indent=1) + "\n").encode())
     return Judged(sides, verdicts, said, folder)
 
@@ -82,47 +80,76 @@ def _matches(sides: Sequence[Side]) -> tuple[list[Match], Counter[str]]:
     return found, +left_out
 
 
+def _missing(
+    matches: Iterable[Match], dimension: str, asker: Asker, known: Mapping[Asked, Judgement]
+) -> dict[Asked, Match]:
+    """What must be asked, each once: several runs may have made equal images. The first match that needs it counts."""
+    found: dict[Asked, Match] = {}
+    for match in matches:
+        if match.images[0] != match.images[1]:
+            for asked in match.asked(dimension, asker.by):
+                if asked not in known:
+                    found.setdefault(asked, match)
+    return found
+
+
 def _judge(
-    sides: Sequence[Side], asker: Asker, missing: Sequence[tuple[Match, Asked]], writer: JudgementWriter
-) -> dict[Asked, Judgement]:
-    """What could be judged. A reply that can't be read is a judgement without a winner; an image that can't be read, or
-    a server that fails at one, is none and will be asked again."""
+    sides: Sequence[Side], asker: Asker, missing: Mapping[Asked, Match], writer: JudgementWriter
+) -> tuple[dict[Asked, Judgement], dict[Asked, str]]:
+    """What could be judged, and why the rest couldn't. A reply that can't be read is a judgement without a winner; an
+    image that can't be read, or a server that fails at one, is none and will be asked again."""
     found: dict[Asked, Judgement] = {}
+    failed: dict[Asked, str] = {}
     if not missing:
-        return found
+        return found, failed
+    todo = list(missing)
     with _loaded(asker):
-        for start in range(0, len(missing), AT_ONCE):
-            part = missing[start : start + AT_ONCE]
-            exchanges = {asked: ex for m, asked in part if (ex := _exchange(sides, asker, m, asked)) is not None}
+        for start in range(0, len(todo), AT_ONCE):
+            exchanges: dict[Asked, Exchange[str]] = {}
+            for asked in todo[start : start + AT_ONCE]:
+                try:
+                    exchanges[asked] = _exchange(sides, asker, missing[asked], asked)
+                except SampleError as error:
+                    failed[asked] = _said(error, missing[asked])
             ask(asker.judge, list(exchanges.values()), asker.max_tokens)
             for asked, exchange in exchanges.items():
                 if isinstance(exchange.problem, str):
                     found[asked] = Judgement(exchange.found, exchange.problem, exchange.raw)
                     writer.write(asked, found[asked])
             _raise_if_none_is_to_blame(exchanges.values())
-            log.info("%s: %d of %d judged", part[0][1].dimension, min(start + AT_ONCE, len(missing)), len(missing))
-    return found
+            for asked, exchange in exchanges.items():
+                if isinstance(exchange.problem, Exception):
+                    failed[asked] = _said(exchange.problem, missing[asked])
+            log.info("%s: %d of %d judged", todo[start].dimension, len(found), len(todo))
+    return found, failed
 
 
-def _exchange(sides: Sequence[Side], asker: Asker, match: Match, asked: Asked) -> Exchange[str] | None:
+def _said(error: Exception, match: Match) -> str:
+    """In a line, which goes to the log too."""
+    said = " ".join(hide_secrets(str(error)).split())[:400] or type(error).__name__
+    log.warning("%r isn't judged: %s", match.sample, said)
+    return said
+
+
+def _exchange(sides: Sequence[Side], asker: Asker, match: Match, asked: Asked) -> Exchange[str]:
+    """Raises SampleError where the judge would be shown another image than those that it is asked about."""
     from slurm_bench.data.images import open_image
-    from slurm_bench.stages.work import read_sources
+    from slurm_bench.stages.work import edited_sources
 
     first, second = sides[match.first], sides[match.second]
     sample = first.samples[match.sample]
     order = (first, second) if asked.first == match.images[0] else (second, first)
-    try:
-        images = {"source": read_sources(first.run.folder, sample, first.run.by.get("editor", "")).images[0]}
-        for name, side in zip((FIRST, SECOND), order, strict=True):
-            record = side.state.edits[side.samples[match.sample].id].ok
-            data, problem = read_recorded(side.run.folder, record or {})
-            if problem:
-                raise SampleError(f"{side.name}: {problem}")
-            images[name] = open_image(data)
-    except SampleError as error:
-        log.warning("%r isn't judged: %s", match.sample, error)
-        return None
+    images = {"source": edited_sources(first.run.folder, sample, _edit(first, match.sample)).images[0]}
+    for name, side in zip((FIRST, SECOND), order, strict=True):
+        data, problem = read_recorded(side.run.folder, _edit(side, match.sample))
+        if problem:
+            raise SampleError(f"{side.name}: {problem}")
+        images[name] = open_image(data)
     return asker.exchange(sample.instruction, sample.seed, images)
+
+
+def _edit(side: Side, sample: str) -> Record:
+    return side.state.edits[side.samples[sample].id].ok or {}
 
 
 def _raise_if_none_is_to_blame(exchanges: Iterable[Exchange[str]]) -> None:

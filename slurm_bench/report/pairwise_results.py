@@ -13,6 +13,7 @@ from slurm_bench.report.davidson import TIE as DRAWN
 from slurm_bench.report.judgements import Asked, Judgement, Match, outcome
 from slurm_bench.report.side import Side
 from slurm_bench.report.summary import source_marks
+from slurm_bench.run.records import failure_kind
 from slurm_bench.scorers.protocols.pairwise import FIRST, SECOND, TIE, Asker
 
 OF_FIRST = {FIRST: WIN, SECOND: LOSS, TIE: DRAWN}
@@ -62,7 +63,10 @@ def _verdict(match: Match, dimension: str, by: str, known: Mapping[Asked, Judgem
     return Verdict(match, dimension, kind, OF_FIRST[outcome(one, two)], said)
 
 
-def results(sides: Sequence[Side], askers: Mapping[str, Asker], verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def results(
+    sides: Sequence[Side], askers: Mapping[str, Asker], verdicts: Sequence[Verdict], problems: Mapping[Asked, str]
+) -> dict[str, Any]:
+    """`problems` say why a question wasn't answered."""
     marks, numbers = source_marks(sides[0].state), {name: n for n, name in enumerate(askers)}
     units: dict[Any, int] = {}
     judged: list[Judged] = []
@@ -100,6 +104,7 @@ def results(sides: Sequence[Side], askers: Mapping[str, Asker], verdicts: Sequen
                 "judge": asker.judge.provenance().get("model"),
                 "nu": nus[n] if n < len(nus) else None,
                 **_counts(verdict for verdict in verdicts if verdict.dimension == name),
+                "problems": _causes(said for asked, said in problems.items() if asked.dimension == name),
             }
             for n, (name, asker) in enumerate(askers.items())
         },
@@ -131,3 +136,10 @@ def _counts(verdicts: Iterable[Verdict]) -> dict[str, int]:
     """How many were judged in both orders and what the orders said, and why the others weren't."""
     kinds = Counter(verdict.kind for verdict in verdicts)
     return {"judged": sum(kinds[kind] for kind in BIAS), **{k: kinds[k] for k in (UNREAD, MISSING, IDENTICAL, *BIAS)}}
+
+
+def _causes(said: Iterable[str]) -> dict[str, int]:
+    """How often each, the most frequent first, told apart as failures are: two that differ in their numbers are one."""
+    first: dict[Any, str] = {}
+    counts = Counter(first.setdefault(failure_kind({"message": one}), one) for one in said)
+    return dict(counts.most_common())

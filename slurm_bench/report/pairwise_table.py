@@ -54,6 +54,7 @@ def said_of(row: Mapping[str, Any]) -> str:
         )
     counts = {"identical": "with identical images: ties", "unread": "unread", "missing": "not judged"}
     parts += [f"{row[key]} {what}" for key, what in counts.items() if row[key]]
+    parts += [f"{count} questions: {why}" for why, count in row["problems"].items()]
     return "; ".join(parts)
 
 

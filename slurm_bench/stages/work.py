@@ -169,11 +169,7 @@ class ScoreWork:
         if problem:
             self.lost(record, problem)
             raise SampleError(f"the edited image is lost, and will be made again: {problem}")
-        sources = read_sources(self.run, sample, record.get("by", ""))
-        if record.get("source_sha256", sources.for_record) != sources.for_record:
-            raise SampleError(
-                "the source isn't the one that was edited (another sha256); restore it, or plan a new run"
-            )
+        sources = edited_sources(self.run, sample, record)
         return ScoreRequest(
             id=sample.id,
             category=sample.category,
@@ -237,6 +233,14 @@ def read_sources(run: RunDir, sample: Sample, by: str) -> Sources:
         except SampleError as error:
             raise SampleError(f"{source}: {error}") from None
     return Sources(tuple(images), tuple(hashlib.sha256(data).hexdigest() for data in files))
+
+
+def edited_sources(run: RunDir, sample: Sample, record: Record) -> Sources:
+    """Those that the image of this record was made from, for whoever judges it. Raises SampleError."""
+    sources = read_sources(run, sample, record.get("by", ""))
+    if record.get("source_sha256", sources.for_record) != sources.for_record:
+        raise SampleError("the source isn't the one that was edited (another sha256); restore it, or plan a new run")
+    return sources
 
 
 def copied(image: Image.Image) -> Image.Image:
