@@ -37,9 +37,12 @@ class Misfit(Exception):
     """This value isn't of that type."""
 
 
-def fitted(cls: Callable[..., Any], params: Mapping[str, Any], said: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """The params as `cls` wants them: `1e6` where it asks for a whole number becomes one, and the like. `said` is how
-    they were typed, without what the environment adds. Raises UserError that names the parameter, under `key`."""
+def fitted(cls: Callable[..., Any], params: Any, said: Any, key: str) -> dict[str, Any]:
+    """The params (names with values, or a fault) as `cls` wants them: `1e6` where it asks for a whole number becomes
+    one, and the like. `said` is how they were typed, without what the environment adds. Raises UserError that names the
+    parameter, under `key`."""
+    if not isinstance(params, Mapping):
+        raise UserError(f"'{key}' is {_shown(params)}; it must be {described(dict)}")
     declared = inspect.signature(cls).parameters
     rest = next((p for p in declared.values() if p.kind is p.VAR_KEYWORD), None)
     named = {name: p for name, p in declared.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}

@@ -12,7 +12,9 @@ import yaml
 from test_report import DONE, failed, made, outcome
 
 from slurm_bench.bundled import bundled
+from slurm_bench.report import official as official_rows
 from slurm_bench.run.records import Outcome
+from slurm_bench.scorers.protocols.description import Number
 
 Rows = dict[tuple[str, str, str | None, str], dict[str, Any]]
 
@@ -139,3 +141,10 @@ def test_the_page_has_them_too_and_a_protocol_of_a_later_version_is_passed_over(
     (tmp_path / "provenance.json").write_text(json.dumps(facts))
     summary, _, _ = made(tmp_path, ("a", "style", DONE, {"j": outcome(score=4.0)}))
     assert summary["official"] == {}
+
+
+def test_a_scale_that_has_no_value_gives_no_number() -> None:
+    """The run is scored, whatever a protocol of one's own divides by."""
+    scaled = Number("N", ("score",), scale="1 / (mean - 3)")
+    assert official_rows._scaled(scaled, 5.0) == 0.5
+    assert official_rows._scaled(scaled, 3.0) is None

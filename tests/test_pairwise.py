@@ -396,3 +396,28 @@ def test_a_dimension_may_have_its_own_judge_or_be_left_out(tmp_path: Path) -> No
         "visual consistency": "pvc",
     }
     assert len({asker.by for asker in askers.values()}) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"dimensions": ["visual quality"]}, "j.yaml: 'dimensions' is"),
+        (
+            {"dimensions": {"visual quality": 5}},
+            "j.yaml: dimensions.visual quality' is 5; it must be names with values",
+        ),
+        ({"images": None}, "j.yaml: images"),
+        ({"images": {"longest": 0}}, "j.yaml: images.longest is 0"),
+        ({"max_tokens": 0}, "j.yaml: max_tokens is 0"),
+        ({"judge": {"class_path": "slurm_bench.scorers.openai_api.OpenAIScorer", "params": [1]}}, r"judge.params' is"),
+    ],
+)
+def test_a_fault_of_the_file_is_told_by_its_place(change: dict[str, Any], why: str, tmp_path: Path) -> None:
+    write_gedit2(tmp_path)
+    judge = {
+        "class_path": "slurm_bench.scorers.openai_api.OpenAIScorer",
+        "params": {"base_url": "http://h/v1", "model": "m"},
+    }
+    (tmp_path / "j.yaml").write_text(json.dumps({"prompts": "GEditBench_v2", "judge": judge, **change}))
+    with pytest.raises(UserError, match=why):
+        load_askers(tmp_path / "j.yaml")

@@ -285,6 +285,7 @@ def test_a_sample_without_what_the_judge_must_be_told_fails_by_name(tmp_path: Pa
         ({"class_path": "tests.plugins.Brightness"}, "has no method 'replies'"),
         ({"class_path": OPENAI, "params": {"model": "m"}}, r"'params.judge.params.base_url' is not set"),
         ({"class_path": OPENAI, "params": {"base_url": "x", "model": "m"}}, r"'params.judge.params.base_url' is no"),
+        ({"class_path": OPENAI, "params": ["m"]}, r"'params.judge.params' is \['m'\]; it must be names with values"),
         ({"class_path": OPENAI, "params": {"rubrics": "r.yaml"}}, r"'params.judge.params.rubrics': the protocol"),
     ],
 )
@@ -353,6 +354,18 @@ def test_a_tenth_benchmark_is_a_file(tmp_path: Path) -> None:
     assert list(made.scores) == ["sum", "done", "nice"]
 
 
+def test_a_mark_of_which_a_formula_makes_no_number_is_unread(tmp_path: Path) -> None:
+    (tmp_path / "own.json").write_text(json.dumps({"both": "Is [ASKED] done?"}))
+    call = {**OWN["calls"][0], "value": "1/mark"}  # type: ignore[index]
+    (tmp_path / "own.yaml").write_text(json.dumps({**OWN, "calls": [call]}))
+    with serve(Reply(says('{"done": 0, "nice": 4}'))) as server:
+        made = BenchmarkProtocol(str(tmp_path / "own.yaml"), str(tmp_path), judge_at(server.url, retries=0))
+        made.load()
+        (result,) = made.score([request(0)])
+    assert isinstance(result, Scored)
+    assert "1/mark has no value" in result.parse
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -366,6 +379,14 @@ def test_a_tenth_benchmark_is_a_file(tmp_path: Path) -> None:
         ({"scores": [{"name": "s", "range": [0, 1], "formula": "dune"}]}, r"scores\[0\].formula: 'dune'.*'done'"),
         ({"scores": [{"name": "s", "range": [0, 1], "formula": "open('x')"}]}, r"scores\[0\].formula: .*isn't of"),
         ({"numbers": [{"name": "S", "of": ["sums"]}]}, r"numbers\[0\]: no 'sums'; did you mean 'sum'"),
+        ({"numbers": [{"name": "S", "of": ["sum"], "by": {"g": 3}}]}, r"own: numbers\[0\].by' is"),
+        ({"numbers": [{"name": "S", "of": ["sum"], "by": ["category"]}]}, r"own: numbers\[0\].by' is"),
+        ({"reply": {"labels_in_prompt": "("}}, r"calls\[0\].reply.labels_in_prompt: '\(' is no regular expression"),
+        ({"reply": {"labels_in_prompt": "Score"}}, r"calls\[0\].reply.labels_in_prompt: 'Score' has no group"),
+        ({"images": {"longest": 0}}, r"own: images.longest is 0; it must be 1 or more"),
+        ({"images": {"format": "jpeg", "quality": 500}}, r"own: images.quality is 500; it must be 1 to 100"),
+        ({"images": None}, r"own: images"),
+        ({"max_tokens": -1}, r"own: max_tokens is -1; it must be 1 or more"),
         ({"placeholders": {"[A]": "instructions"}}, r"placeholders\[\[A\]\]: no 'instructions'"),
     ],
 )

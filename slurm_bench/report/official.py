@@ -215,7 +215,10 @@ def _refused(outcome: Outcome) -> bool:
 def _scaled(number: Number, value: float | None) -> float | None:
     if value is None or number.scale is None:
         return value
-    return formula(number.scale, ["mean"], number.name)({"mean": value})
+    try:
+        return formula(number.scale, ["mean"], number.name)({"mean": value})
+    except ValueError:  # a division by zero, say: no number
+        return None
 
 
 def _scaled_mean(number: Number, mean: Mean) -> Mean:

@@ -49,7 +49,7 @@ def labels_in(call: Call, text: str) -> tuple[str, ...]:
     pattern = call.reply.labels_in_prompt
     if pattern is None:
         return ()
-    labels = tuple(match[1].strip() for match in re.finditer(pattern, text, re.M))
+    labels = tuple((match[1] or "").strip() for match in re.finditer(pattern, text, re.M))
     if len(labels) != len(call.marks):
         raise UserError(f"'{KEY}': {', '.join(call.prompt)}: {len(labels)} labels in it, not {len(call.marks)}")
     return labels

@@ -6,6 +6,7 @@ provenance.json, so that its report needs no file of it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -94,7 +95,7 @@ class Number:
     of: tuple[str, ...]
     mean: Literal["samples", "categories", "marks"] = "samples"
     scale: str | None = None
-    by: Any = None
+    by: str | Mapping[str, list[str]] | None = None
     failures: float | None = None
     ours: str | None = None
     official: bool = True
@@ -146,13 +147,27 @@ def read_protocol(data: Any, where: str) -> Protocol:
     top = _part(Protocol, data, where)
     protocol = replace(
         top,
-        images=_part(Images, top.images, f"{where}: images"),
+        images=read_images(top.images, f"{where}: images"),
         calls=tuple(_call(row, top, f"{where}: calls[{n}]") for n, row in enumerate(top.calls)),
         scores=tuple(_part(SampleScore, row, f"{where}: scores[{n}]") for n, row in enumerate(top.scores)),
         numbers=tuple(_part(Number, row, f"{where}: numbers[{n}]") for n, row in enumerate(top.numbers)),
     )
     _check(protocol, where)
     return protocol
+
+
+def read_images(data: Any, where: str) -> Images:
+    """Raises UserError that names the place in `where`."""
+    images: Images = _part(Images, data, where)
+    within(images.quality, 1, 100, f"{where}.quality")
+    within(images.longest, 1, None, f"{where}.longest")
+    return images
+
+
+def within(value: int | None, low: int, high: int | None, where: str) -> None:
+    """Raises UserError where a number that is said is out of its bounds."""
+    if value is not None and not low <= value <= (value if high is None else high):
+        raise UserError(f"{where} is {value}; it must be {f'{low} to {high}' if high else f'{low} or more'}")
 
 
 def fits(when: When, values: Mapping[str, Any]) -> bool:
@@ -211,12 +226,24 @@ def _call(data: Any, protocol: Protocol, where: str) -> Call:
     said = [value for value in (form.keys, form.list, form.labels, form.labels_in_prompt) if value is not None]
     if len(said) != 1 or (isinstance(said[0], tuple) and len(said[0]) != len(call.marks)):
         raise UserError(f"{where}.reply: one of keys, list, labels and labels_in_prompt, with a name a mark")
+    if form.labels_in_prompt is not None:
+        _check_pattern(form.labels_in_prompt, f"{where}.reply.labels_in_prompt")
     return replace(call, reply=form)
+
+
+def _check_pattern(pattern: str, where: str) -> None:
+    try:
+        groups = re.compile(pattern).groups
+    except (re.error, RecursionError, OverflowError) as error:
+        raise UserError(f"{where}: {pattern!r} is no regular expression ({error})") from None
+    if not groups:
+        raise UserError(f"{where}: {pattern!r} has no group; put the label into one, as in '^(.+):'")
 
 
 def _check(protocol: Protocol, where: str) -> None:
     if not protocol.calls or not protocol.scores:
         raise UserError(f"{where}: 'calls' and 'scores' have at least one each")
+    within(protocol.max_tokens, 1, None, f"{where}: max_tokens")
     known_marks = [*protocol.marks]
     for token, told in protocol.placeholders.items():
         _one_of([told], TOLD, f"{where}: placeholders[{token}]")

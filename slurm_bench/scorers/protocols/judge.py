@@ -81,16 +81,16 @@ def make_judge(said: Mapping[str, Any], key: str = "params.judge") -> Asks:
     for name in said:
         if name not in keys:
             raise UserError(f"'{key}.{name}': a judge is {{class_path, params}}; {nearest(name, keys)}")
-    path, params = said.get("class_path"), {**(said.get("params") or {})}
+    path, params = said.get("class_path"), said.get("params") or {}
     if not isinstance(path, str):
         raise UserError(f"'{key}.class_path' is not set: slurm_bench.scorers.openai_api.OpenAIScorer, say")
     cls = import_name(path, f"{key}.class_path")
     if not callable(getattr(cls, "replies", None)):
         raise UserError(f"'{key}.class_path': {path} has no method 'replies': it asks in its own words alone")
     for name in _OURS:
-        if name in params:
+        if isinstance(params, Mapping) and name in params:
             raise UserError(f"'{key}.params.{name}': the protocol decides that; leave it out")
-    given = {**params, "mode": "generate"}
+    given = {**params, "mode": "generate"} if isinstance(params, Mapping) else params
     with speaking_for_judge(key):
         judge: Asks = cls(**fitted(cls, given, given, "params"))
     return judge
@@ -113,4 +113,4 @@ def speaking_for_judge(key: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise type(error)(re.sub(r"'params\.", f"'{key}.params.", str(error))) from None
+        raise type(error)(re.sub(r"'params(?=[.'])", f"'{key}.params", str(error))) from None

@@ -19,7 +19,7 @@ from slurm_bench.parameters import fitted
 from slurm_bench.scorers.judge.parse import Unreadable, read_object
 from slurm_bench.scorers.judge.question import Asks, Picture
 from slurm_bench.scorers.protocols.ask import encoded
-from slurm_bench.scorers.protocols.description import Images
+from slurm_bench.scorers.protocols.description import Images, read_images, within
 from slurm_bench.scorers.protocols.judge import Exchange, make_judge, says
 
 FIRST, SECOND, TIE = "first", "second", "tie"
@@ -82,9 +82,10 @@ def load_askers(file: Path) -> dict[str, Asker]:
     """By dimension, from a YAML file; what it doesn't say is GEditBench v2's. Raises UserError that names the file and
     the field."""
     said = _yaml(here_or_bundled(file), "--judge")
-    given = _over(_yaml(bundled("protocols/gedit2.yaml"), "the bundled protocol"), said)
+    given = _over(_yaml(bundled("protocols/gedit2.yaml"), "the bundled protocol"), said, file)
     plan = Pairwise(**fitted(Pairwise, given, given, str(file)))
-    images = Images(**fitted(Images, plan.images, plan.images, f"{file}: images"))
+    images = read_images(plan.images, f"{file}: images")
+    within(plan.max_tokens, 1, None, f"{file}: max_tokens")
     places = [Path(plan.prompts), file.resolve().parent / plan.prompts]
     checkout = next((place for place in places if place.is_dir()), None)
     if checkout is None:
@@ -126,10 +127,14 @@ def winner(text: str) -> str:
     return found
 
 
-def _over(base: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
-    """What `said` says over `base`; of the dimensions each by itself, and one that is null is taken away."""
+def _over(base: Mapping[str, Any], said: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """What `said` says over `base`; of the dimensions each by itself, and one that is null is taken away. Raises
+    UserError."""
     dimensions: dict[str, Any] = {**base["dimensions"]}
-    for name, row in (said.get("dimensions") or {}).items():
+    more = said.get("dimensions") or {}
+    if not isinstance(more, Mapping):
+        raise UserError(f"{file}: 'dimensions' is {more!r}; it must be names with values, or null to take one away")
+    for name, row in more.items():
         both = isinstance(row, Mapping) and isinstance(dimensions.get(name), Mapping)
         dimensions[name] = {**dimensions[name], **row} if both else row
     return {**base, **said, "dimensions": {name: row for name, row in dimensions.items() if row is not None}}

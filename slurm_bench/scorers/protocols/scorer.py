@@ -12,6 +12,7 @@ from typing import Any
 from slurm_bench.bundled import bundled
 from slurm_bench.errors import SampleError, ServiceDown, UserError
 from slurm_bench.scorers.base import Scored, ScoreRequest
+from slurm_bench.scorers.judge.parse import Unreadable
 from slurm_bench.scorers.judge.prompt import prompt_mark, texts_of
 from slurm_bench.scorers.protocols.ask import Asked, check_prompts, questions
 from slurm_bench.scorers.protocols.description import Call, fits, formula, load_protocol, values_of
@@ -88,7 +89,10 @@ class BenchmarkProtocol:
         if of.value is None:
             return marks
         rescaled = formula(of.value, ["mark"], "value")
-        return {mark: rescaled({"mark": value}) for mark, value in marks.items()}
+        try:
+            return {mark: rescaled({"mark": value}) for mark, value in marks.items()}
+        except ValueError as why:
+            raise Unreadable(str(why)) from None
 
     def _result(self, request: ScoreRequest, asked: Sequence[tuple[Call, Exchange[Marks]]]) -> Scored | Exception:
         exchanges = [exchange for _, exchange in asked]
