@@ -421,3 +421,17 @@ def test_a_fault_of_the_file_is_told_by_its_place(change: dict[str, Any], why: s
     (tmp_path / "j.yaml").write_text(json.dumps({"prompts": "GEditBench_v2", "judge": judge, **change}))
     with pytest.raises(UserError, match=why):
         load_askers(tmp_path / "j.yaml")
+
+
+def test_how_a_judge_is_asked_makes_it_no_other(tmp_path: Path) -> None:
+    def by(**params: Any) -> str:
+        judge = {
+            "class_path": "slurm_bench.scorers.openai_api.OpenAIScorer",
+            "params": {"base_url": "http://h/v1", "model": "m", **params},
+        }
+        (tmp_path / "j.yaml").write_text(json.dumps({"prompts": "GEditBench_v2", "judge": judge}))
+        return load_askers(tmp_path / "j.yaml")["visual quality"].by
+
+    write_gedit2(tmp_path)
+    assert by() == by(patience=600.0, concurrency=16, timeout=10.0, api_key_env=None)
+    assert len({by(), by(base_url="http://other/v1"), by(model="n"), by(temperature=0.1), by(max_pixels=4096)}) == 5

@@ -96,6 +96,14 @@ def make_judge(said: Mapping[str, Any], key: str = "params.judge") -> Asks:
     return judge
 
 
+def by_answers(said: Mapping[str, Any], judge: Asks) -> dict[str, Any]:
+    """What was said of a judge, less the params that change no answer, where it tells them (`asks_by`): with another
+    patience it is no other judge."""
+    idle = getattr(judge, "asks_by", ())
+    params = said.get("params") or {}
+    return {**said, "params": {name: value for name, value in params.items() if name not in idle}}
+
+
 def says(judge: Asks) -> dict[str, Any]:
     """What a judge says of itself, less what it would ask by its rubrics."""
     return {name: fact for name, fact in judge.provenance().items() if name not in ("rubrics_sha256", "asks")}

@@ -20,7 +20,7 @@ from slurm_bench.scorers.judge.parse import Unreadable, read_object
 from slurm_bench.scorers.judge.question import Asks, Picture
 from slurm_bench.scorers.protocols.ask import encoded
 from slurm_bench.scorers.protocols.description import Images, read_images, within
-from slurm_bench.scorers.protocols.judge import Exchange, make_judge, says
+from slurm_bench.scorers.protocols.judge import Exchange, by_answers, make_judge, says
 
 FIRST, SECOND, TIE = "first", "second", "tie"
 _WINNERS = {"image a": FIRST, "image b": SECOND, "tie": TIE}
@@ -96,7 +96,7 @@ def load_askers(file: Path) -> dict[str, Asker]:
         template = read_template(checkout / dimension.prompt)
         chosen = dimension.judge or plan.judge
         judge = make_judge(chosen, f"{file}: judge")
-        facts = [chosen, says(judge), template.system, template.parts, repr(images), plan.max_tokens]
+        facts = [by_answers(chosen, judge), says(judge), template.system, template.parts, repr(images), plan.max_tokens]
         by = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:12]
         askers[name] = Asker(judge, template, images, plan.max_tokens, by)
     if not askers:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from PIL import Image
 
@@ -54,6 +54,12 @@ class OpenAIScorer:
     `serve` in place of `base_url` is the command of a server that each scoring task starts for itself, on its own node:
     {port} in it becomes a free port, {model} the model. It must be healthy within `serve_timeout_s`, and wants no key.
     """
+
+    # How it is asked, not what: the answers are the same.
+    asks_by: ClassVar[tuple[str, ...]] = (
+        *("api_key_env", "timeout", "patience", "max_retries", "backoff", "requests_per_minute", "concurrency"),
+        "serve_timeout_s",
+    )
 
     base_url: str | None = None
     model: str = ""
