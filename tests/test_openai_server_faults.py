@@ -39,10 +39,25 @@ def test_what_may_pass_is_asked_again(passing):
     assert server.asked[0] == server.asked[1]
 
 
+@pytest.fixture
+def sleep(monkeypatch):
+    """For an api's `_sleep`, and a clock that goes by it alone: no test waits, and a busy machine takes no time."""
+    clock = 0.0
+
+    def sleep(seconds):
+        nonlocal clock
+        clock += seconds
+
+    monkeypatch.setattr(chat, "time", SimpleNamespace(monotonic=lambda: clock))
+    return sleep
+
+
 @pytest.mark.parametrize("status", [429, 502, 503, 504, 529])
-def test_a_server_that_stays_away_is_no_sample_s_fault(status):
-    requests = [request(number) for number in range(4)]
-    results, server = judge(Reply(b"try later", status), requests=requests, concurrency=2)
+def test_a_server_that_stays_away_is_no_sample_s_fault(status, sleep):
+    with serve(Reply(b"try later", status)) as server:
+        made = scorer(server, concurrency=2)
+        made._api._sleep = sleep
+        results = made.score([request(number) for number in range(4)])
     assert all(isinstance(result, ServiceDown) and f"HTTP {status}" in str(result) for result in results)
     assert len(server.asked) > 2
 
@@ -126,14 +141,7 @@ def test_a_sample_at_which_a_working_server_fails_ends_no_task(status):
     assert f"HTTP {status}" in str(result)
 
 
-def test_waiting_for_one_s_turn_takes_none_of_the_patience(monkeypatch):
-    clock = 0.0
-
-    def sleep(seconds):
-        nonlocal clock
-        clock += seconds
-
-    monkeypatch.setattr(chat, "time", SimpleNamespace(monotonic=lambda: clock))
+def test_waiting_for_one_s_turn_takes_none_of_the_patience(sleep):
     with serve(Reply(b"", 500), Reply()) as server:
         made = scorer(server, patience=30)
         made._api._sleep = sleep
