@@ -18,6 +18,7 @@ import pytest
 import stand_in_judge
 from chat_server import request
 from helpers import REPO, attempts, rows, run_dir
+from ports import free_ports
 from tasks import heal, prepare
 
 from slurm_bench.cluster.heard import hear
@@ -155,7 +156,7 @@ def test_a_port_that_somebody_else_has_is_left_to_him(
     """Ours ends for want of its port, without a word; or he answers as a healthy server does before ours is so far."""
     theirs = tmp_path / "theirs"
     theirs.mkdir()
-    ports = [serve.free_port(), serve.free_port()]
+    ports = free_ports(2)
     words = [sys.executable, stand_in_judge.__file__, "--port", str(ports[0]), "--folder", str(theirs)]
     stranger = subprocess.Popen([*words, he], stdout=subprocess.DEVNULL)
     try:
@@ -199,7 +200,7 @@ time.sleep(600)
 def kept(folder: Path, in_turn: float) -> tuple[subprocess.Popen[bytes], int]:
     """A keeper by itself, which waits so many seconds for its turn to be told, and its server's pid."""
     code = "import os, sys, keeper; keeper.IN_TURN = float(sys.argv[1]); os._exit(keeper.main(sys.argv[2:]))"
-    words = [str(in_turn), *command(folder).format(port=serve.free_port(), model="m").split()]
+    words = [str(in_turn), *command(folder).format(port=free_ports(1)[0], model="m").split()]
     where = Path(keeper.__file__).parent
     keeping = subprocess.Popen([sys.executable, "-c", code, *words], cwd=where, stdin=subprocess.PIPE)
     wait_for(lambda: starts(folder), "the server")
