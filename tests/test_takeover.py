@@ -6,14 +6,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import REPO, assert_whole, attempts, images, launch, make_benchmark, make_config, run_dir
-from plugins import Tint
+from plugins import Tint, once
 from tasks import prepare, work
 
 from slurm_bench.config import PluginConfig, dump, load_config
@@ -52,6 +52,18 @@ class WorksWhile(Tint):
         if batch[0].id == "s-0":
             task(self.root, self.meanwhile)
         return super().edit(batch)
+
+
+class PreparesWhile(Tint):
+    """While it gets ready another task of the attempt does whatever is there to be done."""
+
+    def __init__(self, root: str, meanwhile: int) -> None:
+        super().__init__()
+        self.root, self.meanwhile = Path(root), meanwhile
+
+    def prepare(self, requests: Iterable[EditRequest]) -> None:
+        if once(str(self.root), "prepares"):
+            task(self.root, self.meanwhile)
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +154,15 @@ def test_what_others_have_taken_is_not_done_again_by_its_own_task(tmp_path: Path
     ids = [record["id"] for record in read_records(run_dir(root), "edit")]
     assert len(ids) == len(set(ids)) == 40
     assert by_task(root)[1] > 30
+
+
+def test_what_others_took_while_it_got_ready_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However soon it is."""
+    monkeypatch.setattr(claims_file, "LOOK", 1e9)
+    root = prepare(tmp_path, "test_takeover.PreparesWhile", {"root": str(tmp_path / "run"), "meanwhile": 1}, count=12)
+    begin(root, 2)
+    assert task(root, 0) == Tally()
+    assert by_task(root) == {1: 12}
 
 
 @pytest.mark.parametrize(

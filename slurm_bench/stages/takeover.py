@@ -72,7 +72,8 @@ class Share:
         return self._on and (bool(self._of(self._me.task).turns()) or len(self._claims) > 1)
 
     def own(self, samples: Iterable[Sample]) -> Iterator[Sample]:
-        """Those of the task's slice that nobody else has taken by the time that they are asked for."""
+        """Those of the task's slice that nobody else has taken by the time that they are asked for: for the first one,
+        a model was loaded since this task last looked."""
         block_of = {
             sample_id: n for n, block in enumerate(self._blocks(self._me.task)) for sample_id in block if self._on
         }
@@ -80,7 +81,7 @@ class Share:
         for sample in samples:
             block = block_of.get(sample.id, latest)
             if block != latest:
-                latest, mine = block, self._is_mine(block)
+                latest, mine = block, self._is_mine(block, now=latest < 0)
             if mine:
                 yield sample
 
@@ -196,11 +197,11 @@ class Share:
                         return task, block, left
         return None
 
-    def _is_mine(self, block: int) -> bool:
+    def _is_mine(self, block: int, now: bool) -> bool:
         """A block of the task's own slice. Where the storage fails it is: what is done twice comes out the same."""
         claims = self._of(self._me.task)
         try:
-            return not claims.look() or claims.take(block) or self._was_mine(claims, block)
+            return not claims.look(now) or claims.take(block) or self._was_mine(claims, block)
         except OSError as error:
             log.warning("goes on without knowing what others take of this slice: %s", error)
             return True
