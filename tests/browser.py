@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_ports
 
 # Chromium puts sockets into TMPDIR and its profile, and the path of a socket has 107 bytes at most.
 SHORT = "/tmp"
@@ -40,7 +41,8 @@ def chromium() -> Iterator[Any]:
         options.add_argument(word)
     env = {**os.environ, "TMPDIR": SHORT}
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver, env=env))
+    service = webdriver.ChromeService(driver, port=free_ports(1)[0], env=env)
+    browser = webdriver.Chrome(options=options, service=service)
     try:
         browser.set_script_timeout(240)
         yield browser
