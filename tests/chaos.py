@@ -278,9 +278,7 @@ class Chaos:
     # What a person does.
 
     def is_quiet(self) -> bool:
-        for node, state in self.cluster.states().items():
-            if state.startswith(("down", "drain")):
-                self.cluster.run("scontrol", "update", f"nodename={node}", "state=resume", check=False)
+        self.cluster.resume()
         for job, *reason in self.cluster.squeue("%i %r", "--state=PENDING"):
             if {"requeued", "held"} <= set(" ".join(reason).replace("_", " ").split()):
                 self.cluster.run("scontrol", "release", job, check=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import math
 import os
 import shlex
 import shutil
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 from ports import free_ports
@@ -59,7 +61,7 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
 SlurmdParameters=config_overrides
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-KillWait=5
+KillWait=20
 MessageTimeout=60
 SlurmdTimeout=300
 OverTimeLimit=0
@@ -239,10 +241,12 @@ class SlurmCluster:
         atexit.unregister(self.stop)
         if not self.folder.exists():
             return
-        with suppress(subprocess.SubprocessError, OSError):
-            self.run("scancel", "--full", "--signal=KILL", "--state=RUNNING", f"--user={os.getuid()}", timeout=10)
-            self.run("scancel", f"--user={os.getuid()}", timeout=10)
-            self.wait_idle(20)
+        with suppress(subprocess.SubprocessError, OSError, RuntimeError):
+            if "slurmctld" in self._daemons and self._daemons["slurmctld"].poll() is None:
+                user = f"--user={os.getuid()}"
+                self.run("scancel", "--full", "--signal=KILL", "--state=RUNNING", user, timeout=10, check=False)
+                self.run("scancel", user, timeout=10, check=False)
+                self.wait_idle(20)
         for daemon in self._daemons.values():
             daemon.terminate()
         for daemon in self._daemons.values():
@@ -284,18 +288,32 @@ class SlurmCluster:
         return dict(line.split() for line in lines if line.strip())
 
     def squeue(self, fields: str = "%i %j %T", *options: str) -> list[list[str]]:
-        lines = self.run("squeue", "-h", "-r", "-o", fields, *options, check=False).split("\n")
-        return [line.split() for line in lines if line.strip()]
+        """Asked until there is an answer: none isn't an empty queue."""
+        command, deadline = ("squeue", "-h", "-r", "-o", fields, *options), time.monotonic() + LOADED * 60
+        while True:
+            done = subprocess.run(command, env=self.env, capture_output=True, text=True)
+            if done.returncode == 0 or "Invalid job id" in done.stderr:  # a job that is long over
+                return [line.split() for line in done.stdout.split("\n") if line.strip()]
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{command}: {done.stderr}")
+            time.sleep(0.2)
 
     def wait_for(self, happened: Callable[[], object], timeout: float, what: str) -> None:
         """`timeout` is what a machine at leisure needs at most, in seconds."""
         deadline = time.monotonic() + LOADED * timeout
         while not happened():
             if time.monotonic() > deadline:
-                raise TimeoutError(
-                    f"not within {LOADED * timeout:.0f} s: {what}; the queue: {self.squeue('%i %j %T %r %N')}"
-                )
+                queue = self.run("squeue", "-h", "-r", "-o", "%i %j %T %r %N", check=False).splitlines()
+                raise TimeoutError(f"not within {LOADED * timeout:.0f} s: {what}; the queue: {queue}")
             time.sleep(0.2)
+
+    def end_soon(self, array: str) -> None:
+        """Its tasks come near their time limit now, however long it took them to be at work. Slurm looks at the clock
+        every 30 s and signals one look early: with a signal a minute before the end it comes within 90 s, and leaves
+        a minute."""
+        for job, start in self.squeue("%i %S", f"--jobs={array}", "--states=RUNNING"):
+            seconds = (datetime.now() - datetime.fromisoformat(start)).total_seconds()
+            self.run("scontrol", "update", f"jobid={job}", f"TimeLimit={math.ceil((seconds + 90) / 60)}")
 
     def wait_idle(self, timeout: float) -> None:
         self.wait_for(lambda: not self.squeue(), timeout, "an empty queue")
@@ -317,13 +335,21 @@ class SlurmCluster:
 
         self.wait_for(idle, timeout, "an empty queue")
 
+    def resume(self) -> None:
+        """Whichever node is down or drained by now: one may be so long after what did it."""
+        for node, state in self.states().items():
+            if state.startswith(("down", "drain")):
+                self.run("scontrol", "update", f"nodename={node}", "state=resume", check=False)
+
     def clear(self) -> None:
         """As before the first job."""
-        for node in NODES:
-            self.run("scontrol", "update", f"nodename={node}", "state=resume", check=False)
+
+        def is_clear() -> bool:
+            self.resume()
+            return not self.squeue() and self.states() == dict.fromkeys(NODES, "idle")
+
         self.run("scancel", f"--user={os.getuid()}", check=False)
-        self.wait_idle(60)
-        self.wait_for(lambda: self.states() == dict.fromkeys(NODES, "idle"), 60, "both nodes idle")
+        self.wait_for(is_clear, 120, "an empty queue and both nodes idle")
 
 
 def _step_daemons(pids: Iterable[int]) -> set[int]:

@@ -127,8 +127,7 @@ def test_a_launcher_that_died_between_two_sbatch_calls(bed: Bed) -> None:
 
 
 def test_what_slurm_does_to_a_task(bed: Bed) -> None:
-    hurried = ("--time", "2", "slurm.signal_delay_s=60", "score_slurm.time=5")  # a signal 30 to 60 s after the start
-    timed = bed.holds("timed", "--nodelist", "n1", *hurried)
+    timed = bed.holds("timed", "--nodelist", "n1", "--time", "60", "slurm.signal_delay_s=60")
     moved = bed.holds("moved", "--nodelist", "n2")
     broken = bed.holds("broken", "--nodelist", "n1")
     setup = bed.submit("setup", "slurm.setup=exit 3", "score_slurm.setup=exit 4")
@@ -145,6 +144,8 @@ def test_what_slurm_does_to_a_task(bed: Bed) -> None:
     def begun(root: Path) -> Callable[[], bool]:
         return lambda: len(read_journals(run_dir(root), "edit")) == 2
 
+    bed.slurm.wait_for(begun(timed), 60, "the tasks at work")
+    bed.slurm.end_soon(attempts(timed)[0]["job_id"])
     bed.slurm.wait_for(begun(moved), 60, "the tasks at work")
     urgent = ("--partition=urgent", "--nodelist=n2", "--exclusive", "--output=/dev/null")
     bed.slurm.run("sbatch", *urgent, "--wrap", "sleep 30")
