@@ -79,8 +79,8 @@ class OneIsSlow(Tint):
 
 
 class DiesOnBothSides(Tint):
-    """The task of s-0 is slow and waits at its third sample, so that the other one takes of its slice; each dies once
-    in that."""
+    """The task of s-0 is slow and waits at its third sample, so that the other one, which waits for its first, takes of
+    its slice; each dies once in that."""
 
     def __init__(self, marks: str) -> None:
         super().__init__()
@@ -90,15 +90,23 @@ class DiesOnBothSides(Tint):
         self.slices.add(int(request.id.partition("-")[2]) % 2)
         self.count += 1
         time.sleep(0.6 if self.slices == {0} and self.count < 3 else 0.15)
-        patience = time.monotonic() + 120
-        while self.slices == {0} and self.count == 3 and not Path(self.marks, "taker").exists():
-            assert time.monotonic() < patience, "nobody takes of this slice"
-            time.sleep(0.05)
+        if self.slices == {0}:
+            Path(self.marks, "begun").touch()
+        else:
+            self.wait_for("begun", "nobody begins with the slice of s-0")
+        if self.slices == {0} and self.count == 3:
+            self.wait_for("taker", "nobody takes of this slice")
         if len(self.slices) > 1 and once(self.marks, "taker"):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.slices == {0} and Path(self.marks, "taker").exists() and once(self.marks, "owner"):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().one(request)
+
+    def wait_for(self, mark: str, complaint: str) -> None:
+        patience = time.monotonic() + 600
+        while not Path(self.marks, mark).exists():
+            assert time.monotonic() < patience, complaint
+            time.sleep(0.05)
 
 
 class Signs(Tint):

@@ -114,11 +114,12 @@ def test_scoring_in_the_job_that_follows_stops_when_it_is_told_to(tmp_path: Path
     stop = StopSignals()
 
     def tell() -> None:
-        while not read_records(run_dir(root), "score"):
+        patience = time.monotonic() + 600
+        while not read_records(run_dir(root), "score") and time.monotonic() < patience:
             time.sleep(0.05)
         stop.reason = "SIGTERM"
 
-    teller = threading.Thread(target=tell)
+    teller = threading.Thread(target=tell, daemon=True)
     teller.start()
     run, executor = open_run(root), InJob(task, finish, stop, 90, 0)
     with pytest.raises(TaskIncomplete, match="SIGTERM"):
