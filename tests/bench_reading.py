@@ -38,7 +38,7 @@ with tempfile.TemporaryDirectory(dir=Path(path).parent) as folder:
     print(len(plan.freeze()))
 """,
 }
-PEAK = "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+PEAK = "\nfrom tests.memory import peak_kilobytes; print(peak_kilobytes() // 1024)"
 TIMED = "import sys, time; reader, path = sys.argv[1:]; begin = time.monotonic()\n{}\nprint(time.monotonic() - begin)"
 
 

@@ -31,6 +31,7 @@ from slurm_bench.run.opened import open_run
 from slurm_bench.run.plan import Plan
 from slurm_bench.watch.explain import read_causes
 from slurm_bench.watch.status import status_of
+from tests.memory import peak_kilobytes
 
 TASKS = 64
 CATEGORIES = ("physical", "environmental", "social", "causal", "referential")
@@ -139,12 +140,6 @@ def act(name: str, root: Path, count: int) -> dict[str, float]:
     found = ACTS[name](root, count)
     seconds = found if isinstance(found, float) else time.process_time() - begin
     return {"seconds": seconds, "megabytes": peak_kilobytes() / 1024}
-
-
-def peak_kilobytes() -> int:
-    """This program's own: `ru_maxrss` of a child begins at what its parent had at most."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0])
 
 
 def main(words: Sequence[str]) -> None:
