@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,6 +18,8 @@ os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELIS
 if "SLURM_BENCH_TEST_GPU" not in os.environ:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["PATH"] += os.pathsep + "/usr/sbin" + os.pathsep + "/sbin"
+# Some processes are killed by signals at which Linux would leave a core file in the checkout.
+resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 # The same examples on every machine, however long it takes over one: what fails, fails for everybody.
 hypothesis.settings.register_profile(
     "steady",

@@ -12,7 +12,7 @@ import pytest
 from helpers import REPO, rows
 
 # What lies in a checkout and isn't the source: bytecode, say, which other processes write while it is copied.
-OTHERS = (".*", "__pycache__", "runs", "build", "*.egg-info")
+OTHERS = (".*", "__pycache__", "runs", "build", "*.egg-info", "core", "core.[0-9]*")
 
 
 @pytest.fixture(scope="module")
