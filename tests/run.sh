@@ -59,6 +59,10 @@ if [ "$code" -eq 1 ]; then
   # once more, one after the other. What fails there too fails the suite.
   echo "what failed runs once more, with nothing beside it"
   "$python" -m pytest -n 0 -x --last-failed --last-failed-no-failures none "$@"
+elif [ "$code" -eq 3 ]; then
+  # pytest's own error: a worker process that went away may take the whole of it along, and what failed isn't known.
+  echo "all of it runs once more, in one process"
+  "$python" -m pytest -n 0 "$@"
 else
   exit "$code"
 fi
