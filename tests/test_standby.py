@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import SlurmCluster
+from cluster import NODES, SlurmCluster
 from helpers import assert_whole, attempts, images
 from test_slurm import Bed
 
@@ -145,8 +145,11 @@ def test_what_was_cancelled_is_not_taken_for_lost_where_the_queue_forgets_it(bed
 
 
 def test_what_a_crashed_controller_has_forgotten_of_a_launch_is_submitted_again(bed: Bed, undisturbed: Path) -> None:
+    """Before it began: a node would refuse the ids of jobs that it has at work, and Slurm hold these."""
     bed.config()
     before = bed.slurm.saved_state()
+    for node in NODES:
+        bed.slurm.run("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
     bed.submitted()
     bed.slurm.restart_controller(0, before)
     bed.slurm.wait_kept(bed.run.submit_log("edit", 1))
