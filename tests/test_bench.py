@@ -61,6 +61,13 @@ def test_another_model_is_measured_by_its_name() -> None:
 
 
 @needs_21
+@pytest.mark.parametrize("profiles", [["w8a16"], ["w8a16", "exact"]])
+def test_an_approximation_is_no_yardstick(profiles: list[str]) -> None:
+    ceilings = Ceilings({"bf16": 1e9}, {"bf16": 1e9})
+    rows = measure_editing("qwen-image-edit", "tiny", "cpu", profiles, ceilings, False, lambda _: None)
+    assert ["error" in row for row in rows] == [row["profile"] == "exact" for row in rows]
+
+
 def test_batches_are_measured_where_an_editor_takes_them(results: dict) -> None:
     assert results["batches"] == []
     one, two = measure_batches("qwen-image-2.1", "tiny", "cpu")

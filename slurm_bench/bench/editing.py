@@ -19,7 +19,7 @@ from slurm_bench.bench.qwen_image_edit import QWEN_IMAGE_EDIT
 from slurm_bench.editors.base import EditRequest
 from slurm_bench.editors.qwen.base_session import BaseSession
 from slurm_bench.editors.qwen.flops import floor_seconds
-from slurm_bench.editors.qwen.profiles import profile_named
+from slurm_bench.editors.qwen.profiles import PROFILES, profile_named
 from slurm_bench.machine import free_memory
 from slurm_bench.stages.work import encode_png
 
@@ -45,7 +45,7 @@ def measure_editing(
         request = EditRequest("bench", INSTRUCTION, (picture(0),), 0)
         facts: dict[str, Any] = {"profile": name, "first_image_seconds": _warm_up(session, request)}
         inputs = inputs or model.inputs(session, request)
-        if reference is None and not session.profile.fp8:
+        if reference is None and not PROFILES[name].approximate:
             reference = model.noise(float32_velocity(session, inputs), inputs)
         velocity = partial(model.velocity, session, inputs)
         if reference is not None and not session.profile.cache:
