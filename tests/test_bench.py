@@ -16,7 +16,7 @@ import torch
 from helpers import REPO, launch
 from rich.console import Console
 
-from slurm_bench.bench import memory, random_qwen_image_21, readme, whole_run
+from slurm_bench.bench import machine, memory, random_qwen_image_21, readme, whole_run
 from slurm_bench.bench.batches import measure_batches
 from slurm_bench.bench.editing import measure_editing
 from slurm_bench.bench.machine import Ceilings
@@ -26,6 +26,7 @@ from slurm_bench.checkpoints.folder import check_pipeline_folder
 from slurm_bench.editors.qwen import random_weights
 from slurm_bench.editors.qwen.fit import ways_to_fit
 from slurm_bench.importing import import_name
+from slurm_bench.kernels import fp8
 from slurm_bench.machine import GIB
 
 needs_21 = pytest.mark.skipif(not hasattr(diffusers, "QwenImage21Pipeline"), reason="diffusers is older than 0.42")
@@ -61,6 +62,15 @@ def test_another_model_is_measured_by_its_name() -> None:
 
 
 @needs_21
+@pytest.mark.parametrize("reason", [None, "no such products"])
+def test_a_gpu_has_a_ceiling_in_8_bits_where_it_has_the_products(monkeypatch: pytest.MonkeyPatch, reason: Any) -> None:
+    """Whatever its compute capability: profiles in 8 bits go by the same question."""
+    monkeypatch.setattr(fp8, "why_unsupported", lambda device: reason)
+    a = b = torch.ones(16, 16)
+    assert list(machine._products("cuda", a, b)) == (["bf16"] if reason else ["bf16", "fp8"])
+    assert list(machine._products("cpu", a, b)) == ["bf16"]
+
+
 @pytest.mark.parametrize("profiles", [["w8a16"], ["w8a16", "exact"]])
 def test_an_approximation_is_no_yardstick(profiles: list[str]) -> None:
     ceilings = Ceilings({"bf16": 1e9}, {"bf16": 1e9})

@@ -40,10 +40,7 @@ def matmul_ceilings(device: str, side: int) -> Ceilings:
     """Of a `side`³ product of random data: zeros are faster than the truth."""
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    products: dict[str, Callable[[], Tensor]] = {"bf16": lambda: a @ b}
-    if device == "cuda" and torch.cuda.get_device_capability() >= (9, 0):
-        products["fp8"] = _fp8_product(a, b)
-    flops = 2.0 * side**3
+    products, flops = _products(device, a, b), 2.0 * side**3
     cool = {name: flops / seconds_of(product, device) for name, product in products.items()}
     if device != "cuda":
         return Ceilings(cool, cool)
@@ -56,6 +53,15 @@ def _sustained(product: Callable[[], Tensor], device: str) -> float:
         seconds = seconds_of(product, device, repeat=50)
         if time.monotonic() > until:
             return seconds
+
+
+def _products(device: str, a: Tensor, b: Tensor) -> dict[str, Callable[[], Tensor]]:
+    from slurm_bench.kernels.fp8 import why_unsupported
+
+    products: dict[str, Callable[[], Tensor]] = {"bf16": lambda: a @ b}
+    if device == "cuda" and why_unsupported(torch.device(device)) is None:
+        products["fp8"] = _fp8_product(a, b)
+    return products
 
 
 def _fp8_product(a: Tensor, b: Tensor) -> Callable[[], Tensor]:
