@@ -10,7 +10,7 @@ from slurm_bench.checkpoints.safetensors_header import TensorInfo
 from slurm_bench.errors import UserError
 from slurm_bench.kernels.fp8 import WidenedLinear
 from slurm_bench.machine import GIB, Gpu
-from slurm_bench.scorers.qwen3vl.fit import is_narrow, needed_memory, prompts_at_once, weight_bytes
+from slurm_bench.scorers.qwen3vl.fit import is_narrow, needed_memory, prompts_at_once, reply_bytes, weight_bytes
 from slurm_bench.scorers.qwen3vl.random_weights import random_judge
 from slurm_bench.scorers.qwen3vl.scorer import Qwen3VLScorer
 
@@ -72,6 +72,22 @@ def test_prompts_at_once_are_what_the_memory_allows():
         == 16
     )
     assert [prompts_at_once(weights, "expected", "exact", card(gib)) for gib in (24, 20.5, 12)] == [8, 4, 1]
+
+
+def test_what_is_written_is_counted():
+    """Of 8B in bfloat16 a token's keys and values take 144 KiB."""
+    config = random_judge("full", device="meta")[0].config.to_dict()
+    long = reply_bytes(config, "bfloat16", "generate", 1 << 16)
+    assert long == 9 * GIB
+    assert reply_bytes(config, "bfloat16", "expected", 1 << 16) == 0
+    assert [prompts_at_once(16 * GIB, "generate", "exact", card(80), n * long // 16) for n in (0, 1, 16)] == [16, 16, 4]
+
+
+def test_a_card_too_small_for_long_replies_is_told_so(monkeypatch):
+    monkeypatch.setattr("slurm_bench.scorers.qwen3vl.scorer.visible_gpu", lambda: card(4))
+    monkeypatch.setattr("slurm_bench.scorers.qwen3vl.scorer.reply_bytes", lambda *asked: 2 * GIB)
+    with pytest.raises(UserError, match=r"or fewer params\.max_new_tokens"):
+        Qwen3VLScorer(str(tiny_judge.checkpoint()), mode="generate").check()
 
 
 def test_its_error_is_that_of_its_weights():

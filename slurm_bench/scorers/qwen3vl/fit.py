@@ -4,10 +4,11 @@ works on at once take. No torch."""
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from slurm_bench.checkpoints.folder import Tensors, bytes_of
-from slurm_bench.machine import GIB, Gpu
+from slurm_bench.machine import DTYPE_BYTES, GIB, Gpu
 
 # As the editors' profiles are called: weights as they are, or those of the language model's layers in 8 bits.
 EXACT, W8A16 = "exact", "w8a16"
@@ -15,7 +16,8 @@ PROFILES = (EXACT, W8A16)
 
 MICRO_BATCH = {"expected": 8, "generate": 16}
 
-# Of two images of a megapixel: activations, and what is kept of a prompt that is written to. Eight prompts took 4 GiB.
+# Of two images of a megapixel: activations, and what is kept of a prompt that is written to, without the reply. Eight
+# prompts took 4 GiB.
 _PROMPT = {"expected": GIB // 2, "generate": GIB}
 # The CUDA context, what the allocator can't use, and weights that are widened for a product.
 _BESIDE = {EXACT: 2 * GIB, W8A16: 3 * GIB}
@@ -36,15 +38,25 @@ def weight_bytes(tensors: Tensors, dtype: str, profile: str) -> int:
     )
 
 
-def needed_memory(weights: int, mode: str, profile: str, prompts: int) -> int:
-    """Bytes at the peak."""
-    return weights + _BESIDE[profile] + prompts * _PROMPT[mode]
+def reply_bytes(config: Mapping[str, Any], dtype: str, mode: str, tokens: int) -> int:
+    """Keys and values of a reply of so many tokens, by the checkpoint's configuration."""
+    if mode != "generate":
+        return 0
+    text = config.get("text_config") or {}
+    heads = text.get("num_key_value_heads") or text.get("num_attention_heads", 0)
+    width = text.get("head_dim") or text.get("hidden_size", 0) // text.get("num_attention_heads", 1)
+    return 2 * text.get("num_hidden_layers", 0) * heads * width * DTYPE_BYTES[dtype] * tokens
 
 
-def prompts_at_once(weights: int, mode: str, profile: str, gpu: Gpu | None) -> int:
+def needed_memory(weights: int, mode: str, profile: str, prompts: int, reply: int = 0) -> int:
+    """Bytes at the peak, of replies that take `reply` each."""
+    return weights + _BESIDE[profile] + prompts * (_PROMPT[mode] + reply)
+
+
+def prompts_at_once(weights: int, mode: str, profile: str, gpu: Gpu | None, reply: int = 0) -> int:
     """As many as pay, or as this GPU has the memory for."""
     prompts = MICRO_BATCH[mode]
-    while gpu is not None and prompts > 1 and needed_memory(weights, mode, profile, prompts) > gpu.memory:
+    while gpu is not None and prompts > 1 and needed_memory(weights, mode, profile, prompts, reply) > gpu.memory:
         prompts //= 2
     return prompts
 

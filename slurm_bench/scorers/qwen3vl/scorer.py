@@ -10,12 +10,12 @@ from typing import Any
 from PIL import Image
 
 from slurm_bench import marks
-from slurm_bench.checkpoints.folder import ModelFolder, weight_files
+from slurm_bench.checkpoints.folder import ModelFolder, read_json, weight_files
 from slurm_bench.checkpoints.hub import download_model, locate
 from slurm_bench.checkpoints.stream import quick_to_read
 from slurm_bench.errors import SampleError
 from slurm_bench.logs import log
-from slurm_bench.machine import DTYPE_BYTES, check_device, check_gpu_memory, choose_device, gpu_at, visible_gpu
+from slurm_bench.machine import DTYPE_BYTES, GIB, check_device, check_gpu_memory, choose_device, gpu_at, visible_gpu
 from slurm_bench.scorers.base import Score, Scored, ScoreRequest
 from slurm_bench.scorers.judge import parse, prompt
 from slurm_bench.scorers.judge.expectation import DigitAnswer, expected
@@ -30,6 +30,7 @@ from slurm_bench.scorers.qwen3vl.fit import (
     narrow,
     needed_memory,
     prompts_at_once,
+    reply_bytes,
     weight_bytes,
 )
 from slurm_bench.scorers.qwen3vl.micro_batches import MicroBatches
@@ -127,9 +128,11 @@ class Qwen3VLScorer:
         self._found = model
         if self.device != "cpu":
             weights = weight_bytes(model.tensors[""], self.dtype, self.profile)
-            needed = needed_memory(weights, self.mode, self.profile, self.micro_batch or 1)
+            reply = self._reply_bytes(read_json(folder / "config.json"))
+            needed = needed_memory(weights, self.mode, self.profile, self.micro_batch or 1, reply)
             narrower = "Moe" in model.class_name or self.profile == W8A16
             mend = "take a smaller judge" + ("" if narrower else f", or {PROFILE_KEY}={W8A16}")
+            mend += ", or fewer params.max_new_tokens" if reply > GIB else ""
             check_gpu_memory(needed, visible_gpu(), self.model_name, mend)
 
     def load(self) -> None:
@@ -157,11 +160,15 @@ class Qwen3VLScorer:
         self.judge = Judge(model, processor, self.max_pixels, at_once=self.mode == "expected")
         weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
         gpu = gpu_at(str(model.device))
-        size = self.micro_batch or prompts_at_once(weights, self.mode, self.profile, gpu)
+        reply = self._reply_bytes(model.config.to_dict())
+        size = self.micro_batch or prompts_at_once(weights, self.mode, self.profile, gpu, reply)
         if size < MICRO_BATCH[self.mode] and self.micro_batch is None:
             log.info("the judge takes %d prompts at once: more don't fit this GPU's memory", size)
         # A prefill's first few are soon at work; a reply takes as long for two as for all.
         self._batches = MicroBatches(self._preprocess, size, first=min(2, size) if self.mode == "expected" else size)
+
+    def _reply_bytes(self, config: dict[str, Any]) -> int:
+        return reply_bytes(config, self.dtype, self.mode, self.max_new_tokens)
 
     def provenance(self) -> dict[str, Any]:
         """Class and commit are known once the checkpoint was seen: by `check`, if it is on this machine."""
