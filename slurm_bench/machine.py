@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import importlib.metadata
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -88,7 +87,7 @@ def gpu_at(device: str) -> Gpu | None:
 
 
 def check_device(asked: Any, key: str) -> None:
-    """Before anything starts, and without torch: is `asked` a device (null, cpu, cuda, cuda:N), and if a GPU, is
+    """Before anything starts, and without torch: is `asked` a device (null, cpu, cuda), and if a GPU, is
     there one here or a cluster that may have one? Raises UserError that names `key`, as `editor.params.device`."""
     _check_device_name(asked, key)
     if asked not in (None, "cpu") and not visible_gpus() and not shutil.which("sbatch"):
@@ -108,16 +107,13 @@ def choose_device(asked: str | None, key: str) -> str:
     _check_device_name(asked, key)
     if asked == "cpu":
         return "cpu"
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if not count:
+    if not torch.cuda.is_available():
         if given := given_gpus():
             raise LostGpu(f"this process's GPU can't be used: it was given {given}, but torch sees none")
         if asked:
             raise UserError(f"'{key}': {asked}, but torch sees no GPU; ask for one (--gpus), or take cpu")
         return "cpu"
     device = asked or "cuda"
-    if int(device.partition(":")[2] or 0) >= count:
-        raise UserError(f"'{key}': {asked}, but this process sees {count} GPU(s), counted from 0")
     try:
         torch.ones(1, device=device).item()
     except torch.OutOfMemoryError:
@@ -128,8 +124,12 @@ def choose_device(asked: str | None, key: str) -> str:
 
 
 def _check_device_name(asked: Any, key: str) -> None:
-    if asked is not None and not (isinstance(asked, str) and re.fullmatch(r"cpu|cuda(:\d+)?", asked)):
-        raise UserError(f"'{key}': {asked!r} is no device; it is cuda, cuda:N or cpu (null: a GPU if there is one)")
+    if asked is not None and asked not in ("cpu", "cuda", "cuda:0"):
+        # Kernels, captures and checks are all of a process's first GPU: the only one that a task has.
+        raise UserError(
+            f"'{key}': {asked!r} is no device; it is cuda or cpu (null: a GPU if there is one). A task has one "
+            "GPU; for another one set CUDA_VISIBLE_DEVICES"
+        )
 
 
 def given_gpus() -> str:

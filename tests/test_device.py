@@ -17,7 +17,7 @@ def no_gpu(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
-@pytest.mark.parametrize("asked", ["cdua", "gpu", "cuda:", "cuda:x", 0, True, "CPU", "mps"])
+@pytest.mark.parametrize("asked", ["cdua", "gpu", "cuda:", "cuda:x", "cuda:1", 0, True, "CPU", "mps"])
 @pytest.mark.parametrize("decide", [check_device, choose_device])
 def test_what_is_no_device_is_refused(asked, decide):
     with pytest.raises(UserError, match=r"editor\.params\.device.*is no device"):
@@ -38,7 +38,7 @@ def test_cuda_without_a_gpu_is_refused(monkeypatch):
 def test_a_login_node_without_gpus_may_ask_the_cluster_for_one(monkeypatch, tmp_path):
     (tmp_path / "sbatch").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    check_device("cuda:1", KEY)
+    check_device("cuda:0", KEY)
 
 
 @pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS"])
