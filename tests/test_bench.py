@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -16,7 +18,7 @@ import torch
 from helpers import REPO, launch
 from rich.console import Console
 
-from slurm_bench.bench import machine, memory, random_qwen_image_21, readme, whole_run
+from slurm_bench.bench import capped, machine, memory, random_qwen_image_21, readme, scoring, whole_run
 from slurm_bench.bench.batches import measure_batches
 from slurm_bench.bench.editing import measure_editing
 from slurm_bench.bench.machine import Ceilings
@@ -25,9 +27,11 @@ from slurm_bench.bench.table import render, render_memory
 from slurm_bench.checkpoints.folder import check_pipeline_folder
 from slurm_bench.editors.qwen import random_weights
 from slurm_bench.editors.qwen.fit import ways_to_fit
+from slurm_bench.errors import UserError
 from slurm_bench.importing import import_name
 from slurm_bench.kernels import fp8
 from slurm_bench.machine import GIB
+from slurm_bench.scorers.base import Score
 
 needs_21 = pytest.mark.skipif(not hasattr(diffusers, "QwenImage21Pipeline"), reason="diffusers is older than 0.42")
 NO_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
@@ -217,6 +221,43 @@ def test_a_whole_run_is_measured_process_by_process(tmp_path: Path) -> None:
     names = [{part["name"] for part in process["parts"]} for process in (edit, score)]
     assert {"load", "await transformer", "samples", "first record", "first denoise"} <= names[0]
     assert {"load", "await weights", "samples", "first record"} <= names[1]
+
+
+class Broken:
+    """A judge that fails at every sample, or as a whole."""
+
+    mode, scores = "expected", {"overall": Score(0, 10)}
+
+    def __init__(self, fault: Exception) -> None:
+        self.fault = fault
+
+    def score(self, batch: list[Any]) -> list[Exception]:
+        if isinstance(self.fault, UserError):
+            raise self.fault
+        return [self.fault for _ in batch]
+
+
+@pytest.mark.parametrize("fault", [ValueError("the judge is broken"), UserError("the judge is broken")])
+def test_a_judge_that_fails_is_told_with_its_error(tmp_path: Path, fault: Exception) -> None:
+    work, samples = scoring._work(Broken(fault), tmp_path, 4, 16)
+    with pytest.raises((RuntimeError, UserError), match="the judge is broken"):
+        scoring._through_engine(work, samples, tmp_path / "records.jsonl")
+    assert logging.root.manager.disable == logging.NOTSET
+
+
+def test_a_reference_that_was_cut_off_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next bench in that folder would believe it."""
+
+    def full(tensors: Any, file: Path, facts: Any) -> None:
+        file.write_bytes(b"{")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(capped, "save_file", full)
+    monkeypatch.setattr(capped, "float32_velocity", lambda *asked: torch.ones(1))
+    model: Any = SimpleNamespace(inputs=lambda *asked: {"img_shapes": []}, noise=lambda velocity, inputs: velocity)
+    with pytest.raises(OSError, match="no space"):
+        capped._write_forward(tmp_path / "forward.safetensors", model, None, None)  # type: ignore[arg-type]
+    assert not (tmp_path / "forward.safetensors").exists()
 
 
 @pytest.mark.parametrize("model", ["qwen-image-edit", pytest.param("qwen-image-2.1", marks=needs_21)])

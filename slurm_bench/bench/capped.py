@@ -97,12 +97,14 @@ def _peak(device: str) -> float | None:
 
 
 def _write_forward(file: Path, model: Model, session: BaseSession, request: EditRequest) -> None:
-    """A forward's inputs, and its velocity in float32."""
+    """A forward's inputs, and its velocity in float32. Under its name when it is whole: what is there is believed."""
     inputs = model.inputs(session, request)
     reference = model.noise(float32_velocity(session, inputs), inputs)
     tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
     shapes = json.dumps(inputs["img_shapes"])
-    save_file({**{n: t.contiguous() for n, t in tensors.items()}, "velocity": reference}, file, {"img_shapes": shapes})
+    begun = file.with_name(f"{file.name}.part")
+    save_file({**{n: t.contiguous() for n, t in tensors.items()}, "velocity": reference}, begun, {"img_shapes": shapes})
+    begun.replace(file)
 
 
 def _error(file: Path, model: Model, session: BaseSession) -> float | None:

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -137,12 +138,21 @@ def _work(scorer: Any, folder: Path, count: int, side: int) -> tuple[ScoreWork, 
 def _through_engine(work: ScoreWork, samples: list[Sample], manifest: Path) -> float:
     """Seconds a sample, from the first batch's end on. What random weights write can't be parsed, and each such
     failure would be logged."""
-    writer, batch = LineWriter(manifest), min(BATCH, len(samples) // 2)
+    batch = min(BATCH, len(samples) // 2)
     marks: list[float] = []
+    errors: list[dict[str, Any]] = []
+
+    def note(record: dict[str, Any]) -> None:
+        marks.append(time.perf_counter())
+        errors.extend([record["error"]] if "error" in record else [])
+
     logging.disable(logging.ERROR)
-    tally = Engine(work, writer, {}, batch, StopSignals(), lambda _: marks.append(time.perf_counter())).run(samples)
-    logging.disable(logging.NOTSET)
-    writer.close()
-    if tally.failed and work.scorer.mode == "expected":
-        raise RuntimeError(f"{tally.failed} of {len(samples)} samples could not be scored: see {manifest}")
+    try:
+        with closing(LineWriter(manifest)) as writer:
+            Engine(work, writer, {}, batch, StopSignals(), note).run(samples)
+    finally:
+        logging.disable(logging.NOTSET)
+    if errors and work.scorer.mode == "expected":
+        first = f"{errors[0]['type']}: {errors[0]['message']}"
+        raise RuntimeError(f"{len(errors)} of {len(samples)} samples could not be scored; the first: {first}")
     return (marks[-1] - marks[batch - 1]) / (len(samples) - batch)
