@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,31 @@ def test_chunks_cover_each_byte_once(size: int) -> None:
             source = data[first + copy.start : first + copy.start + copy.length]
             copy.target[copy.offset : copy.offset + copy.length] = source
     assert torch.equal(torch.cat([target for target, _, _ in targets]), data)
+
+
+def test_what_is_under_way_is_awaited_where_a_stream_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GPU still writes: the tensors' memory must be nobody else's yet."""
+    under_way: list[Any] = []
+
+    class Lane:
+        def __init__(self, size: int, arrived: Any) -> None: ...
+
+        def send(self, chunk: Any) -> None:
+            under_way.append(chunk)
+            weights._closed = True
+
+        def drain(self) -> None:
+            under_way.clear()
+
+    monkeypatch.setattr(stream, "_Lane", Lane)
+    for name in ("device", "stream", "Stream"):
+        monkeypatch.setattr(torch.cuda, name, nullcontext)
+    weights = WeightStream("cuda")
+    chunk: Any = "a chunk"
+    weights._tasks.append([chunk, chunk])
+    weights._work()
+    assert not under_way
+    assert weights._error is None
 
 
 def test_a_file_that_became_shorter_is_an_error(tmp_path: Path) -> None:

@@ -178,11 +178,14 @@ class WeightStream:
         try:
             with torch.cuda.device(self.device), torch.cuda.stream(torch.cuda.Stream()):
                 lane = _Lane(self._chunk, self._arrived)
-                while (chunks := self._next_task(lane)) is not None:
-                    for chunk in chunks:
-                        if self._closed:
-                            return
-                        lane.send(chunk)
+                try:
+                    while (chunks := self._next_task(lane)) is not None:
+                        for chunk in chunks:
+                            if self._closed:
+                                return
+                            lane.send(chunk)
+                finally:
+                    lane.drain()  # until then the GPU writes to memory that others get once this is closed
         except BaseException as error:
             with self._changed:
                 self._error = self._error or error
