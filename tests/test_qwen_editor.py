@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from diffusers import UniPCMultistepScheduler
 from tiny_models import SMALL, noise_image, request, save_tiny_qwen_edit, shrink_megapixel, tiny_editor
 
 from slurm_bench.editors.base import Edited
-from slurm_bench.editors.qwen import QwenImageEditor, denoise
+from slurm_bench.editors.qwen import QwenImageEditor, denoise, loading
 from slurm_bench.editors.qwen.random_weights import random_pipeline
 from slurm_bench.editors.qwen.text import patch_image_processor
 from slurm_bench.errors import SampleError, UserError
@@ -216,19 +217,35 @@ def test_the_seed_decides():
     assert not torch.equal(one, other)
 
 
-def test_text_first_gives_the_same_and_drops_the_encoder(tmp_path):
+@pytest.mark.parametrize("further", [{}, {"stream_blocks": 2}])
+def test_text_first_gives_the_same_and_never_has_both_there(tmp_path, monkeypatch, further):
+    """Nor for prompts that come late: another task's, or those of a chain's later turns."""
     folder = save_tiny_qwen_edit(tmp_path / "model")
     params = {"dtype": "float32", "num_inference_steps": 2, "max_pixels": SMALL, "profile": "exact"}
     inline = QwenImageEditor(str(folder), **params)
-    first = QwenImageEditor(str(folder), **params, text_first=True)
+    first = QwenImageEditor(str(folder), **params, **further, text_first=True)
     inline.load()
     first.load()
-    assert first._session.pipeline.transformer is None
+    pipeline = first._session.pipeline
+    assert pipeline.transformer is None
+    large, loaded = [weakref.ref(pipeline.text_encoder)], []
+    load = loading.load_components
+
+    def watched(source, names):
+        assert not any(ref() for ref in large)
+        components = load(source, names)
+        large.extend(map(weakref.ref, components.values()))
+        loaded.extend(names)
+        return components
+
+    monkeypatch.setattr(loading, "load_components", watched)
     first.prepare(iter([request(id="a")]))
-    assert first._session.pipeline.text_encoder is None
-    requests = [request(id="a"), request("unseen before", id="late")]
+    assert pipeline.text_encoder is None
+    large.append(weakref.ref(first._session.runner.transformer))
+    requests = [request(id="a"), request("unseen before", id="late"), request("likewise", id="later")]
     for one, other in zip(inline.edit(requests), first.edit(requests), strict=True):
         assert np.array_equal(np.asarray(one.image), np.asarray(other.image))
+    assert loaded == ["transformer", "text_encoder", "transformer"]
 
 
 def test_a_prompt_that_cannot_be_encoded_hurts_itself_alone(tmp_path, monkeypatch):

@@ -139,8 +139,8 @@ class BaseEditor:
 
     @property
     def takes_over(self) -> bool:
-        """With `text_first`, asked for or picked, a prompt that wasn't encoded ahead costs a load of the text
-        encoder."""
+        """With `text_first`, asked for or picked, a prompt that wasn't encoded ahead costs a load of the text encoder
+        and of the transformer."""
         fit = self._foreseen
         return not (fit.settings if fit else self.settings).text_first
 
@@ -157,6 +157,7 @@ class BaseEditor:
 
     def edit(self, batch: Sequence[EditRequest]) -> list[Edited | Exception]:
         results: dict[int, Edited | Exception] = {}
+        self._session.encode_ahead(batch)
         for places in self._session.together(dict(enumerate(batch))):
             results |= zip(places, self._edit([batch[place] for place in places]), strict=True)
         return [results[place] for place in range(len(batch))]

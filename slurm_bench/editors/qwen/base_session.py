@@ -102,11 +102,15 @@ class BaseSession(ABC):
         self.runner.sampling = self.sampling
 
     def encode_ahead(self, requests: Iterable[EditRequest]) -> None:
-        """With `text_first`: encodes every prompt, then drops the text encoder and loads the transformer. A prompt
-        that fails is remembered with its exception, which `edit` raises for that sample."""
+        """With `text_first`: encodes every prompt that isn't yet, then drops the text encoder and loads the
+        transformer, which goes first where it is there. A prompt that fails is remembered with its exception, which
+        `edit` raises for that sample."""
         if not self.settings.text_first:
             return
         for request in requests:
+            if request.id in self._encoded:
+                continue
+            self._bring_text_encoder()
             try:
                 self._encoded[request.id] = self._encode(request)
             except Exception as error:
@@ -132,6 +136,7 @@ class BaseSession(ABC):
 
     def edit_together(self, requests: Sequence[EditRequest]) -> list[EditResult]:
         """Several only of one size. Raises SampleError for the fault of any."""
+        self.encode_ahead(requests)
         wishes = [self._wish(request) for request in requests]
         results: list[EditResult] = [self._finish(result) for result in self.runner.edit(wishes)]
         for request in requests:
@@ -149,12 +154,9 @@ class BaseSession(ABC):
         images = self.sources(request)
         if not self.settings.text_first:
             return self.runner.wish(images, request.instruction, request.seed)
-        encoded = self._encoded.get(request.id)
-        if encoded is None:
-            encoded = self._encoded[request.id] = self._encode_late(request)
+        encoded = self._encoded[request.id]
         if isinstance(encoded, Exception):
             raise encoded
-        self._load_missing_transformer()
         from slurm_bench.editors.qwen.base_runner import Wish
 
         return Wish(images, request.seed, encoded.to(self.device))
@@ -164,24 +166,23 @@ class BaseSession(ABC):
         embeds = self.encode(self.sources(request), request.instruction)
         return replace(embeds.to("cpu"), seconds=time.perf_counter() - start)
 
-    def _encode_late(self, request: EditRequest) -> Any:
-        """For a sample that `encode_ahead` wasn't given: the text encoder is loaded once more."""
-        if self.pipeline.text_encoder is None:
-            self._reload_text_encoder()
-        try:
-            return self._encode(request)
-        finally:
-            self._offload_text_encoder()
-
-    def _reload_text_encoder(self) -> None:
+    def _bring_text_encoder(self) -> None:
+        """Back for a prompt that came late: another task's, or one whose source was made just now. The transformer goes
+        where it can be loaded again, as the GPU may not hold both."""
+        if self.pipeline.text_encoder is not None:
+            return
         if self.source is None:
             self.pipeline.text_encoder = self._offloaded_text_encoder.to(self.device)
-        else:
-            self.pipeline.text_encoder = loading.load_components(self.source, ["text_encoder"])["text_encoder"]
-            self._patch_text_encoder()
+            return
+        self.runner = self.pipeline.transformer = None
+        free_memory()
+        self.pipeline.text_encoder = loading.load_components(self.source, ["text_encoder"])["text_encoder"]
+        self._patch_text_encoder()
 
     def _offload_text_encoder(self) -> None:
         """Drops it where it can be loaded again, else moves it to the host."""
+        if self.pipeline.text_encoder is None:
+            return
         if self.source is None:
             self._offloaded_text_encoder = self.pipeline.text_encoder.to("cpu")
         self.pipeline.text_encoder = None
