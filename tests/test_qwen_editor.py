@@ -273,6 +273,27 @@ def test_a_prompt_that_cannot_be_encoded_hurts_itself_alone(tmp_path, monkeypatc
     assert session.pipeline.text_encoder is None
 
 
+def test_a_prompt_that_met_a_full_gpu_is_encoded_when_it_is_tried_again(tmp_path, monkeypatch):
+    folder = save_tiny_qwen_edit(tmp_path / "model")
+    editor = QwenImageEditor(
+        str(folder), dtype="float32", num_inference_steps=2, max_pixels=SMALL, profile="exact", text_first=True
+    )
+    editor.load()
+    encode, room = denoise.encode_prompts, []
+
+    def full_at_first(*asked):
+        if not room:
+            raise torch.OutOfMemoryError
+        return encode(*asked)
+
+    monkeypatch.setattr(denoise, "encode_prompts", full_at_first)
+    editor.prepare(iter([request(id="a")]))
+    with pytest.raises(torch.OutOfMemoryError):
+        editor.edit([request(id="a")])
+    room.append("some")
+    assert isinstance(editor.edit([request(id="a")])[0], Edited)
+
+
 def test_a_prompt_beyond_the_positions_of_the_model_is_that_samples_error():
     editor = tiny_editor(true_cfg_scale=1)
     results = editor.edit([request("word " * 5000), request()])

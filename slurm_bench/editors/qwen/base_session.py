@@ -156,6 +156,10 @@ class BaseSession(ABC):
             return self.runner.wish(images, request.instruction, request.seed)
         encoded = self._encoded[request.id]
         if isinstance(encoded, Exception):
+            import torch
+
+            if isinstance(encoded, torch.OutOfMemoryError):  # another time there may be room
+                del self._encoded[request.id]
             raise encoded
         from slurm_bench.editors.qwen.base_runner import Wish
 
