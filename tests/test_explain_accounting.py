@@ -28,6 +28,8 @@ def accounting() -> Iterator[SlurmCluster]:
 @pytest.fixture
 def bed(accounting: SlurmCluster, tmp_path: Path) -> Iterator[Bed]:
     yield Bed(accounting, tmp_path)
+    for log in tmp_path.glob("*/logs/*-submit.log"):  # this controller forgets at once what is cancelled
+        accounting.wait_kept(log)
     accounting.clear()
 
 
