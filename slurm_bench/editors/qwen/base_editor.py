@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -146,11 +147,13 @@ class BaseEditor:
 
     @cached_property
     def _foreseen(self) -> Fit | None:
-        """What `load` is going to pick; None of a model that isn't there yet."""
-        if (folder := self._find()) is None:
-            return None
-        gpu = None if self.settings.device == "cpu" else visible_gpu()
-        return choose_fit(folder, self.settings, self.settings.profile_on(cuda=gpu is not None), gpu)
+        """What `load` is going to pick. None of a model that isn't there yet, or is refused: a task that is left
+        nothing never loads it."""
+        with suppress(UserError):
+            if folder := self._find():
+                gpu = None if self.settings.device == "cpu" else visible_gpu()
+                return choose_fit(folder, self.settings, self.settings.profile_on(cuda=gpu is not None), gpu)
+        return None
 
     def prepare(self, requests: Iterable[EditRequest]) -> None:
         self._session.encode_ahead(requests)
