@@ -105,9 +105,19 @@ def start(run: Run, executor: Executor, force: bool, only_scores: bool = False) 
     if step is None:
         return None
     attempt = _claim(run, step, attempts, executor)
-    if attempt is None:
+    if attempt is None or _has_company(run, attempt, attempts):
         raise UserError(f"{run.root}: another launcher has just submitted this run; see: {command('status', run.root)}")
     return attempt
+
+
+def _has_company(run: Run, attempt: Attempt, known: Sequence[Attempt]) -> bool:
+    """Whether somebody has claimed the other stage since `known` was read, which collides with no number. Then this
+    claim is given up; so may the other one be, but both never work."""
+    before = {attempt.name, *(other.name for other in known)}
+    if all(other.name in before for other in read_attempts(run.folder)):
+        return False
+    close(run.folder, attempt)
+    return True
 
 
 def refuse_at_work(run: Run, force: bool) -> None:
