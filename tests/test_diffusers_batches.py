@@ -107,7 +107,7 @@ def test_samples_that_would_share_a_generator_are_edited_one_by_one(folder: Path
         step = editor._pipeline.scheduler.step
 
         def noisy(velocity: torch.Tensor, *args: Any, step: Any = step, **words: Any) -> Any:
-            return step(velocity + 0.1 * torch.randn(velocity.shape), *args, **words)
+            return step(velocity + 0.1 * torch.randn_like(velocity), *args, **words)
 
         editor._pipeline.scheduler.step = noisy
     alone, together = (editor.edit(samples()) for editor in editors)

@@ -168,7 +168,7 @@ def test_a_graph_that_cannot_be_captured_costs_speed_alone(caplog):
     inputs = judge.judge.preprocess(asked(judge, 2))
     plain = judge.judge.written(inputs, 6)
     decoder = judge.judge.decoder
-    decoder.use_graphs = True  # there is no GPU to capture on
+    decoder.use_graphs = True  # this judge is on the CPU, where a capture fails, or beside a GPU holds nothing
     with caplog.at_level(logging.WARNING):
         assert judge.judge.written(inputs, 6) == plain
         assert judge.judge.written(inputs, 6) == plain
@@ -218,6 +218,31 @@ def test_a_capture_that_torch_leaves_half_done_is_put_right(monkeypatch):
     assert not decoder.use_graphs
     assert current == [default]
     assert (recorded, held) == ([], [])
+
+
+def test_a_capture_that_holds_nothing_is_not_used(monkeypatch, caplog):
+    class Graph:
+        def replay(self): ...
+
+    class Entered:
+        def __init__(self, *_, **__): ...
+
+        def __enter__(self): ...
+
+        def __exit__(self, *error): ...
+
+        def wait_stream(self, stream): ...
+
+    fakes = {"Stream": Entered, "stream": Entered, "graph": Entered, "CUDAGraph": Graph, "current_stream": Entered}
+    for name, fake in (fakes | {"graph_pool_handle": lambda: (0, 1)}).items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    judge = tiny_judge.scorer(mode="generate")
+    inputs, decoder = judge.judge.preprocess(asked(judge, 2)), judge.judge.decoder
+    plain = judge.judge.written(inputs, 6)
+    decoder.use_graphs = True
+    with caplog.at_level(logging.WARNING):
+        assert judge.judge.written(inputs, 6) == plain
+    assert "computes something else" in caplog.text
 
 
 def test_memory_that_runs_out_in_a_capture_does_not_end_the_use_of_graphs():

@@ -322,7 +322,7 @@ def problem(folder: Path, **params: Any) -> str:
 @needs_pipeline
 @pytest.mark.parametrize("text_first", [False, True])
 def test_a_folder_is_edited_with_as_the_pipeline_that_was_saved(folder, text_first):
-    params: dict[str, Any] = {"num_inference_steps": None, "text_first": text_first}
+    params: dict[str, Any] = {"num_inference_steps": None, "text_first": text_first, "device": "cpu"}
     editor = QwenImage21Editor(str(folder), dtype="float32", max_pixels=SIDE**2, profile="exact", **params)
     editor.check()
     editor.load()

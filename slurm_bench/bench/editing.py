@@ -58,7 +58,7 @@ def measure_editing(
             say(f"{name}: {schedule.steps} steps")
             repeats = 1 if schedule is long else REPEATS[size]
             rows.append({**facts, **_measure(model, session, request, schedule, repeats, ceilings)})
-        if session.profile.own_loop and not session.profile.approximate and device == "cuda":
+        if session.profile.own_loop and not session.profile.approximate:
             say(f"{name}: without the text encoder")
             rows[-len(measured)]["peak_gib_text_first"] = _peak_without_text_encoder(session, request)
         del session, velocity
@@ -113,7 +113,7 @@ def _measure(
 
 
 def _peak_without_text_encoder(session: BaseSession, request: EditRequest) -> float | None:
-    session.change_settings(text_first=True, num_inference_steps=2)
+    session.change_settings(text_first=True, num_inference_steps=2, scheduler=None)
     session.encode_ahead([request])
     reset_peak()
     session.edit(request)

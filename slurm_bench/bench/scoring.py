@@ -6,7 +6,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,12 +48,13 @@ SAMPLES = {"full": {"expected": 160, "generate": 32}, "tiny": {"expected": 4, "g
 NEW_TOKENS = {"full": 128, "tiny": 4}
 SIDE = {"full": 1024, "tiny": 64}
 BATCH = Config().score_batch_size
-PICTURES = 16  # different ones: drawing and packing each takes longer than judging it
 
 
 def measure_scoring(size: str, device: str, kernels: bool, say: Callable[[str], None]) -> list[dict[str, Any]]:
     """A row for each of `CASES`. More aspects than one have `times_one`, how many times the model takes."""
     rows: list[dict[str, Any]] = []
+    say("judge: drawing pictures")
+    pngs = _pictures(2 * max(SAMPLES[size].values()), SIDE[size])
     for case in CASES:
         say(f"judge: {case.mode}, {len(case.aspects)} of the aspects, {case.profile}")
         # Random weights put hardly any probability on digits, and never end a reply.
@@ -73,7 +75,7 @@ def measure_scoring(size: str, device: str, kernels: bool, say: Callable[[str], 
         scorer.use(model, processor)
         del model
         with TemporaryDirectory() as folder:
-            rows.append(_measure(scorer, Path(folder), SAMPLES[size][case.mode], SIDE[size], device, kernels))
+            rows.append(_measure(scorer, Path(folder), pngs[: 2 * SAMPLES[size][case.mode]], device, kernels))
         if len(case.aspects) > 1:
             rows[-1]["times_one"] = round(rows[-1]["ms_model_alone"] / rows[0]["ms_model_alone"], 2)
         scorer.close()
@@ -81,8 +83,16 @@ def measure_scoring(size: str, device: str, kernels: bool, say: Callable[[str], 
     return rows
 
 
-def _measure(scorer: Any, folder: Path, count: int, side: int, device: str, kernels: bool) -> dict[str, Any]:
-    work, samples = _work(scorer, folder, count, side)
+def _pictures(count: int, side: int) -> list[bytes]:
+    """No two alike: what is shown twice is computed once. PNGs, packed in threads, as that leaves Python free."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda number: encode_png(picture(number, side)), range(count)))
+
+
+def _measure(scorer: Any, folder: Path, pngs: Sequence[bytes], device: str, kernels: bool) -> dict[str, Any]:
+    """By two of `pngs` a sample."""
+    work, samples = _work(scorer, folder, pngs)
+    count = len(samples)
     reset_peak()
     from_files = _through_engine(work, samples, folder / "records.jsonl")
     requests = [work.read(sample) for sample in samples]
@@ -119,14 +129,12 @@ def _measure(scorer: Any, folder: Path, count: int, side: int, device: str, kern
     return row
 
 
-def _work(scorer: Any, folder: Path, count: int, side: int) -> tuple[ScoreWork, list[Sample]]:
+def _work(scorer: Any, folder: Path, pngs: Sequence[bytes]) -> tuple[ScoreWork, list[Sample]]:
     """A run folder of edits to score, two images a sample."""
     run = RunDir(folder)
-    pngs = [encode_png(picture(number, side)) for number in range(min(PICTURES, 2 * count))]
     samples, edits = [], {}
-    for index in range(count):
+    for index, (before, after) in enumerate(zip(pngs[::2], pngs[1::2], strict=True)):
         sample_id = f"bench-{index}"
-        before, after = pngs[2 * index % len(pngs)], pngs[(2 * index + 1) % len(pngs)]
         source, edited = run.source(sample_id, "", "png"), run.image(sample_id, "bench")
         write_atomic(run.root / source, before)
         write_atomic(run.root / edited, after)

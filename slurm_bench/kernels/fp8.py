@@ -129,8 +129,16 @@ class WidenedLinear(EightBitLinear):
 
     def forward(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """`x` is [T, C]."""
-        weight = (self.weight.float() * self.scale.t()).to(x.dtype).t()
+        weight = self.widened(x.dtype).t()
         return torch.mm(x, weight, out=out) if self.bias is None else torch.addmm(self.bias, x, weight, out=out)
+
+    def widened(self, dtype: torch.dtype) -> Tensor:
+        """The weight [N, C]."""
+        if self.weight.is_cuda:
+            from slurm_bench.kernels import triton_fp8
+
+            return triton_fp8.widen(self.weight, self.scale, dtype)
+        return (self.weight.float() * self.scale.t()).to(dtype)
 
 
 def why_unsupported(device: torch.device) -> str | None:

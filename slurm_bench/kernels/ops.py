@@ -34,8 +34,9 @@ def feed_forward(first: Any, last: Any, x: Rows) -> Tensor:
     """`last(gelu(first(x)))` with the tanh form of GELU. In bf16 on a GPU, GELU is the first product's epilogue."""
     if isinstance(last, OutlierLinear):
         return last(linear(first, x))
-    if isinstance(first, nn.Linear) and isinstance(x, Tensor) and x.is_cuda and first.bias is not None:
-        return linear(last, torch._addmm_activation(first.bias, x, first.weight.t(), use_gelu=True))
+    if isinstance(first, nn.Linear | WidenedLinear) and isinstance(x, Tensor) and x.is_cuda and first.bias is not None:
+        weight = first.widened(x.dtype) if isinstance(first, WidenedLinear) else first.weight
+        return linear(last, torch._addmm_activation(first.bias, x, weight.t(), use_gelu=True))
     hidden = linear(first, x)
     if isinstance(last, Fp8Linear):
         return last(quantize(hidden, gelu=True))

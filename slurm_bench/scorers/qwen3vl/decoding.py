@@ -170,6 +170,7 @@ class Decoder:
         capture = torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local")
         with _mended_if_it_fails(self._pool), capture:
             self._compute(rows, places)
+        self._next[:rows] = 0.0
         graph.replay()
         # What isn't finite is a prompt's fault, and says nothing of the graph.
         found, expected = (scores.nan_to_num(0.0, 0.0, 0.0) for scores in (self._next[:rows], expected))
