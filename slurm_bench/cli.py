@@ -163,6 +163,7 @@ def _bench_options(parser: argparse.ArgumentParser) -> None:
         help=f"to edit with: {DEFAULT_MODEL} (default), qwen-image-2.1",
     )
     parser.add_argument("--profiles", metavar="A,B", help="of the editor; default: all that can run here")
+    parser.add_argument("--parts", metavar="A,B", help="what is measured: editing, batches, scoring; default: all")
     parser.add_argument(
         "--gpus", type=int, metavar="N", help=f"for the forecast (default: {FORECAST_GPUS}), or to run on"
     )

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from slurm_bench.errors import LostGpu, UserError
@@ -62,13 +63,23 @@ def visible_gpus() -> list[Gpu]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and not visible.strip():
         return []
-    query = ["nvidia-smi", "--query-gpu=uuid,name,memory.total,driver_version,compute_cap"]
-    query += ["--format=csv,noheader,nounits", *([f"--id={visible}"] if visible else [])]
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
-        return [_gpu(line) for line in answer.splitlines() if line.strip()]
+        return list(_listed(program, os.stat(program).st_mtime_ns, visible))
     except (OSError, subprocess.SubprocessError, ValueError):
         return []
+
+
+@cache
+def _listed(program: str, written: int, visible: str | None) -> tuple[Gpu, ...]:
+    """By a `program` that was `written` then. It is asked once, as it takes a good part of a second and each part of a
+    start wants to know."""
+    query = [program, "--query-gpu=uuid,name,memory.total,driver_version,compute_cap"]
+    query += ["--format=csv,noheader,nounits", *([f"--id={visible}"] if visible else [])]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
+    return tuple(_gpu(line) for line in answer.splitlines() if line.strip())
 
 
 def visible_gpu() -> Gpu | None:

@@ -288,14 +288,17 @@ def bench(options: argparse.Namespace) -> int:
 
     if options.gpus is not None and options.gpus < 1:
         raise UserError(f"--gpus {options.gpus}: it must be at least 1")
-    model, size, profiles = options.model, options.size, options.profiles.split(",") if options.profiles else None
+    model, size = options.model, options.size
+    profiles, parts = (text.split(",") if text else None for text in (options.profiles, options.parts))
+    if parts and (options.memory or options.run):
+        raise UserError("--parts says what of a model is measured, so --memory and --run have no meaning with it")
     show: Any = render
     if options.memory:
         results, show = measure_memory(model, size, options.memory, profiles, options.checkpoints), render_memory
     elif options.run:
         results, show = run_whole(options.run.resolve(), model, size, options.gpus, options.executor), render_run
     else:
-        results = run_bench(model, size, profiles, options.gpus or FORECAST_GPUS, options.kernels)
+        results = run_bench(model, size, profiles, parts, options.gpus or FORECAST_GPUS, options.kernels)
     if options.json:
         print(json.dumps(results))
         return COMPLETE

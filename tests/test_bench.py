@@ -239,7 +239,7 @@ class Broken:
 
 @pytest.mark.parametrize("fault", [ValueError("the judge is broken"), UserError("the judge is broken")])
 def test_a_judge_that_fails_is_told_with_its_error(tmp_path: Path, fault: Exception) -> None:
-    work, samples = scoring._work(Broken(fault), tmp_path, 4, 16)
+    work, samples = scoring._work(Broken(fault), tmp_path, scoring._pictures(8, 16))
     with pytest.raises((RuntimeError, UserError), match="the judge is broken"):
         scoring._through_engine(work, samples, tmp_path / "records.jsonl")
     assert logging.root.manager.disable == logging.NOTSET

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slurm_bench.errors import LostGpu, UserError
-from slurm_bench.machine import check_device, choose_device
+from slurm_bench.machine import check_device, choose_device, visible_gpus
 
 KEY = "editor.params.device"
 
@@ -54,3 +54,22 @@ def test_no_fall_from_a_gpu_to_the_cpu(monkeypatch, name, asked):
 def test_values_that_say_no_gpu(monkeypatch, none):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
     assert choose_device(None, KEY) == "cpu"
+
+
+def test_the_gpus_are_asked_for_once_a_process(tmp_path, monkeypatch):
+    """But again where an answer was none, and of another program."""
+    asked, smi = tmp_path / "asked", tmp_path / "nvidia-smi"
+
+    def answering(words):
+        smi.write_text(f"#!/bin/sh\necho x >> {asked}\n{words}\n")
+        smi.chmod(0o755)
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    answering("exit 9")
+    assert (visible_gpus(), visible_gpus()) == ([], [])
+    answering("echo 'GPU-0, NVIDIA Tiny, 1024, 570.1, 9.0'")
+    assert [gpu.name for gpu in (*visible_gpus(), *visible_gpus())] == ["NVIDIA Tiny"] * 2
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-0")
+    assert len(visible_gpus()) == 1
+    assert asked.read_text().count("x") == 4

@@ -242,7 +242,7 @@ def test_the_gpus_feed_forward_has_the_tangents_gelu() -> None:
     with torch.no_grad():
         narrow = [kind.of(first) for kind in (WidenedLinear, Fp8Linear)]
         found = [ops.feed_forward(each, last, x) for each in (first, *narrow)]
-        found += [ops.feed_forward(narrow[1], kind.of(last), x) for kind in (Fp8Linear, OutlierLinear)]
+        found += [ops.feed_forward(narrow[1], each, x) for each in (Fp8Linear.of(last), OutlierLinear(last))]
         exact = last.float()(functional.gelu(first.float()(x.float()), approximate="tanh"))
     for each, bound in zip(found, (0.01, 0.05, 0.07, 0.1, 0.1), strict=True):
         assert (each.float() - exact).norm() / exact.norm() < bound

@@ -194,7 +194,12 @@ FIGURES = {
         {"profile": "fp8", "steps": 4, "guidance": False, "seconds": 1.0},
         {"profile": "fast", "steps": 50, "guidance": True, "seconds": 9.0},
     ],
-    "scoring": [{"mode": "expected", "ms_from_files": 80.0}],
+    "scoring": [
+        {"mode": "generate", "ms_from_files": 1000.0},
+        {"mode": "expected", "ms_from_files": 80.0},
+        {"mode": "expected", "aspects": 4, "ms_from_files": 110.0},
+        {"mode": "expected", "profile": "w8a16", "ms_from_files": 90.0},
+    ],
 }
 
 
@@ -221,8 +226,25 @@ def test_the_benchs_figures_tell_the_time_of_what_was_measured(
     edit, score = told.pace(loaded, "edit"), told.pace(loaded, "score")
     assert (edit and edit.seconds) == (pytest.approx(seconds) if seconds else None)
     assert score is not None
-    assert score.seconds == pytest.approx(0.16), "two aspects"
+    assert score.seconds == pytest.approx(0.09), "two aspects"
     assert "H100" in score.source
+
+
+def test_figures_of_one_model_do_not_tell_of_another(tmp_path: Path) -> None:
+    figures, config = tmp_path / "figures.json", tmp_path / "c.yaml"
+    figures.write_text(json.dumps({**FIGURES, "model": "qwen-image-2.1", "scoring": FIGURES["scoring"][1:2]}))
+
+    def paces_by(editor: str, **params: Any) -> list[float | None]:
+        told = {"class_path": f"slurm_bench.editors.{editor}", "params": {"model_name": "x", **params}}
+        config.write_text(json.dumps({**QWEN, "editor": told}))
+        known = [told_by(figures).pace(load_config(config), stage) for stage in ("edit", "score")]
+        return [pace and pace.seconds for pace in known]
+
+    fp8: dict[str, Any] = {"profile": "fp8", "num_inference_steps": 50}
+    assert paces_by("qwen.QwenImageEditor", **fp8)[0] is None
+    assert paces_by("qwen21.QwenImage21Editor", **fp8, true_cfg_scale=4.0)[0] == 21
+    turbo = paces_by("qwen21.QwenImage21Editor", profile="fp8", scheduler="turbo")
+    assert turbo == [None, pytest.approx(0.16)], "of one number of steps, or of aspects, there is no line"
 
 
 def test_the_kept_figures_tell_the_time_on_a_cluster_alone(tmp_path: Path) -> None:

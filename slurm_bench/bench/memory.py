@@ -65,7 +65,9 @@ def _gibibytes(caps: str) -> list[float]:
 def _measured(words: list[Any], profile: str, cap: float | None) -> dict[str, Any]:
     say(f"{profile}, {'all memory' if cap is None else f'{cap:g} GiB'}")
     said = run_python("bench --memory", "-m", "slurm_bench.bench.capped", *words, profile, *([cap] if cap else []))
-    return {"profile": profile, "cap_gib": cap, **json.loads(said.splitlines()[-1])}
+    line = said.splitlines()[-1]
+    say(line)  # each takes a minute: what is interrupted has told what it found
+    return {"profile": profile, "cap_gib": cap, **json.loads(line)}
 
 
 def _compared(row: dict[str, Any], whole: dict[str, Any], yardstick: dict[str, Any]) -> dict[str, Any]:

@@ -36,11 +36,17 @@ MODELS = {
     "qwen-image-2.1": ModelFacts(QWEN_IMAGE_21, 44 * GIB, 33_000_000_000, "edit-2.1"),
 }
 SIDES = {"full": 8192, "tiny": 256}
+PARTS = ("editing", "batches", "scoring")
 
 
-def run_bench(model: str, size: str, profiles: list[str] | None, gpus: int, kernels: bool) -> dict[str, Any]:
-    """Raises UserError where this machine can't do what is asked."""
+def run_bench(
+    model: str, size: str, profiles: list[str] | None, parts: list[str] | None, gpus: int, kernels: bool
+) -> dict[str, Any]:
+    """Of the `parts` that aren't asked for there are no rows. Raises UserError where this machine can't do what is
+    asked."""
     facts = model_named(model)
+    if unknown := sorted({*(parts or ())} - {*PARTS}):
+        raise UserError(f"--parts {','.join(parts or ())}: no part '{unknown[0]}'; there are {', '.join(PARTS)}")
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -55,6 +61,7 @@ def run_bench(model: str, size: str, profiles: list[str] | None, gpus: int, kern
     from slurm_bench.bench.machine import describe_machine, matmul_ceilings
     from slurm_bench.bench.scoring import measure_scoring
 
+    asked = set(parts or PARTS) - (set() if "exact" in chosen else {"batches"})
     say("matrix products")
     ceilings = matmul_ceilings(device, SIDES[size])
     results: dict[str, Any] = {
@@ -63,9 +70,9 @@ def run_bench(model: str, size: str, profiles: list[str] | None, gpus: int, kern
         "gpus": gpus,
         "machine": describe_machine(device),
         "ceilings": asdict(ceilings),
-        "editing": measure_editing(model, size, device, chosen, ceilings, kernels, say),
-        "batches": measure_batches(model, size, device) if "exact" in chosen else [],
-        "scoring": measure_scoring(size, device, kernels, say),
+        "editing": measure_editing(model, size, device, chosen, ceilings, kernels, say) if "editing" in asked else [],
+        "batches": measure_batches(model, size, device) if "batches" in asked else [],
+        "scoring": measure_scoring(size, device, kernels, say) if "scoring" in asked else [],
     }
     return {**results, "forecast": forecast(results, gpus)}
 

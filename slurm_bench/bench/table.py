@@ -18,7 +18,7 @@ KERNELS = {"matmul": "matrix products", "other": "the rest"}
 def forecast(results: Mapping[str, Any], gpus: int) -> list[dict[str, Any]]:
     """Seconds for a benchmark: the slowest task edits ceil(samples / gpus), then one GPU scores all. Loading the
     models, once a task, isn't in it."""
-    score_ms = next((row["ms_from_files"] for row in results["scoring"] if row["mode"] == "expected"), 0.0)
+    score_ms = next((row["ms_from_files"] for row in results["scoring"] if row["mode"] == "expected"), None)
     return [
         {
             "samples": samples,
@@ -26,7 +26,7 @@ def forecast(results: Mapping[str, Any], gpus: int) -> list[dict[str, Any]]:
             "profile": row["profile"],
             "steps": row["steps"],
             "edit_seconds": round(math.ceil(samples / gpus) * row["seconds"]),
-            "score_seconds": round(samples * score_ms / 1000),
+            "score_seconds": None if score_ms is None else round(samples * score_ms / 1000),
         }
         for row in results["editing"]
         for samples in SAMPLES
@@ -43,17 +43,17 @@ def render(results: Mapping[str, Any], console: Console) -> None:
         for kind, rate in by_kind.items()
     )
     console.print(f"matrix products, TFLOP/s: {rates}\n")
-    _print(
-        console,
-        f"{results['model']}, one image (floor: its products at the cool ceiling; hot: at the sustained)",
-        _editing(results["editing"]),
-    )
+    if results["editing"]:
+        title = f"{results['model']}, one image (floor: its products at the cool ceiling; hot: at the sustained)"
+        _print(console, title, _editing(results["editing"]))
     if results["batches"]:
         _print(console, "Batches, profile exact (× is to one by one)", _batches(results["batches"]))
-    _print(console, "Scoring, one sample of two images", _scoring(results["scoring"]))
+    if results["scoring"]:
+        _print(console, "Scoring, one sample of two images", _scoring(results["scoring"]))
     if any(row.get("kernels") for row in (*results["editing"], *results["scoring"])):
         _print(console, "One forward, milliseconds", kernels(results))
-    _print(console, f"A benchmark on {results['gpus']} GPUs, without loading", _forecast(results["forecast"]))
+    if results["forecast"]:
+        _print(console, f"A benchmark on {results['gpus']} GPUs, without loading", _forecast(results["forecast"]))
 
 
 def render_run(results: Mapping[str, Any], console: Console) -> None:
@@ -184,7 +184,9 @@ def _forecast(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return [["samples", "profile", "steps", "edit", "score"], *body]
 
 
-def _clock(seconds: float) -> str:
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return BLANK
     return f"{seconds // 3600:.0f}:{seconds % 3600 // 60:02.0f}:{seconds % 60:02.0f}"
 
 

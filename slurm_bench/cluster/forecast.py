@@ -16,6 +16,7 @@ from slurm_bench.data.text import printable
 from slurm_bench.editors.qwen import QwenImageEditor
 from slurm_bench.editors.qwen.images import MEGAPIXEL
 from slurm_bench.editors.qwen.profiles import profile_named
+from slurm_bench.editors.qwen21 import QwenImage21Editor
 from slurm_bench.errors import UserError
 from slurm_bench.machine import visible_gpu
 from slurm_bench.plugins import make_editor, make_scorer
@@ -32,6 +33,8 @@ MEASURED = Path(__file__).parents[2] / "docs" / "benchmarks"
 NEWEST = 30
 
 Figures = Mapping[str, Any]  # of `bench --json`
+# Of the models that it measures; figures without a name are of the first.
+BENCHED: dict[str, type[Any]] = {"qwen-image-edit": QwenImageEditor, "qwen-image-2.1": QwenImage21Editor}
 
 
 @dataclass(frozen=True)
@@ -145,31 +148,44 @@ def _bench(figures: Figures, name: str) -> Told:
 
 
 def _edit_seconds(figures: Figures, config: Config) -> float | None:
-    """Of rows of the same profile, with or without guidance as asked for, on the line through their steps."""
-    editor = make_editor(config)
-    if not isinstance(editor, QwenImageEditor):
+    """Of rows of the same model and profile, with or without guidance as asked for, on the line through their steps."""
+    editor: Any = make_editor(config)
+    if not isinstance(editor, BENCHED.get(figures.get("model", "qwen-image-edit"), ())):
         return None
-    if editor.settings.device == "cpu" or editor.settings.max_pixels != MEGAPIXEL:
+    settings = editor.settings
+    if settings.device == "cpu" or settings.max_pixels != MEGAPIXEL:
         return None
-    profile, sampling = profile_named(editor.settings.profile, cuda=True).name, editor.settings.sampling
+    profile, guidance = profile_named(settings.profile, cuda=True).name, settings.guided_by is not None
+    steps = len(settings.sigmas(None)) if isinstance(editor, QwenImage21Editor) else settings.num_inference_steps
     seconds = {
         row["steps"]: float(row["seconds"])
         for row in figures["editing"]
-        if row["profile"] == profile and row["guidance"] == sampling.guidance
+        if row["profile"] == profile and row["guidance"] == guidance
     }
-    if sampling.steps in seconds or len(seconds) < 2:
-        return seconds.get(sampling.steps)
-    (low, first), (high, second) = sorted(seconds.items(), key=lambda row: abs(row[0] - sampling.steps))[:2]
-    return max(0.0, first + (sampling.steps - low) * (second - first) / (high - low))
+    return None if steps not in seconds and len(seconds) < 2 else _on_the_line(seconds, steps)
 
 
 def _score_seconds(figures: Figures, config: Config) -> float | None:
-    """A sample by all scorers; the bench's judge was asked for one aspect."""
+    """A sample by all scorers: of rows of the same mode and profile, on the line through their aspects."""
     found = []
     for name in config.scorers:
         scorer = make_scorer(config, name)
-        row = next((row for row in figures["scoring"] if row["mode"] == getattr(scorer, "mode", None)), None)
-        if not isinstance(scorer, Qwen3VLScorer) or row is None:
+        if not isinstance(scorer, Qwen3VLScorer):
             return None
-        found.append(len(scorer.aspects) * row["ms_from_files"] / 1000)
+        milliseconds = {
+            row.get("aspects", 1): float(row["ms_from_files"])
+            for row in figures["scoring"]
+            if row["mode"] == scorer.mode and row.get("profile", "exact") == scorer.profile
+        }
+        if not milliseconds:
+            return None
+        found.append(_on_the_line(milliseconds, len(scorer.aspects)) / 1000)
     return math.fsum(found)
+
+
+def _on_the_line(known: Mapping[int, float], at: int) -> float:
+    """Through the two that are nearest; of a single one, its multiple."""
+    if at in known or len(known) < 2:
+        return known.get(at, next(iter(known.values())) * at / next(iter(known)))
+    (low, first), (high, second) = sorted(known.items(), key=lambda each: abs(each[0] - at))[:2]
+    return max(0.0, first + (at - low) * (second - first) / (high - low))

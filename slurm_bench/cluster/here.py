@@ -15,6 +15,7 @@ from slurm_bench.cluster.slurm import Slurm, after_arrays, scores_itself
 from slurm_bench.config import Config, tasks_of
 from slurm_bench.errors import UserError
 from slurm_bench.logs import log
+from slurm_bench.report.write import import_ahead
 from slurm_bench.run.attempts import Attempt, close, note_jobs, read_attempts
 from slurm_bench.run.opened import Run
 from slurm_bench.stages.engine import Tally
@@ -76,6 +77,7 @@ class InJob(Slurm):
         if not attempt.submitted:
             attempt = note_jobs(run.folder, attempt, (), self._own or "this job", None)
         tally = Tally()
+        import_ahead()
         for task in range(attempt.slices):
             tally = wait_for([Slot(run.folder, attempt, task, os.environ, warning=self._warning)], self.stop)
             if self.stop.reason:

@@ -12,6 +12,7 @@ from slurm_bench.cluster.slot import GRACE, Slot
 from slurm_bench.config import Config, at_once, tasks_of
 from slurm_bench.logs import log
 from slurm_bench.machine import visible_gpus
+from slurm_bench.report.write import import_ahead
 from slurm_bench.run.attempts import Attempt
 from slurm_bench.run.opened import Run
 
@@ -44,6 +45,8 @@ class Local:
         at once, they queue. On Ctrl-C, or SIGTERM, all are asked to leave in order."""
         free: list[str | None] = [*self._slots(attempt.stage, run.config)] or [None] * attempt.slices
         free = free[: at_once(run.config, attempt.stage)]
+        if attempt.stage == "score":
+            import_ahead()
         waiting = list(range(attempt.slices))
         at_work: list[Slot] = []
         try:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +33,17 @@ from slurm_bench.run.timeline import read_timeline
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def import_ahead() -> None:
+    """In a thread, while others are at work: what a report imports where it needs it, which takes it a second."""
+
+    def load() -> None:
+        with suppress(ImportError):  # the report says so itself
+            for name in ("pandas", "scipy.stats", "jinja2"):
+                import_module(name)
+
+    threading.Thread(target=load, name="import-ahead", daemon=True).start()
 
 
 @without_collection()

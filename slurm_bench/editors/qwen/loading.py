@@ -17,6 +17,7 @@ from slurm_bench.checkpoints.stream import WeightStream, read_plainly
 from slurm_bench.editors.qwen.family import Family
 from slurm_bench.editors.qwen.profiles import Profile
 from slurm_bench.editors.qwen.warm_up import warm_up
+from slurm_bench.lean_imports import lean_imports
 
 LORA_KEY = "editor.params.lora"
 PLACE = {"transformers": transformers_model, "diffusers": diffusers_model}
@@ -41,7 +42,7 @@ def load_components(source: Source, names: Sequence[str]) -> dict[str, Any]:
         for name in names:
             if name not in source.on_host:
                 stream.begin(source.folder / name)
-        with marks.part("import diffusers, transformers"):
+        with marks.part("import diffusers, transformers"), lean_imports():
             classes = {
                 name: getattr(import_module(library), cls) for name, (library, cls) in source.family.classes.items()
             }

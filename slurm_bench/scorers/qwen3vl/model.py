@@ -18,6 +18,7 @@ from slurm_bench.checkpoints.folder import read_json
 from slurm_bench.checkpoints.place import transformers_model
 from slurm_bench.checkpoints.stream import WeightStream
 from slurm_bench.errors import UserError
+from slurm_bench.lean_imports import lean_imports
 from slurm_bench.logs import log
 from slurm_bench.scorers.judge.parse import Reply, opens_thinking
 from slurm_bench.scorers.judge.prompt import DIGITS, Prompt
@@ -60,7 +61,7 @@ def load_model(folder: Path, dtype: str, device: str) -> Any:
 
     with WeightStream(device) as stream:
         stream.begin(folder)
-        with marks.part("import transformers"):
+        with marks.part("import transformers"), lean_imports():
             import transformers
 
             cls = getattr(transformers, read_json(folder / "config.json")["architectures"][0])

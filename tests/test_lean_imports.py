@@ -1,0 +1,60 @@
+"""What a task doesn't need isn't imported before its model, and is there for who asks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+IMPORT = """
+import sys
+from importlib import import_module, metadata
+from importlib.util import find_spec
+
+from slurm_bench.editors.qwen.family import QWEN_IMAGE_EDIT
+from slurm_bench.lean_imports import lean_imports
+
+asked, plain = [], metadata.packages_distributions
+
+
+def counted():
+    asked.append(1)
+    return plain()
+
+
+metadata.packages_distributions = counted
+with lean_imports():
+    for library, name in QWEN_IMAGE_EDIT.classes.values():
+        getattr(import_module(library), name)
+    from diffusers import DiffusionPipeline
+
+    assert metadata.packages_distributions() == metadata.packages_distributions() != {}
+    assert find_spec("sklearn") is None, "some releases of transformers import it"
+assert metadata.packages_distributions is counted
+assert len(asked) == 1, asked
+import sklearn.metrics
+
+flux = "diffusers.models.transformers.transformer_flux"
+assert flux not in sys.modules
+import diffusers.models.transformers as every
+
+assert flux not in sys.modules
+assert not hasattr(every, "__wrapped__")
+assert flux not in sys.modules, "such names are asked of every module"
+assert not hasattr(every, "NoSuchModel")
+assert every.FluxTransformer2DModel is sys.modules[flux].FluxTransformer2DModel
+from diffusers import FluxPipeline
+from diffusers.models.autoencoders import AutoencoderKL
+"""
+
+
+def test_what_no_model_needs_is_imported_when_it_is_asked_for(tmp_path: Path) -> None:
+    package = tmp_path / "sklearn"
+    package.mkdir()
+    (package / "__init__.py").write_text("__version__ = '1.9.0'")
+    (package / "metrics.py").write_text("def roc_curve(): ...")
+    root = str(Path(__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), root, *sys.path])}
+    done = subprocess.run([sys.executable, "-c", IMPORT], env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
