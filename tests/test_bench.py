@@ -54,6 +54,24 @@ def test_each_profile_is_measured_on_each_schedule(results: dict) -> None:
         assert row["floor_seconds"] > 0
 
 
+def test_a_part_can_be_measured_alone() -> None:
+    done = launch("bench", "--size", "tiny", "--profiles", "exact", "--parts", "batches,editing", "--json", env=NO_GPU)
+    assert done.returncode == 0, done.stderr
+    alone = json.loads(done.stdout)
+    assert len(alone["editing"]) == 3
+    assert alone["scoring"] == []
+    assert {row["score_seconds"] for row in alone["forecast"]} == {None}
+    assert f"exact: 3 steps in {alone['editing'][0]['seconds']:.2f} s" in done.stderr, "told when it is there"
+    shown = StringIO()
+    render(alone, Console(file=shown, width=200))
+    assert "Scoring" not in shown.getvalue()
+
+
+def test_the_judge_is_shown_no_picture_twice() -> None:
+    """It would compute it once, and its time from files would be too short."""
+    assert len(set(scoring._pictures(40, 16))) == 40
+
+
 @needs_21
 def test_another_model_is_measured_by_its_name() -> None:
     ceilings = Ceilings({"bf16": 1e9}, {"bf16": 1e9})
@@ -121,7 +139,7 @@ def test_the_readmes_tables_can_be_made_of_it(results: dict) -> None:
 
 def test_the_readme_says_what_the_raw_results_say() -> None:
     text = (REPO / "README.md").read_text("utf-8")
-    assert len(readme.MARKED.findall(text)) == 2
+    assert len(readme.MARKED.findall(text)) == 4
     assert readme.filled(text, REPO) == text
 
 
@@ -144,12 +162,19 @@ def slug(device: str) -> str:
     return device.removeprefix("NVIDIA ").lower().replace(" ", "-")
 
 
+def model(raw: dict[str, Any]) -> str:
+    """Of the model that isn't the first."""
+    named = raw.get("model", "qwen-image-edit")
+    return "" if named == "qwen-image-edit" else f"-{named}"
+
+
 @pytest.mark.parametrize(
     "file", [file for file in RAW if not file.name.startswith(("run-", "memory-"))], ids=lambda file: file.name
 )
 def test_raw_results_are_named_by_hardware_and_date(file: Path) -> None:
     raw = json.loads(file.read_text())
-    assert re.fullmatch(rf"{re.escape(slug(raw['machine']['device']))}-\d{{4}}-\d{{2}}(-\d{{2}})?\.json", file.name)
+    named = re.escape(slug(raw["machine"]["device"]) + model(raw))
+    assert re.fullmatch(rf"{named}-\d{{4}}-\d{{2}}(-\d{{2}})?\.json", file.name)
     assert "torch" in raw["machine"]
     assert readme.profiles(raw)
 
@@ -157,8 +182,8 @@ def test_raw_results_are_named_by_hardware_and_date(file: Path) -> None:
 @pytest.mark.parametrize("file", [file for file in RAW if file.name.startswith("run-")], ids=lambda file: file.name)
 def test_whole_runs_are_named_by_hardware_and_date(file: Path) -> None:
     raw = json.loads(file.read_text())
-    hardware = f"{len(raw['gpus'])}x{slug(raw['gpus'][0])}"
-    assert re.fullmatch(rf"run-{re.escape(hardware)}-\d{{4}}-\d{{2}}-\d{{2}}\.json", file.name)
+    hardware = f"{len(raw['gpus'])}x{slug(raw['gpus'][0])}{model(raw)}"
+    assert re.fullmatch(rf"run-{re.escape(hardware)}(-cold)?-\d{{4}}-\d{{2}}-\d{{2}}\.json", file.name)
     assert "torch" in raw["versions"]
     assert raw["processes"]
 
@@ -174,6 +199,8 @@ def test_whole_runs_are_named_by_hardware_and_date(file: Path) -> None:
         (("--size", "tiny", "--model", "qwen-image-2"), "qwen-image-2.1"),
         (("--size", "tiny", "--model", "qwen-image-2.1", "--profiles", "fast"), "exact"),
         (("--run", "x", "--model", "qwen-image-2"), "qwen-image-2.1"),
+        (("--size", "tiny", "--parts", "scorin"), "scoring"),
+        (("--memory", "22", "--parts", "scoring"), "--parts"),
         (("--memory", "22,x"), "22,30,38"),
         (("--memory", "22", "--size", "tiny"), "--checkpoints"),
         (("--memory", "22", "--checkpoints", "x"), "--size tiny"),

@@ -34,7 +34,6 @@ def measure_batches(name: str, size: str, device: str) -> list[dict[str, Any]]:
     )
     rows: list[dict[str, Any]] = []
     for count in COUNTS[size]:
-        say(f"exact: batches of {count} at {side}x{side}")
         requests = [EditRequest(f"bench-{n}", INSTRUCTION, (picture(n, side),), n) for n in range(count)]
         session.edit_together(requests)  # shapes that are new take longer once
         reset_peak()
@@ -50,6 +49,7 @@ def measure_batches(name: str, size: str, device: str) -> list[dict[str, Any]]:
                 "peak_gib": peak_gib(),
             }
         )
+        say(f"exact: {rate:.2f} images a second in batches of {count} at {side}x{side}")
     del session
     free_memory()
     return rows

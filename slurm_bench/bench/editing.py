@@ -55,9 +55,9 @@ def measure_editing(
         long, *short = model.schedules[size]
         measured = [long] if session.profile.cache else [long, *short]
         for schedule in measured:
-            say(f"{name}: {schedule.steps} steps")
             repeats = 1 if schedule is long else REPEATS[size]
             rows.append({**facts, **_measure(model, session, request, schedule, repeats, ceilings)})
+            say(f"{name}: {schedule.steps} steps in {rows[-1]['seconds']:.2f} s")
         if session.profile.own_loop and not session.profile.approximate:
             say(f"{name}: without the text encoder")
             rows[-len(measured)]["peak_gib_text_first"] = _peak_without_text_encoder(session, request)

@@ -44,7 +44,26 @@ def profiles(results: Mapping[str, Any]) -> list[list[str]]:
     return [["profile", *headings, "GPU memory, GiB", "error to float32"], *body]
 
 
-TABLES = {"profiles": profiles, "kernels": kernels}
+def memory(results: Mapping[str, Any]) -> list[list[str]]:
+    """What an edit took under each cap, beside the same without."""
+    than = results["than"]
+    body = [
+        [
+            BLANK if row["cap_gib"] is None else f"{row['cap_gib']:g}",
+            f"`{row['profile']}`",
+            ", ".join(f"`{saving}`" for saving in row["savings"]) or BLANK,
+            number(row["peak_gib"], 1),
+            number(row["load_seconds"], 1),
+            number(row["seconds"], 2),
+            number(row["times"], 2),
+        ]
+        for row in results["rows"]
+    ]
+    headings = ["cap, GiB", "profile", "spared by", "peak, GiB", "load, s", "image, s", f"times `{than}` without a cap"]
+    return [headings, *body]
+
+
+TABLES = {"profiles": profiles, "kernels": kernels, "memory": memory}
 
 
 def markdown(rows: list[list[str]]) -> str:

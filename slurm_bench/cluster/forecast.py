@@ -149,10 +149,10 @@ def _bench(figures: Figures, name: str) -> Told:
 
 def _edit_seconds(figures: Figures, config: Config) -> float | None:
     """Of rows of the same model and profile, with or without guidance as asked for, on the line through their steps."""
-    editor: Any = make_editor(config)
-    if not isinstance(editor, BENCHED.get(figures.get("model", "qwen-image-edit"), ())):
+    editor = make_editor(config)
+    if type(editor) is not BENCHED.get(figures.get("model", "qwen-image-edit")):
         return None
-    settings = editor.settings
+    settings: Any = editor.settings
     if settings.device == "cpu" or settings.max_pixels != MEGAPIXEL:
         return None
     profile, guidance = profile_named(settings.profile, cuda=True).name, settings.guided_by is not None
