@@ -57,13 +57,13 @@ def told(state: State) -> Any:
 
 
 @settings(max_examples=150)
-@given(st.lists(WRITES, min_size=2, max_size=12), st.booleans())
+@given(st.lists(WRITES, min_size=2, max_size=12), st.booleans(), st.booleans())
 def test_whoever_looks_again_and_again_sees_what_one_look_sees(
-    tmp_path_factory: pytest.TempPathFactory, writes: list[Any], lose: bool
+    tmp_path_factory: pytest.TempPathFactory, writes: list[Any], lose: bool, whole: bool
 ) -> None:
     """Records come in any order, also after those of a later attempt, and in pieces."""
     run = RunDir(tmp_path_factory.mktemp("run"))
-    ledger = Ledger(run, SAMPLES, ["s", "t"], BY)
+    ledger = Ledger(run, SAMPLES, ["s", "t"], BY, whole)
     for stage, attempt, task, record, torn, looked in writes:
         line = json.dumps(record).encode() + b"\n"
         run.records(stage).mkdir(parents=True, exist_ok=True)
@@ -85,10 +85,10 @@ def test_whoever_looks_again_and_again_sees_what_one_look_sees(
     }
 
 
-def manifest(tmp_path: Path, *lines: bytes) -> Manifest:
+def manifest(tmp_path: Path, *lines: bytes, whole: bool = True) -> Manifest:
     file = tmp_path / "001-0000.jsonl"
     file.write_bytes(b"".join(lines))
-    return Manifest(file, (1, 0, 0))
+    return Manifest(file, (1, 0, 0), whole)
 
 
 def test_failures_are_no_longer_the_process_own_once_something_comes_right_in_it(tmp_path: Path) -> None:
@@ -113,7 +113,8 @@ def test_what_was_read_is_not_read_again(tmp_path: Path) -> None:
     assert [len(found.news()[0]) for _ in range(2)] == [1, 0], "a last line without its end is whole"
 
 
-def test_a_record_says_all_of_its_line_whatever_is_kept_of_it_in_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_record_says_all_of_its_line_whatever_is_kept_of_it_in_memory(tmp_path: Path, whole: bool) -> None:
     row = {
         "id": "a",
         "status": "ok",
@@ -125,7 +126,10 @@ def test_a_record_says_all_of_its_line_whatever_is_kept_of_it_in_memory(tmp_path
         "raw": "\ud800",
     }
     plain = {"id": "b", "status": "ok", "scores": {"q": 2}, "time": 3.5, "raw": "é\u2028", "n": 2**70}
-    done, _ = manifest(tmp_path, *(json.dumps(record).encode() + b"\n" for record in (row, plain))).news()
+    lines = (json.dumps(record).encode() + b"\n" for record in (row, plain))
+    done, _ = manifest(tmp_path, *lines, whole=whole).news()
+    long = [record for record in done if record.image or record.scores or record.info]
+    assert len(long) == (len(done) if whole else 0), "what is kept for who only counts"
     assert [dict(record) for record in done] == [row, plain]
     assert done[0]["info"] == row["info"]
     assert done[1]["scores"] == {"q": 2}
@@ -138,10 +142,12 @@ def test_a_record_says_all_of_its_line_whatever_is_kept_of_it_in_memory(tmp_path
     assert bool(done[0])
 
 
+@pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize(
     "line",
     [
         b'{"id": "a", "status": "ok", "sha256": 7}',
+        b'{"id": "a", "status": "ok", "sha256": "x", "image": "i", "bytes": -1}',
         b'{"id": "a", "status": "ok", "scores": {"q": "high"}}',
         b'{"id": "a", "status": "ok", "scores": [1]}',
         b'{"id": "a", "status": "ok", "sha256": "x", "image": "i", "time": "noon"}',
@@ -151,9 +157,9 @@ def test_a_record_says_all_of_its_line_whatever_is_kept_of_it_in_memory(tmp_path
         b"\xff\xfe",
     ],
 )
-def test_what_is_no_record_is_passed_over(tmp_path: Path, line: bytes) -> None:
-    whole = b'{"id": "b", "status": "ok", "sha256": "x", "image": "i", "time": 1}\n'
-    done, errors = manifest(tmp_path, line + b"\n", whole).news()
+def test_what_is_no_record_is_passed_over(tmp_path: Path, line: bytes, whole: bool) -> None:
+    good = b'{"id": "b", "status": "ok", "sha256": "x", "image": "i", "time": 1}\n'
+    done, errors = manifest(tmp_path, line + b"\n", good, whole=whole).news()
     assert [record.id for record in done] == ["b"]
     assert errors == []
     assert all(isinstance(record, OkRecord) for record in done)

@@ -30,12 +30,18 @@ def read_state(
 
 class Ledger:
     """`by` has the configured plug-ins' marks, keyed `editor` and `scorers.<name>` (law 14); what has none, in the
-    records or there, passes for the configured one's: runs of earlier versions have none."""
+    records or there, passes for the configured one's: runs of earlier versions have none. Who asks of no record what
+    its image, scores and `info` are needn't have them `whole`."""
 
     def __init__(
-        self, run: RunDir, samples: Sequence[Sample], scorers: Iterable[str], by: Mapping[str, str] | None = None
+        self,
+        run: RunDir,
+        samples: Sequence[Sample],
+        scorers: Iterable[str],
+        by: Mapping[str, str] | None = None,
+        whole: bool = True,
     ) -> None:
-        self._run, self._samples, marks = run, samples, by or {}
+        self._run, self._samples, self._whole, marks = run, samples, whole, by or {}
         self._follows = followed(samples)
         self._editor = marks.get("editor")
         self._scorers = {name: marks.get(f"scorers.{name}") for name in scorers}
@@ -65,7 +71,7 @@ class Ledger:
         for stage, add in (("edit", self._add_edits), ("score", self._add_scores)):
             for key, name in sorted((key, name) for name in listed[stage] if (key := manifest_key(name))):
                 known = self._files.get((stage, name))
-                file = known or Manifest(self._run.records(stage) / name, key)
+                file = known or Manifest(self._run.records(stage) / name, key, self._whole)
                 if known is None or listed[stage][name] > file.read:
                     self._files[stage, name] = file
                     add(*file.news())

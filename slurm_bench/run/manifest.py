@@ -28,7 +28,8 @@ class _Meta(type(msgspec.Struct), ABCMeta):  # type: ignore[misc] # mypy: a meta
 
 class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=False):
     """The record of a sample that came right. What is decided by or asked of every sample is kept in memory, a tenth of
-    what the whole line would take there; the rest is read from its file when it is asked for."""
+    what the whole line would take there; the rest is read from its file when it is asked for. Of a manifest that isn't
+    `whole` what is kept is half of that again."""
 
     id: str
     status: Literal["ok"]
@@ -52,10 +53,12 @@ class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=
     at: int = msgspec.field(name="@at", default=0)
 
     def get(self, name: str, default: Any = None) -> Any:
-        value = getattr(self, name) if name in _KEPT else self._whole().get(name, UNSET)
+        value = getattr(self, name) if name in _KEPT else _IN_FILE
+        if value is _IN_FILE:
+            return self._whole().get(name, default)
         if value is UNSET:
             return default
-        return parse_line(bytes(value)) if name == "info" else value
+        return parse_line(bytes(value)) if type(value) is Raw else value
 
     def __getitem__(self, name: str) -> Any:
         value = self.get(name, UNSET)
@@ -64,7 +67,8 @@ class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=
         return value
 
     def __contains__(self, name: Any) -> bool:
-        return (getattr(self, name) is not UNSET) if name in _KEPT else name in self._whole()
+        value = getattr(self, name) if name in _KEPT else _IN_FILE
+        return name in self._whole() if value is _IN_FILE else value is not UNSET
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._whole())
@@ -80,16 +84,18 @@ class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=
         return row
 
 
+_IN_FILE: Any = None  # the value of a field that is kept, but not of this record
 _KEPT = frozenset(OkRecord.__struct_fields__) - {"manifest", "at"}
 _NO_INFO = Raw(b"{}")
 _DECODER = msgspec.json.Decoder(OkRecord)
 
 
 class Manifest:
-    """One file, read as it grows. `key` orders them: attempt, task, and the process's number among the task's."""
+    """One file, read as it grows. `key` orders them: attempt, task, and the process's number among the task's. Who only
+    counts needn't have it `whole`: what each record holds is looked at, and the long of it not kept."""
 
-    def __init__(self, path: Path, key: tuple[int, ...]) -> None:
-        self.path, self.key, self.read = path, key, 0
+    def __init__(self, path: Path, key: tuple[int, ...], whole: bool = True) -> None:
+        self.path, self.key, self.read, self._whole = path, key, 0, whole
         self._errors: list[dict[str, Any]] | None = []  # None once something came right
 
     def news(self) -> tuple[list[OkRecord], list[dict[str, Any]]]:
@@ -104,6 +110,10 @@ class Manifest:
                 record = _parse(line)
                 if type(record) is OkRecord:
                     record.manifest, record.at = self, self.read
+                    if not self._whole:
+                        record.image = record.bytes = record.scores = record.info = _IN_FILE
+                    elif record.info is not UNSET:  # else it would keep the whole line
+                        record.info = _NO_INFO if record.info == _NO_INFO else record.info.copy()
                     done.append(record)
                 elif type(record) is dict:
                     errors.append(record)
@@ -152,8 +162,6 @@ def _parse(line: bytes) -> OkRecord | dict[str, Any] | None:
         if row is None or row["status"] == "error":
             return row
         return msgspec.convert(row | {"info": Raw(json_line(row.get("info")))}, OkRecord)
-    if isinstance(record.info, Raw):
-        record.info = _NO_INFO if record.info == _NO_INFO else record.info.copy()  # or it would keep the whole line
     image = record.sha256 is not UNSET and record.image is not UNSET
     return record if image or record.scores is not UNSET else None
 

@@ -36,11 +36,11 @@ class Run:
         return self.folder.root
 
     def state(self) -> State:
-        return self.ledger().look()
+        return self.ledger(whole=True).look()
 
-    def ledger(self) -> Ledger:
-        """For who looks again and again."""
-        return Ledger(self.folder, self.samples, self.config.scorers, self.by)
+    def ledger(self, whole: bool = False) -> Ledger:
+        """For who looks again and again, or only at what became of the samples."""
+        return Ledger(self.folder, self.samples, self.config.scorers, self.by, whole)
 
 
 def open_run(root: Path) -> Run:

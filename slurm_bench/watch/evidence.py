@@ -1,9 +1,6 @@
 """All that can be read of a run: records, journals, attempts, the queue, and what Slurm's own programs said. Whoever
-looks at a run reads it once, here; what is made of it is made by pure functions.
-
-It needs no plug-in and no Slurm: on a copy of the folder what only the cluster knows is left out. Who asks the queue
-is handed in, as `hear`: this room knows no executor.
-"""
+looks at a run reads it once, here; what is made of it is made by pure functions. It needs no plug-in and no Slurm: on
+a copy of the folder what only the cluster knows is left out. Who asks the queue is handed in, as `hear`."""
 
 from __future__ import annotations
 
@@ -187,14 +184,20 @@ class Evidence:
 
 @without_collection()
 def gather(
-    run: Run, hear: Hear, look: Callable[[], State] | None = None, over: bool = False, images: bool = False
+    run: Run,
+    hear: Hear,
+    look: Callable[[], State] | None = None,
+    over: bool = False,
+    images: bool = False,
+    whole: bool = False,
 ) -> Evidence:
     """`look` gives what the records say, where the caller has looked before. `over` says that the caller knows the run
-    to have ended. With `images` the folders' listings are looked at for images that are gone. The queue is heard first:
-    what ends meanwhile is then seen to have ended."""
+    to have ended. With `images` the folders' listings are looked at for images that are gone, `whole` is for who asks
+    for more of the records than how they ended and when. The queue is heard first: what ends meanwhile is then seen to
+    have ended."""
     heard = hear(run.folder, over)
     attempts, jobs = heard.attempts, heard.jobs
-    state = (look or run.state)()
+    state = (look or run.ledger(whole or images).look)()
     processes = [p for stage in STAGES for p in read_journals(run.folder, stage)]
     alive = {a.name: False if over else _alive(a, jobs, heard.silent) for a in attempts}
     known = heard.ended() if state.to_edit() or state.to_score() else ()

@@ -34,7 +34,7 @@ FEW = 2
 def status_of(run: Run, hear: Hear, hours: bool = False, look: Callable[[], State] | None = None) -> dict[str, Any]:
     """What `status --json` prints. Seconds and counts are numbers, what isn't known is null. With `hours` it says where
     those of the tasks went, too."""
-    seen = gather(run, hear, look)
+    seen = gather(run, hear, look, whole=hours)
     state = seen.state
     scored = set(state.scored())
     failed = sum(bool(state.failure(sample.id)) for sample in run.samples if sample.id not in scored)
