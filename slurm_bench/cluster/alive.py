@@ -19,9 +19,10 @@ def attempts_and_jobs(run: RunDir) -> tuple[list[Attempt], list[Job]]:
     attempts = read_attempts(run)
     while True:
         submitted = [a for a in attempts if a.executor == "slurm"]
+        if not submitted or not has_slurm():
+            return attempts, []
         names = [name for a in submitted for name in a.job_names]
-        ids = [job_id for a in submitted for job_id in old_ids(a)]
-        queued = jobs_of(names, ids) if submitted and has_slurm() else []
+        queued = jobs_of(names, [job_id for a in submitted for job_id in old_ids(a)])
         again = read_attempts(run)
         if [(a.name, a.job_ids) for a in again] == [(a.name, a.job_ids) for a in attempts]:
             return again, queued
