@@ -9,17 +9,22 @@ from typing import Any
 
 import pytest
 from helpers import run_dir
+from hypothesis import given
+from hypothesis import strategies as st
 from tasks import prepare, work
 
 from slurm_bench.cluster.heard import hear
 from slurm_bench.cluster.queue import Job
 from slurm_bench.run.attempts import claim, close, note_jobs, read_attempts
 from slurm_bench.run.journal import Journal, read_journals
+from slurm_bench.run.manifest import Manifest, OkRecord
 from slurm_bench.run.opened import open_run
-from slurm_bench.run.records import manifests
+from slurm_bench.run.plan import Sample
+from slurm_bench.run.records import Outcome, Scores, State, manifests
 from slurm_bench.stages import takeover
 from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.task import run_task
+from slurm_bench.watch.by_task import by_task
 from slurm_bench.watch.evidence import Hear, Heard
 from slurm_bench.watch.job_logs import unborn_processes
 from slurm_bench.watch.status import render_status, status_of
@@ -215,3 +220,25 @@ def test_a_node_whose_tasks_are_at_work_still_is_not_called_bad(tmp_path: Path) 
     journal = run_dir(root).journal("edit", 1, 1, 0)
     journal.write_text(journal.read_text().replace('"n1"', '"n2"'))
     assert [line for line in said(root)["causes"] if "node" in line] == []
+
+
+@given(st.lists(st.tuples(st.sampled_from([None, 0, 1]), st.sampled_from([None, 0, 1])), max_size=12))
+def test_what_a_task_has_done_is_counted_alike_for_one_scorer_and_for_several(
+    made: list[tuple[int | None, int | None]],
+) -> None:
+    """By the task whose record came right, and the one whose failed."""
+    files = [Manifest(Path(f"001-000{task}.jsonl"), (1, task, 0)) for task in (0, 1)]
+
+    def outcome(ok: int | None, failed: int | None) -> Outcome:
+        came_right = None if ok is None else OkRecord("s", "ok", attempt=1, task=ok, manifest=files[ok])
+        return Outcome(came_right, [] if failed is None else [{"id": "s", "attempt": 1, "task": failed}])
+
+    scores = {str(n): outcome(*by) for n, by in enumerate(made)}
+    samples = [Sample(n, str(n), "c", "do", (), 0) for n in range(len(made))]
+    found = []
+    for names in ("s", "st"):
+        state = State(samples, dict.fromkeys(scores, Outcome()), Scores(dict.fromkeys(names, scores)))
+        parts = by_task(state).items()
+        found.append({key: (part.ok, part.failed, len(part.records) / len(names)) for key, part in parts})
+        assert [*state.scored(), *state.unscored()] == sorted(scores, key=lambda i: (scores[i].ok is None, int(i)))
+    assert found[0] == found[1]

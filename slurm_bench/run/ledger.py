@@ -48,9 +48,8 @@ class Ledger:
         self._begin({})
 
     def _begin(self, lost_files: Mapping[str, int]) -> None:
-        ids = [sample.id for sample in self._samples]
-        self._edits = dict.fromkeys(ids, _NOTHING)
-        self._scores = Scores({name: dict.fromkeys(ids, _NOTHING) for name in self._scorers})
+        self._edits = dict.fromkeys((sample.id for sample in self._samples), _NOTHING)
+        self._scores = Scores({name: self._edits.copy() for name in self._scorers})  # each hash is made once
         self._others = Counter[tuple[str, str, str]]()
         self._files: dict[tuple[str, str], Manifest] = {}
         self._astray: dict[str, list[Record]] = {}  # scores of another image than the one that counts now
@@ -104,7 +103,7 @@ class Ledger:
         own, edits = self._editor, self._edits
         for record in done:
             sample_id, by = record.id, record.by
-            if sample_id not in edits or (by != own and not self._is_own(record, "edit", "editor", by, own)):
+            if sample_id not in edits or (own and by != own and not self._is_own(record, "edit", "editor", by, own)):
                 continue
             record.by = own or by  # one text for all
             if self._lost and (sample_id, record.time) in self._lost:
@@ -130,7 +129,7 @@ class Ledger:
         if outcomes is None or sample_id not in outcomes:
             return
         own = self._scorers[name]
-        if by != own and not self._is_own(record, "score", f"scorers.{name}", by, own):
+        if own and by != own and not self._is_own(record, "score", f"scorers.{name}", by, own):
             return
         edited = self._edits[sample_id].ok
         if type(edited) is not OkRecord or not _is_of(edited, image, source):

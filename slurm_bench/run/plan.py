@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -76,6 +77,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
             structs.force_setattr(self, "sources", (self.sources,) if self.sources else ())
         if not self.facts:
             structs.force_setattr(self, "facts", _NO_FACTS)
+        structs.force_setattr(self, "category", intern(self.category))
 
 
 _DECODER = msgspec.json.Decoder(Sample)

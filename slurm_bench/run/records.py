@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,31 +75,36 @@ class Scores(Mapping[str, Mapping[str, Outcome]]):
 
 @dataclass(frozen=True)
 class State:
-    """What the records said of the whole plan at one time. `scores` is keyed by sample id, then by scorer; `others`
-    counts what another than the configured plug-in made, by stage, name and `by`."""
+    """What the records said of the whole plan at one time. `edits` and `scores` have the samples' order, `scores` by
+    sample id and then by scorer; `others` counts what another than the configured plug-in made, by stage, name and
+    `by`."""
 
     samples: Sequence[Sample]
     edits: Mapping[str, Outcome]
     scores: Mapping[str, Mapping[str, Outcome]]
     others: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
 
-    def to_edit(self) -> list[str]:
-        return list(self._standing.to_edit)
+    def to_edit(self) -> Sequence[str]:
+        return self._standing.to_edit
 
-    def to_score(self) -> list[str]:
+    def to_score(self) -> Sequence[str]:
         """Edited, and not yet scored by every scorer."""
-        return list(self._standing.to_score)
+        return self._standing.to_score
 
-    def scored(self) -> list[str]:
-        return list(self._standing.scored)
+    def scored(self) -> Sequence[str]:
+        return self._standing.scored
+
+    def unscored(self) -> Sequence[str]:
+        """The others, whatever they lack."""
+        return self._standing.unscored
 
     def failed(self, stage: str) -> int:
         """How many samples failed in a stage and haven't come right since; in score: by any scorer."""
         return self._standing.failed[stage]
 
-    def errors(self) -> list[Record]:
+    def errors(self) -> Sequence[Record]:
         """All of them, also of what came right later."""
-        return list(self._standing.errors)
+        return self._standing.errors
 
     def by_scorer(self) -> Mapping[str, Mapping[str, Outcome]]:
         """The scores the other way round: by scorer, then by sample id."""
@@ -110,28 +116,26 @@ class State:
     @cached_property
     def _standing(self) -> _Standing:
         """In one pass: a run may have a million samples, and who looks at it asks for all of these."""
-        found = _Standing([], [], [], {"edit": 0, "score": 0}, [])
-        by_scorer = list(self.by_scorer().values())
-        for sample in self.samples:
-            sample_id = sample.id
-            edit, missing, failed = self.edits[sample_id], False, False
-            for outcomes in by_scorer:
-                score = outcomes[sample_id]
+        found = _Standing([], [], [], [], {"edit": 0, "score": 0}, [])
+        by_scorer = [outcomes.values() for outcomes in self.by_scorer().values()]
+        scores_of = zip(*by_scorer, strict=True) if by_scorer else repeat((), len(self.samples))
+        for sample, edit, scores in zip(self.samples, self.edits.values(), scores_of, strict=True):
+            missing = failed = False
+            for score in scores:
                 if score.ok is None:
                     missing = True
+                    failed = failed or bool(score.errors)
                 if score.errors:
                     found.errors.extend(score.errors)
-                    failed = failed or score.ok is None
             if edit.errors:
                 found.errors.extend(edit.errors)
                 found.failed["edit"] += edit.ok is None
             found.failed["score"] += failed
             if edit.ok is None:
-                found.to_edit.append(sample_id)
+                found.to_edit.append(sample.id)
             elif missing:
-                found.to_score.append(sample_id)
-            if not missing:
-                found.scored.append(sample_id)
+                found.to_score.append(sample.id)
+            (found.unscored if missing else found.scored).append(sample.id)
         return found
 
     def worth_editing(self) -> list[str]:
@@ -161,6 +165,7 @@ class _Standing(NamedTuple):
     to_edit: list[str]
     to_score: list[str]
     scored: list[str]
+    unscored: list[str]
     failed: dict[str, int]
     errors: list[Record]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,14 +21,41 @@ class Part:
 
 def by_task(state: State) -> Mapping[tuple[str, Any, Any], Part]:
     """By stage, attempt and task, the samples that are done with: all scorers have had them."""
-    found: dict[tuple[str, Any, Any], Part] = defaultdict(Part)
-    by_file: dict[Manifest, Part] = {}
-    scores = zip(*(outcomes.values() for outcomes in state.by_scorer().values()), strict=True)
-    stages: Sequence[tuple[str, Iterable[tuple[Outcome, ...]]]] = (
-        ("edit", zip(state.edits.values())),
-        ("score", scores),
-    )
-    for stage, samples in stages:
+    found: dict[tuple[str, Any, Any], Part] = {}
+    by_scorer = [outcomes.values() for outcomes in state.by_scorer().values()]
+    _Stage("edit", found).add_each(state.edits.values())
+    if len(by_scorer) == 1:
+        _Stage("score", found).add_each(by_scorer[0])
+    else:
+        _Stage("score", found).add_together(zip(*by_scorer, strict=True))
+    return found
+
+
+class _Stage:
+    def __init__(self, name: str, found: dict[tuple[str, Any, Any], Part]) -> None:
+        self._name, self._found = name, found
+        self._by_file: dict[Manifest, Part] = {}  # a file is one task's
+
+    def add_each(self, outcomes: Iterable[Outcome]) -> None:
+        """As below, where one plug-in alone has to have had a sample: of a million of them each step counts."""
+        add_to: dict[Manifest, Callable[[Record], None]] = {}
+        for outcome in outcomes:
+            record = outcome.ok
+            if type(record) is OkRecord and (add := add_to.get(record.manifest)) is not None:
+                add(record)
+            elif record is not None or outcome.errors:
+                newest = outcome.errors[-1] if record is None else record
+                part = self._part(newest)
+                part.records.append(newest)
+                part.failed += record is None
+                if type(record) is OkRecord:
+                    add_to[record.manifest] = part.records.append
+        for (stage, _, _), part in self._found.items():
+            if stage == self._name:
+                part.ok = len(part.records) - part.failed
+
+    def add_together(self, samples: Iterable[tuple[Outcome, ...]]) -> None:
+        """Each sample's outcomes, by all plug-ins."""
         for outcomes in samples:
             newest, ok, parts = list[Record](), True, list[Part]()
             for outcome in outcomes:
@@ -41,15 +67,19 @@ def by_task(state: State) -> Mapping[tuple[str, Any, Any], Part]:
             if len(newest) < len(outcomes):
                 continue
             for record in newest:
-                if type(record) is not OkRecord:
-                    part = found[stage, record.get("attempt", 0), record.get("task", 0)]
-                elif (known := by_file.get(record.manifest)) is not None:
-                    part = known
-                else:  # a file is one task's
-                    part = by_file[record.manifest] = found[stage, record.attempt, record.task]
+                part = self._part(record)
                 part.records.append(record)
-                if part not in parts:  # of several scorers
+                if part not in parts:
                     parts.append(part)
                     part.ok += ok
                     part.failed += not ok
-    return found
+
+    def _part(self, record: Record) -> Part:
+        file = record.manifest if type(record) is OkRecord else None
+        if file is not None and file in self._by_file:
+            return self._by_file[file]
+        key = (self._name, record.get("attempt", 0), record.get("task", 0))
+        part = self._found.setdefault(key, Part())
+        if file is not None:
+            self._by_file[file] = part
+        return part

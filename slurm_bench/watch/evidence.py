@@ -107,7 +107,7 @@ class Task:
         by_itself = last.job if last and attempt.submitted and not attempt.arrays else ""
         return by_itself or attempt.job_of(self.number)
 
-    @property
+    @cached_property
     def ids(self) -> Sequence[str]:
         return self.attempt.slice(self.number)
 
@@ -143,8 +143,8 @@ class Task:
     @cached_property
     def of_others(self) -> frozenset[str]:
         """The ids of what it has done that isn't of its slice."""
-        done = (r.id if type(r) is OkRecord else r["id"] for r in self.records)
-        return frozenset(done).difference(self.ids)
+        done = [r.id if type(r) is OkRecord else r["id"] for r in self.records]
+        return frozenset() if done == self.ids[: len(done)] else frozenset(done).difference(self.ids)
 
     @cached_property
     def _times(self) -> Sequence[float]:

@@ -15,6 +15,7 @@ from typing import Any
 from slurm_bench.command import command
 from slurm_bench.data.text import printable
 from slurm_bench.logs import visible
+from slurm_bench.machine import without_collection
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run
 from slurm_bench.run.records import State
@@ -63,6 +64,7 @@ class Cause:
         return printable(f"{self.what}{f' ({around})' if around else ''}")
 
 
+@without_collection()
 def explain(seen: Evidence) -> list[Cause]:
     """The worst first: what keeps most samples from a result."""
     groups: dict[tuple[Kind, str, bool], list[Symptom]] = defaultdict(list)
@@ -149,7 +151,7 @@ def _situation(seen: Evidence, causes: Sequence[Cause]) -> list[str]:
 
 
 def _missing(seen: Evidence) -> int:
-    return len(seen.state.samples) - len(seen.state.scored())
+    return len(seen.state.unscored())
 
 
 def _cause(seen: Evidence, kind: Kind, symptoms: Sequence[Symptom]) -> Cause:

@@ -11,7 +11,7 @@ from typing import Any
 
 from slurm_bench.data.text import printable
 from slurm_bench.errors import COMPLETE, INCOMPLETE
-from slurm_bench.machine import GIB
+from slurm_bench.machine import GIB, without_collection
 from slurm_bench.run.attempts import Attempt
 from slurm_bench.run.hours import by_stage, hours_of
 from slurm_bench.run.journal import DONE
@@ -31,28 +31,28 @@ SLOWER, PEERS = 1.5, 2
 FEW = 2
 
 
+@without_collection()
 def status_of(run: Run, hear: Hear, hours: bool = False, look: Callable[[], State] | None = None) -> dict[str, Any]:
     """What `status --json` prints. Seconds and counts are numbers, what isn't known is null. With `hours` it says where
     those of the tasks went, too."""
     seen = gather(run, hear, look, whole=hours)
     state = seen.state
-    scored = set(state.scored())
-    failed = sum(bool(state.failure(sample.id)) for sample in run.samples if sample.id not in scored)
-    planned = len(run.samples)
+    planned, scored = len(run.samples), len(state.scored())
+    failed = sum(bool(state.failure(sample_id)) for sample_id in state.unscored())
     stages, causes = {stage: _stage(seen, stage) for stage in STAGES}, explain(seen)
     return {
         "run": str(run.root),
         "counts": {
             "planned": planned,
             "edited": stages["edit"]["done"],
-            "scored": len(scored),
+            "scored": scored,
             "failed": failed,
-            "missing": planned - len(scored) - failed,
+            "missing": planned - scored - failed,
         },
         "alive": seen.alive,
         "queue": seen.silent or None,
         "over": _is_over(seen),
-        "exit_code": COMPLETE if len(scored) == planned else INCOMPLETE,
+        "exit_code": COMPLETE if scored == planned else INCOMPLETE,
         "stages": stages,
         "eta": _sum(row["eta"] for row in stages.values()),
         "last_error": _last_error(state),

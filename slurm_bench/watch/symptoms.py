@@ -77,7 +77,7 @@ def _blame(seen: Evidence) -> tuple[list[tuple[str, str, Outcome]], Mapping[str,
         owner |= {(stage, sample_id): name for sample_id in task.ids if (stage, sample_id) in without}
     owned: dict[str, list[str]] = defaultdict(list)
     orphans = []
-    order = {sample.id: sample.index for sample in state.samples if without}
+    order = {sample.id: sample.index for sample in (state.samples if without else ())}
     for key in sorted(without, key=lambda key: (key[0], order[key[1]])):
         if key in owner:
             owned[owner[key]].append(key[1])
@@ -276,8 +276,8 @@ def _nodes(seen: Evidence) -> Iterator[Symptom]:
 def _lost(seen: Evidence) -> Iterator[Symptom]:
     for sample_id, why in seen.gone.items():
         yield Symptom("lost", why, samples=(sample_id,))
-    for sample_id, outcome in seen.state.edits.items():
-        if outcome.lost and outcome.ok is None and sample_id not in seen.gone:
+    for sample_id in seen.state.to_edit():
+        if seen.state.edits[sample_id].lost and sample_id not in seen.gone:
             yield Symptom("lost", "noted as lost", samples=(sample_id,))
 
 
@@ -286,11 +286,6 @@ def _mixed(seen: Evidence) -> Iterator[Symptom]:
         yield Symptom("mixed", f"{count} records of {stage} by another {name} ({by})")
 
 
-def lacking(seen: Evidence) -> int:
-    scored = set(seen.state.scored())
-    return sum(sample.id not in scored for sample in seen.state.samples)
-
-
 def _disk(seen: Evidence) -> Iterator[Symptom]:
-    if seen.free < FULL and lacking(seen):
+    if seen.free < FULL and seen.state.unscored():
         yield Symptom("disk", f"{seen.free} bytes are left", NO_SPACE)
