@@ -61,7 +61,7 @@ class _WhenAsked(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         def find(name: str) -> Any:
-            if name.startswith("__"):
+            if name.startswith("__") and name != "__all__":  # which `import *` asks for
                 raise AttributeError(name)
             with self._lock:
                 if not self._begun:

@@ -43,6 +43,9 @@ assert flux not in sys.modules
 assert not hasattr(every, "__wrapped__")
 assert flux not in sys.modules, "such names are asked of every module"
 assert not hasattr(every, "NoSuchModel")
+from diffusers.models.unets import *
+
+assert UNet2DConditionModel.__name__ in dir()
 assert every.FluxTransformer2DModel is sys.modules[flux].FluxTransformer2DModel
 from diffusers import FluxPipeline
 from diffusers.models.autoencoders import AutoencoderKL
