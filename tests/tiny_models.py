@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from slurm_bench.bench.random_pix2pix import random_pix2pix
 from slurm_bench.editors.base import EditRequest
 from slurm_bench.editors.qwen import QwenImageEditor
 from slurm_bench.editors.qwen.random_weights import random_pipeline
@@ -58,61 +59,5 @@ def tiny_editor(pipeline: Any = None, **params: Any) -> QwenImageEditor:
 
 
 def save_tiny_instruct_pix2pix(folder: Path) -> Path:
-    """A tiny StableDiffusionInstructPix2PixPipeline with a tokenizer made of the byte alphabet."""
-    import torch
-    from diffusers import (
-        AutoencoderKL,
-        EulerDiscreteScheduler,
-        StableDiffusionInstructPix2PixPipeline,
-        UNet2DConditionModel,
-    )
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        StableDiffusionInstructPix2PixPipeline(
-            vae=AutoencoderKL(
-                block_out_channels=[4, 8],
-                down_block_types=["DownEncoderBlock2D"] * 2,
-                up_block_types=["UpDecoderBlock2D"] * 2,
-                latent_channels=4,
-                norm_num_groups=2,
-            ),
-            text_encoder=CLIPTextModel(
-                CLIPTextConfig(
-                    hidden_size=16,
-                    intermediate_size=32,
-                    num_hidden_layers=1,
-                    num_attention_heads=2,
-                    vocab_size=600,
-                    eos_token_id=1,
-                )
-            ),
-            tokenizer=clip_tokenizer(),
-            unet=UNet2DConditionModel(
-                block_out_channels=(4, 8),
-                layers_per_block=1,
-                sample_size=8,
-                in_channels=8,
-                out_channels=4,
-                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-                up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-                cross_attention_dim=16,
-                attention_head_dim=4,
-                norm_num_groups=2,
-            ),
-            scheduler=EulerDiscreteScheduler(),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        ).save_pretrained(folder)
+    random_pix2pix("tiny").save_pretrained(folder)
     return folder
-
-
-def clip_tokenizer() -> Any:
-    from tokenizers.pre_tokenizers import ByteLevel
-    from transformers import CLIPTokenizer
-
-    letters = sorted(ByteLevel.alphabet())
-    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
-    return CLIPTokenizer(vocab={t: i for i, t in enumerate(tokens)}, merges=[], model_max_length=77)

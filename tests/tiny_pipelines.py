@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tiny_models import clip_tokenizer, save_tiny_instruct_pix2pix
+from tiny_models import save_tiny_instruct_pix2pix
 
+from slurm_bench.bench.random_pix2pix import clip_tokenizer
 from slurm_bench.editors.qwen.random_weights import random_pipeline
 from slurm_bench.scorers.qwen3vl.random_weights import random_judge
 
