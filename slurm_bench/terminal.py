@@ -12,6 +12,7 @@ from slurm_bench.logs import hide_secrets
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 
 def take_any_character() -> None:
@@ -47,4 +48,23 @@ def console() -> Console:
     """For tables: as wide as the terminal, and in a file wide enough for them."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 140)
+    return Console(width=None if sys.stdout.isatty() else 400)
+
+
+def print_table(console: Console, table: Table) -> None:
+    """In a terminal too narrow for it a paragraph a row: a number that is cut is another number."""
+    from rich.measure import Measurement
+    from rich.padding import Padding
+    from rich.text import Text
+
+    boundless = console.options.update_width(1 << 16)
+    if Measurement.get(console, boundless, table).maximum <= console.width:
+        console.print(table)
+        return
+    names, *rows = zip(*((column.header, *column.cells) for column in table.columns), strict=True)
+    if table.title:
+        console.print(table.title, style=table.title_style, highlight=False)
+    for first, *rest in rows:
+        console.print(Text.from_markup(f"{names[0]} {first}".strip()))
+        told = ", ".join(f"{name} {cell}".strip() for name, cell in zip(names[1:], rest, strict=True) if cell)
+        console.print(Padding(Text.from_markup(told), (0, 0, 0, 2)))

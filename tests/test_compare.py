@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import numpy as np
 import pytest
 from helpers import launch, run_dir
 from PIL import Image
+from rich.console import Console
 from scipy import stats
 
 from slurm_bench.cli import main
 from slurm_bench.config import Config, DataConfig, PluginConfig, dump
 from slurm_bench.errors import UserError
 from slurm_bench.report.compare import compare_runs, refusals
+from slurm_bench.report.compare_table import render
 from slurm_bench.report.cost import cost_in_words
 from slurm_bench.report.paired import Paired, compare_pairs, holm, verdict
 from slurm_bench.run.durable import json_line, write_atomic
@@ -225,6 +228,23 @@ def test_several_runs_are_each_against_the_first_and_ranked(tmp_path: Path) -> N
     assert [row["verdict"] for row in found["comparisons"]] == ["worse", "better"]
     assert [row["run"] for row in found["ranking"]] == ["C", "A", "B"]
     assert found["comparisons"][0]["p_holm"] >= found["comparisons"][0]["p"]
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 400])
+def test_no_number_is_cut_in_a_narrow_terminal(tmp_path: Path, width: int) -> None:
+    rng = np.random.default_rng(2)
+    base = {f"{'pc'[n % 2]}{n}": float(s) for n, s in enumerate(rng.uniform(2, 7, 40))}
+    others = [{i: s + by + float(rng.normal(0, 0.3)) for i, s in base.items()} for by in (0.3, -0.2)]
+    found = compare_runs([a_run(tmp_path / f"run-{n}", scores) for n, scores in enumerate([base, *others])])
+    said = StringIO()
+    render(found, Console(width=width, file=said))
+    plain = " ".join(said.getvalue().split())
+    assert "…" not in plain
+    for row in found["comparisons"]:
+        assert f"{row['ci_low']:.3f} to {row['ci_high']:.3f}" in plain
+        assert f"{row['difference']:+.3f}" in plain
+    is_table = any(line.count("  ") > 5 for line in said.getvalue().splitlines() if "all pairs" in line)
+    assert is_table == (width == 400)
 
 
 def test_the_cost_of_another_profile_is_told_in_pixels(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from slurm_bench.terminal import print_table
+
 SAMPLES = (270, 1000)
 BLANK = "–"
 KERNELS = {"matmul": "matrix products", "other": "the rest"}
@@ -197,4 +199,4 @@ def _print(console: Console, title: str, rows: list[list[str]], left: int = 1) -
         table.add_column(heading, justify="left" if index < left else "right")
     for row in rows[1:]:
         table.add_row(*row)
-    console.print(table)
+    print_table(console, table)

@@ -13,6 +13,7 @@ from slurm_bench.data.text import printable
 from slurm_bench.report.cost import cost_in_words
 from slurm_bench.report.markdown import number
 from slurm_bench.report.stand_ins import stand_ins_in_words
+from slurm_bench.terminal import print_table
 
 
 def render(compared: Mapping[str, Any], console: Console) -> None:
@@ -31,16 +32,16 @@ def render(compared: Mapping[str, Any], console: Console) -> None:
             _print(console, f"  differs: {line}", style="yellow")
         for line in row["editors_differ_in"]:
             _print(console, f"  editors: {line}")
-        console.print(_differences(row))
+        print_table(console, _differences(row))
         for line in _tests(row, score["name"]):
             _print(console, line)
     if len(compared["comparisons"]) > 1:
         console.print()
         _print(console, "against the first", style="bold")
-        console.print(_against_first(compared))
+        print_table(console, _against_first(compared))
     console.print()
     _print(console, "ranking, over the samples that all have", style="bold")
-    console.print(_ranking(compared["ranking"]))
+    print_table(console, _ranking(compared["ranking"]))
 
 
 def _differences(row: Mapping[str, Any]) -> Table:

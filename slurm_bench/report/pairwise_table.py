@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from slurm_bench.data.text import printable
+from slurm_bench.terminal import print_table
 
 
 def render(found: Mapping[str, Any], console: Console) -> None:
@@ -18,13 +19,13 @@ def render(found: Mapping[str, Any], console: Console) -> None:
         alone = [_with_interval(row["dimensions"][name]) for name in found["dimensions"]]
         games = f"{row['wins']}/{row['ties']}/{row['losses']}"
         table.add_row(escape(printable(row["run"])), _elo(row["elo"]), _interval(row), games, *alone)
-    console.print(table)
+    print_table(console, table)
     categories = found["runs"][0]["categories"]
     if len(categories) > 1:
         table = _table(("Elo by category", *(row["run"] for row in found["runs"])))
         for name in categories:
             table.add_row(escape(printable(name)), *(_with_interval(row["categories"][name]) for row in found["runs"]))
-        console.print(table)
+        print_table(console, table)
     _print(console, "1000 is the mean of these runs; 400 more is ten times the chance to win")
     _print(console, f"intervals are over {found['units']} source images")
     every = [one for row in found["runs"] for one in (row, *row["dimensions"].values(), *row["categories"].values())]
