@@ -28,6 +28,8 @@ def as_text(value: Any) -> str:
 def printable(text: str) -> str:
     """For a terminal or a table's cell: one line, without control characters, which are written as escapes (`\\r`,
     `\\x1b`). Text without any stays as it is; two texts never become the same, so that ids stay apart."""
+    if text.isprintable() and "\\" not in text:  # most are, and this is soon told
+        return text
     if not _UNPRINTABLE.search(text) and not _ESCAPE.search(text):
         return text
     return _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text.replace("\\", "\\\\"))

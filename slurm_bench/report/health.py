@@ -33,11 +33,11 @@ def health(scorer: str, config: Config, state: State, table: pd.DataFrame, decla
     columns = [c for c in score_columns(table) if split_column(c, config)[0] == scorer]
     scales = {column: scale_of(column, config, declared) for column in columns}
     outcomes = state.by_scorer().get(scorer, {})
-    scored = [outcome.ok for outcome in outcomes.values() if outcome.ok]
+    scored = [outcome.ok for outcome in outcomes.values() if outcome.ok is not None]
     unread = Counter(
         sample.category
         for sample in state.samples
-        if (error := outcomes[sample.id].error) and error.get("type") == "ParseFailure"
+        if (failed := outcomes[sample.id]).errors and (error := failed.error) and error.get("type") == "ParseFailure"
     )
     errors = [record for outcome in outcomes.values() for record in outcome.errors]
     found = {

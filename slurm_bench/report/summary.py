@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from slurm_bench.report.table import (
     score_columns,
     split_column,
 )
-from slurm_bench.run.records import State
+from slurm_bench.run.records import Outcome, State
 from slurm_bench.scorers.base import Score
 
 if TYPE_CHECKING:
@@ -37,12 +37,18 @@ UNDECLARED = Score(None, None)
 EMPTY = asdict(Mean(0, None, None, None))
 
 
-def summarize(config: Config, state: State, table: pd.DataFrame, provenance: Mapping[str, Any]) -> dict[str, Any]:
+def summarize(
+    config: Config,
+    state: State,
+    table: pd.DataFrame,
+    provenance: Mapping[str, Any],
+    sources: Mapping[str, Hashable],
+) -> dict[str, Any]:
+    """`sources` are the samples' source_marks."""
     declared = declared_in(provenance)
     score, why = headline(config, table, declared)
     top = _Headline.of(score, config, state, table, declared)
     parse_failed = table["id"].isin(failed_to_parse(state))
-    sources = source_marks(state)
     marks = table["id"].map(sources)
 
     def row(group: pd.DataFrame) -> dict[str, Any]:
@@ -63,7 +69,7 @@ def summarize(config: Config, state: State, table: pd.DataFrame, provenance: Map
             "scored": int((table["status"] == OK).sum()),
             "failed": int((table["status"] == ERROR).sum()),
             "missing": int((table["status"] == MISSING).sum()),
-            "unchanged": sum(bool(o.ok and o.ok.get("unchanged")) for o in state.edits.values()),
+            "unchanged": sum(o.ok is not None and bool(o.ok.get("unchanged")) for o in state.edits.values()),
         },
         "rates": _rates(table, parse_failed),
         "categories": categories,
@@ -79,8 +85,8 @@ def summarize(config: Config, state: State, table: pd.DataFrame, provenance: Map
         "official": official_numbers(state, provenance, sources),
         "edits_say": edits_say(state),
         "seconds": {
-            "edit": round(sum(o.ok["seconds"] for o in state.edits.values() if o.ok), 3),
-            "score": round(sum(o.ok["seconds"] for by in state.by_scorer().values() for o in by.values() if o.ok), 3),
+            "edit": round(_seconds(state.edits.values()), 3),
+            "score": round(_seconds(o for outcomes in state.by_scorer().values() for o in outcomes.values()), 3),
         },
         "health": {name: health(name, config, state, table, declared) for name in config.scorers},
         "agreement": agreement(config, table),
@@ -136,15 +142,19 @@ def source_marks(state: State) -> dict[str, Hashable]:
     """Which samples share their source images, or follow one that does: by the files' sha256 where one of them was
     edited, else by path."""
     known = {
-        sample.sources: _hashable(edit["source_sha256"])
+        sample.sources: _hashable(sha256)
         for sample in state.samples
-        if (edit := state.edits[sample.id].ok) is not None and edit.get("source_sha256")
+        if (edit := state.edits[sample.id].ok) is not None and (sha256 := edit.get("source_sha256"))
     }
     marks: dict[str, Hashable] = {}
     for sample in state.samples:
         own = known.get(sample.sources, sample.sources) if sample.sources else sample.data_id
         marks[sample.id] = marks[sample.follows] if sample.follows else own
     return marks
+
+
+def _seconds(outcomes: Iterable[Outcome]) -> float:
+    return sum(outcome.ok["seconds"] for outcome in outcomes if outcome.ok is not None)
 
 
 def by_facts(state: State, names: Sequence[str]) -> dict[str, dict[str, list[str]]]:
@@ -170,8 +180,9 @@ def edits_say(state: State) -> dict[str, dict[str, int]]:
 
 def failed_to_parse(state: State) -> set[str]:
     """The ids of those of whom the judge spoke, and no score could be read from it."""
-    outcomes = ((i, outcome.error) for by_id in state.by_scorer().values() for i, outcome in by_id.items())
-    return {i for i, error in outcomes if error and error.get("type") == PARSE_FAILURE}
+    outcomes = (item for by_id in state.by_scorer().values() for item in by_id.items())
+    failed = ((i, error) for i, outcome in outcomes if outcome.errors and (error := outcome.error))
+    return {i for i, error in failed if error.get("type") == PARSE_FAILURE}
 
 
 def _category(
@@ -208,8 +219,8 @@ def _rates(table: pd.DataFrame, parse_failed: pd.Series) -> dict[str, Any]:
 
 
 def _described(values: pd.Series, scale: Score, marks: pd.Series) -> dict[str, Any]:
-    numbers = [float(value) for value in values]
-    mean = mean_of(numbers, scale.low, scale.high, list(marks[values.index]))
+    numbers = values.astype(float).tolist()
+    mean = mean_of(numbers, scale.low, scale.high, marks[values.index].tolist())
     return {**asdict(mean), "histogram": histogram(numbers, scale.low, scale.high)}
 
 
@@ -222,8 +233,8 @@ def _overall(table: pd.DataFrame, top: _Headline, marks: pd.Series, with_failure
     groups, sources = {}, {}
     for name, group in table.groupby("category", sort=False, dropna=False):
         values = micro[micro.index.isin(group.index)]
-        groups[str(name)] = [float(value) for value in values]
-        sources[str(name)] = list(marks[values.index])
+        groups[str(name)] = values.astype(float).tolist()
+        sources[str(name)] = marks[values.index].tolist()
     macro = macro_mean_of(groups, top.scale.low, top.scale.high, sources)
     return {"micro": _described(micro, top.scale, marks) | counts_as, "macro": asdict(macro) | counts_as}
 

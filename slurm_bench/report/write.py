@@ -61,8 +61,8 @@ def write_report(
     folder = run.folder.report
     provenance = _provenance_with_machines(run.folder)
     table = score_table(run.config, state)
-    summary = summarize(run.config, state, table, provenance)
     sources, declared = source_marks(state), declared_in(provenance)
+    summary = summarize(run.config, state, table, provenance, sources)
     summary["people"] = people_say(people or {}, width, table, sources, run.config, declared)
     _write_cells(folder, as_cells(table))
     write_atomic(folder / "summary.json", _json(summary))

@@ -11,7 +11,10 @@ from itertools import chain, takewhile
 from statistics import median
 from typing import Any
 
+from msgspec import UNSET
+
 from slurm_bench.run.attempts import Attempt
+from slurm_bench.run.manifest import OkRecord
 from slurm_bench.run.records import Outcome, Record, State
 from slurm_bench.run.timeline import CLOSE, LOAD, START, WAIT, WARM, WORK, Part, Process
 
@@ -112,8 +115,8 @@ def by_stage(rows: Sequence[TaskHours], state: State) -> dict[str, StageHours]:
     }
 
 
-def _records(state: State) -> Mapping[tuple[str, int, int], list[Record]]:
-    found: dict[tuple[str, int, int], list[Record]] = defaultdict(list)
+def _records(state: State) -> Mapping[tuple[str, Any, Any], list[Record]]:
+    found: dict[tuple[str, Any, Any], list[Record]] = defaultdict(list)
     scores = zip(*(outcomes.values() for outcomes in state.by_scorer().values()), strict=True)
     stages: Sequence[tuple[str, Iterable[Outcome]]] = (
         ("edit", state.edits.values()),
@@ -121,8 +124,11 @@ def _records(state: State) -> Mapping[tuple[str, int, int], list[Record]]:
     )
     for stage, outcomes in stages:
         for outcome in outcomes:
-            for record in (*outcome.errors, *([outcome.ok] if outcome.ok else [])):
-                if "time" in record and "seconds" in record:
+            for record in (*outcome.errors, outcome.ok):
+                if type(record) is OkRecord:  # read field by field: there may be a million
+                    if record.time is not UNSET and record.seconds is not UNSET:
+                        found[stage, record.attempt, record.task].append(record)
+                elif record is not None and "time" in record and "seconds" in record:
                     found[stage, record.get("attempt", 0), record.get("task", 0)].append(record)
     return found
 

@@ -54,15 +54,17 @@ class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=
 
     def get(self, name: str, default: Any = None) -> Any:
         value = getattr(self, name) if name in _KEPT else _IN_FILE
-        if value is _IN_FILE:
-            return self._whole().get(name, default)
         if value is UNSET:
             return default
-        return parse_line(bytes(value)) if type(value) is Raw else value
+        if value is _IN_FILE:
+            return self._whole().get(name, default)
+        if type(value) is Raw:
+            return {} if value is _NO_INFO else parse_line(bytes(value))
+        return value
 
     def __getitem__(self, name: str) -> Any:
-        value = self.get(name, UNSET)
-        if value is UNSET:
+        value = getattr(self, name) if name in _PLAIN else _IN_FILE
+        if value is UNSET or (value is _IN_FILE and (value := self.get(name, UNSET)) is UNSET):
             raise KeyError(name)
         return value
 
@@ -86,6 +88,7 @@ class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=
 
 _IN_FILE: Any = None  # the value of a field that is kept, but not of this record
 _KEPT = frozenset(OkRecord.__struct_fields__) - {"manifest", "at"}
+_PLAIN = _KEPT - {"info"}
 _NO_INFO = Raw(b"{}")
 _DECODER = msgspec.json.Decoder(OkRecord)
 

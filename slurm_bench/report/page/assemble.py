@@ -7,7 +7,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -189,10 +188,12 @@ def _data(page: Page, show: Show, whole: int, listed: int) -> str:
 def _script_json(value: Any) -> str:
     """JSON that may stand in a script, of a page too: ASCII alone (U+2028 ends a line in old engines), and no `<`,
     with which text from a dataset could end the script."""
-    with suppress(UnicodeError):
+    try:
         fast = msgspec.json.encode(value)
         if fast.isascii():
             return fast.decode().replace("<", "\\u003c")
+    except UnicodeError:
+        pass
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 

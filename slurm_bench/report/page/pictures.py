@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
 from urllib.parse import quote
+
+import msgspec
 
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample
@@ -15,8 +15,7 @@ from slurm_bench.run.records import Record
 from slurm_bench.run.turns import sources_of
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(msgspec.Struct, frozen=True, gc=False):
     """`role` is what a person calls it. `sha256` is that of the file's bytes as a record has it, or None where no
     record speaks of this file: nobody edited this source, and references are in no record."""
 
@@ -43,16 +42,19 @@ def link_from_report(run: RunDir, picture: Picture) -> str:
     """The URL of the full image from the run's report, relative where it can travel with the run."""
     root = f"{run.root}/"
     if picture.file.startswith(root):
-        with suppress(ValueError):
+        try:
             return "../" + quote(os.fsencode(picture.file[len(root) :]))
+        except ValueError:
+            pass
     return link_from_anywhere(picture)
 
 
 def link_from_anywhere(picture: Picture) -> str:
     """A URL that holds on this machine; empty for what no file system takes for a path."""
-    with suppress(ValueError):
+    try:
         return "file://" + quote(os.fsencode(picture.file)) if picture.file.startswith("/") else ""
-    return ""
+    except ValueError:
+        return ""
 
 
 def pictures_of(run: RunDir, sample: Sample, edited: Record | None) -> Iterator[Picture]:

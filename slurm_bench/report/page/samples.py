@@ -66,25 +66,27 @@ def gallery_sample(
 
 
 def rows_of(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The table's rows, each with the names of its score columns under `scores`."""
+    """What the gallery shows of the table's rows, each with the names of its score columns under `scores`."""
     names = score_columns(table)
-    columns = {**{str(name): table[name].tolist() for name in table.columns}, "scores": repeat(names)}
+    shown = [name for name in ("status", "error", "rewritten", *names) if name in table.columns]
+    columns = {**{name: table[name].tolist() for name in shown}, "scores": repeat(names)}
     return (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=False))
 
 
 def flags_of(edit: Outcome, scores: Mapping[str, Outcome]) -> list[str]:
-    done = [outcome for outcome in (edit, *scores.values()) if outcome.ok]
     found = [same] if (same := unchanged(edit.ok)) else []
-    if any((outcome.ok.get("info") or {}).get("prompt_cut") for outcome in done if outcome.ok):
-        found.append("prompt cut")
-    if any(outcome.errors for outcome in done):
-        found.append("tried again")
-    return found
+    cut = tried_again = False
+    for outcome in (edit, *scores.values()):
+        if (record := outcome.ok) is not None:
+            cut = cut or bool((record.get("info") or {}).get("prompt_cut"))
+            tried_again = tried_again or bool(outcome.errors)
+    return found + ["prompt cut"] * cut + ["tried again"] * tried_again
 
 
 def _seconds(edit: Outcome, scores: Mapping[str, Outcome]) -> dict[str, float]:
-    spent = {"edit": edit.ok, **{name: outcome.ok for name, outcome in scores.items()}}
-    return {name: record["seconds"] for name, record in spent.items() if record and "seconds" in record}
+    spent = {"edit": edit, **scores}
+    told = {name: o.ok.get("seconds") for name, o in spent.items() if o.ok is not None}
+    return {name: seconds for name, seconds in told.items() if seconds is not None}
 
 
 def said_of(name: str, outcome: Outcome) -> dict[str, str] | None:
