@@ -118,6 +118,14 @@ def test_every_task_counts_alike_in_gedits_mean(tmp_path: Path) -> None:
     assert full["categories"] == {"benchmark": 11, "judged": 2}
 
 
+def test_samples_without_the_fact_that_numbers_are_cut_by_stand_apart(tmp_path: Path) -> None:
+    told = [(i, "style", DONE, outcome(score=score)) for i, score in (("a", 5.0), ("b", 3.0))]
+    rows, report = official(tmp_path, "imgedit", *told, protocol={"split": "lang"}, facts=[{"lang": "en"}, {}])
+    means = {part: row["value"] for (name, _, part, _), row in rows.items() if name == "mean of all samples"}
+    assert means == {"en": 5.0, "without lang": 3.0}
+    assert "without lang" in report
+
+
 def test_an_interval_counts_source_images(tmp_path: Path) -> None:
     scores = [1.0, 1.0, 5.0, 5.0, 2.0, 2.0]
     edits = [(str(n), "style", DONE, outcome(score=score)) for n, score in enumerate(scores)]

@@ -82,13 +82,13 @@ class _Official:
         split = self.protocol.split
         parts: list[str | None] = [None]
         if split:
-            parts = list(dict.fromkeys(str(s.facts.get(split)) for s in self.state.samples))
+            parts = list(dict.fromkeys(_fact(s, split) for s in self.state.samples))
         for part in parts:
             for subset, when in (self.protocol.subsets or {"": {}}).items():
                 samples = [
                     s
                     for s in self.state.samples
-                    if fits(when, values_of(s)) and (split is None or str(s.facts.get(split)) == part)
+                    if fits(when, values_of(s)) and (split is None or _fact(s, split) == part)
                 ]
                 for number in self.protocol.numbers:
                     for group, chosen in self._groups(number, self._due(number, samples)).items():
@@ -119,7 +119,7 @@ class _Official:
             return {g: [s for s in samples if canonical(s.category) in names] for g, names in by.items()}
         found: dict[str, list[Sample]] = {}
         for sample in samples:
-            value = sample.category if number.by == "category" else str(sample.facts.get(str(number.by)))
+            value = sample.category if number.by == "category" else _fact(sample, str(number.by))
             found.setdefault(value, []).append(sample)
         return found
 
@@ -205,6 +205,12 @@ class _Official:
         """In the edit or in the judgement."""
         outcome, edit = self._outcome(sample), self.state.edits[sample.id]
         return outcome.ok is None and (outcome.error is not None or edit.error is not None or edit.lost)
+
+
+def _fact(sample: Sample, name: str) -> str:
+    """By which numbers are cut; a sample that hasn't it isn't among those that have."""
+    value = sample.facts.get(name)
+    return f"without {name}" if value is None else str(value)
 
 
 def _refused(outcome: Outcome) -> bool:
