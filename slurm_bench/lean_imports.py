@@ -20,23 +20,27 @@ WHOLE = ("diffusers.models.autoencoders", "diffusers.models.transformers", "diff
 OPTIONAL = ("sklearn",)
 
 
+_LOCK = RLock()
+
+
 @contextmanager
 def lean_imports() -> Iterator[None]:
-    """Around the first import of transformers or diffusers. Which distribution a package is of is found out once, not
-    by each of the two."""
-    finder, modules = _Finder(), cast(dict[str, ModuleType | None], sys.modules)
-    hidden = [name for name in OPTIONAL if name not in modules]
-    which, distributions = "packages_distributions", metadata.packages_distributions
-    sys.meta_path.insert(0, finder)
-    modules |= dict.fromkeys(hidden)  # None there is a module that can't be imported
-    setattr(metadata, which, cache(distributions))
-    try:
-        yield
-    finally:
-        setattr(metadata, which, distributions)
-        for name in hidden:
-            del modules[name]
-        sys.meta_path.remove(finder)
+    """Around the first import of transformers or diffusers, one thread at a time. Which distribution a package is of is
+    found out once, not by each of the two."""
+    with _LOCK:
+        finder, modules = _Finder(), cast(dict[str, ModuleType | None], sys.modules)
+        hidden = [name for name in OPTIONAL if name not in modules]
+        which, distributions = "packages_distributions", metadata.packages_distributions
+        sys.meta_path.insert(0, finder)
+        modules |= dict.fromkeys(hidden)  # None there is a module that can't be imported
+        setattr(metadata, which, cache(distributions))
+        try:
+            yield
+        finally:
+            sys.meta_path.remove(finder)
+            setattr(metadata, which, distributions)
+            for name in hidden:
+                modules.pop(name, None)
 
 
 class _Finder(MetaPathFinder):
@@ -48,27 +52,37 @@ class _Finder(MetaPathFinder):
 
 
 class _WhenAsked(Loader):
-    """Runs a package's own code when a name is asked of it that it doesn't have yet. Its modules can be imported
-    without."""
+    """Runs a package's own code when it is asked for a name that it doesn't have yet, or for all. Its modules can be
+    imported without. None of those in WHOLE asks its own package while it is imported, which could wait for ever."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
         self._lock = RLock()
         self._begun = False
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        def find(name: str) -> Any:
-            if name.startswith("__") and name != "__all__":  # which `import *` asks for
-                raise AttributeError(name)
+        there = vars(module)
+
+        def load() -> dict[str, Any]:
             with self._lock:
                 if not self._begun:
                     self._begun = True
-                    self._loader.exec_module(module)
-            if name in vars(module):
-                return vars(module)[name]
-            raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+                    try:
+                        self._loader.exec_module(module)
+                    except BaseException:
+                        self._begun = False  # who asks again is told why again
+                        raise
+            return there
 
-        vars(module)["__getattr__"] = find
+        def find(name: str) -> Any:
+            if (name.startswith("__") and name != "__all__") or name not in load():  # `import *` asks for __all__
+                raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+            return there[name]
+
+        there |= {"__getattr__": find, "__dir__": lambda: sorted(load())}

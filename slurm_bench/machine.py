@@ -79,7 +79,10 @@ def _listed(program: str, written: int, visible: str | None) -> tuple[Gpu, ...]:
     query = [program, "--query-gpu=uuid,name,memory.total,driver_version,compute_cap"]
     query += ["--format=csv,noheader,nounits", *([f"--id={visible}"] if visible else [])]
     answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
-    return tuple(_gpu(line) for line in answer.splitlines() if line.strip())
+    gpus = tuple(_gpu(line) for line in answer.splitlines() if line.strip())
+    if not gpus:
+        raise ValueError("none is listed")  # which is no answer to keep
+    return gpus
 
 
 def visible_gpu() -> Gpu | None:

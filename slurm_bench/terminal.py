@@ -58,13 +58,14 @@ def print_table(console: Console, table: Table) -> None:
     from rich.text import Text
 
     boundless = console.options.update_width(1 << 16)
-    if Measurement.get(console, boundless, table).maximum <= console.width:
+    if not table.row_count or Measurement.get(console, boundless, table).maximum <= console.width:
         console.print(table)
         return
     names, *rows = zip(*((column.header, *column.cells) for column in table.columns), strict=True)
     if table.title:
         console.print(table.title, style=table.title_style, highlight=False)
     for first, *rest in rows:
-        console.print(Text.from_markup(f"{names[0]} {first}".strip()))
+        if first:  # else it goes on
+            console.print(Text.from_markup(f"{names[0]} {first}".strip()))
         told = ", ".join(f"{name} {cell}".strip() for name, cell in zip(names[1:], rest, strict=True) if cell)
-        console.print(Padding(Text.from_markup(told), (0, 0, 0, 2)))
+        console.print(Padding(Text.from_markup(told), (0, 0, 0, 2), expand=False))

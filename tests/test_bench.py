@@ -22,7 +22,7 @@ from slurm_bench.bench import capped, machine, memory, random_qwen_image_21, rea
 from slurm_bench.bench.batches import measure_batches
 from slurm_bench.bench.editing import measure_editing
 from slurm_bench.bench.machine import Ceilings
-from slurm_bench.bench.run import MODELS
+from slurm_bench.bench.run import MODELS, gpu_memory
 from slurm_bench.bench.table import render, render_memory
 from slurm_bench.checkpoints.folder import check_pipeline_folder
 from slurm_bench.editors.qwen import random_weights
@@ -65,6 +65,14 @@ def test_a_part_can_be_measured_alone() -> None:
     shown = StringIO()
     render(alone, Console(file=shown, width=200))
     assert "Scoring" not in shown.getvalue()
+
+
+def test_a_part_needs_a_gpu_for_itself_alone() -> None:
+    edit, other = MODELS["qwen-image-edit"], MODELS["qwen-image-2.1"]
+    assert gpu_memory(edit, {"editing", "scoring"}) == edit.needed
+    assert gpu_memory(other, {"batches"}) == other.needed
+    assert gpu_memory(edit, {"batches"}) < 16 * GIB
+    assert gpu_memory(other, {"scoring"}) < other.needed
 
 
 def test_the_judge_is_shown_no_picture_twice() -> None:
@@ -184,7 +192,7 @@ def test_raw_results_are_named_by_hardware_and_date(file: Path) -> None:
 def test_whole_runs_are_named_by_hardware_and_date(file: Path) -> None:
     raw = json.loads(file.read_text())
     hardware = f"{len(raw['gpus'])}x{slug(raw['gpus'][0])}{model(raw)}"
-    assert re.fullmatch(rf"run-{re.escape(hardware)}(-cold)?-\d{{4}}-\d{{2}}-\d{{2}}\.json", file.name)
+    assert re.fullmatch(rf"run-{re.escape(hardware)}(-cold)?-\d{{4}}-\d{{2}}-\d{{2}}(-\d)?\.json", file.name)
     assert "torch" in raw["versions"]
     assert raw["processes"]
 
@@ -201,6 +209,7 @@ def test_whole_runs_are_named_by_hardware_and_date(file: Path) -> None:
         (("--size", "tiny", "--model", "qwen-image-2.1", "--profiles", "fast"), "exact"),
         (("--run", "x", "--model", "qwen-image-2"), "qwen-image-2.1"),
         (("--size", "tiny", "--parts", "scorin"), "scoring"),
+        (("--size", "tiny", "--model", "qwen-image-2.1", "--parts", "batches", "--profiles", "stock"), "exact"),
         (("--memory", "22", "--parts", "scoring"), "--parts"),
         (("--memory", "22,x"), "22,30,38"),
         (("--memory", "22", "--size", "tiny"), "--checkpoints"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 IMPORT = """
 import sys
+import pkgutil
 from importlib import import_module, metadata
 from importlib.util import find_spec
 
@@ -31,6 +32,7 @@ with lean_imports():
 
     assert metadata.packages_distributions() == metadata.packages_distributions() != {}
     assert find_spec("sklearn") is None, "some releases of transformers import it"
+    sys.modules.pop("sklearn")
 assert metadata.packages_distributions is counted
 assert len(asked) == 1, asked
 import sklearn.metrics
@@ -48,8 +50,35 @@ from diffusers.models.unets import *
 assert UNet2DConditionModel.__name__ in dir()
 assert every.FluxTransformer2DModel is sys.modules[flux].FluxTransformer2DModel
 from diffusers import FluxPipeline
-from diffusers.models.autoencoders import AutoencoderKL
+import diffusers.models.autoencoders as encoders
+
+assert "AutoencoderKL" in dir(encoders)
+assert "AutoencoderKL" in pkgutil.get_data(encoders.__name__, "__init__.py").decode()
 """
+
+BROKEN = """
+import sys
+from slurm_bench import lean_imports
+
+lean_imports.WHOLE = ("broken",)
+with lean_imports.lean_imports():
+    import broken.sound
+for _ in range(2):
+    try:
+        broken.Model
+    except ImportError as error:
+        print(error)
+open(broken.__file__, "w").write("Model = 1")
+print(broken.Model)
+"""
+
+
+def run(code: str, *folders: Path) -> str:
+    path = os.pathsep.join([*map(str, folders), str(Path(__file__).parents[1]), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_what_no_model_needs_is_imported_when_it_is_asked_for(tmp_path: Path) -> None:
@@ -57,7 +86,12 @@ def test_what_no_model_needs_is_imported_when_it_is_asked_for(tmp_path: Path) ->
     package.mkdir()
     (package / "__init__.py").write_text("__version__ = '1.9.0'")
     (package / "metrics.py").write_text("def roc_curve(): ...")
-    root = str(Path(__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), root, *sys.path])}
-    done = subprocess.run([sys.executable, "-c", IMPORT], env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
+    run(IMPORT, tmp_path)
+
+
+def test_a_package_that_fails_says_why_to_each_who_asks(tmp_path: Path) -> None:
+    package = tmp_path / "broken"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('undefined symbol')")
+    (package / "sound.py").touch()
+    assert run(BROKEN, tmp_path).splitlines() == ["undefined symbol", "undefined symbol", "1"]

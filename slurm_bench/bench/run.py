@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,12 +19,14 @@ from slurm_bench.machine import GIB, Gpu, check_gpu_memory, gpu_at
 @dataclass(frozen=True)
 class ModelFacts:
     """What is asked of a model before torch is imported. `needed` is the pipeline at full size in bf16, and room to
-    work, in bytes; `size` what its checkpoint takes on disk, `folder` where that is written."""
+    work, in bytes; `size` what its checkpoint takes on disk, `folder` where that is written. `batched`: its editor
+    takes several samples at once."""
 
     family: Family
     needed: int
     size: int
     folder: str
+    batched: bool = False
 
     @property
     def class_path(self) -> str:
@@ -33,10 +35,12 @@ class ModelFacts:
 
 MODELS = {
     "qwen-image-edit": ModelFacts(QWEN_IMAGE_EDIT, 64 * GIB, 58_000_000_000, "edit"),
-    "qwen-image-2.1": ModelFacts(QWEN_IMAGE_21, 44 * GIB, 33_000_000_000, "edit-2.1"),
+    "qwen-image-2.1": ModelFacts(QWEN_IMAGE_21, 44 * GIB, 33_000_000_000, "edit-2.1", batched=True),
 }
 SIDES = {"full": 8192, "tiny": 256}
 PARTS = ("editing", "batches", "scoring")
+# Of the GPU, for what isn't by the model that edits: InstructPix2Pix, and the judge of 8 B where it writes.
+NEEDED = {"batches": 8 * GIB, "scoring": 32 * GIB}
 
 
 def run_bench(
@@ -44,8 +48,8 @@ def run_bench(
 ) -> dict[str, Any]:
     """Of the `parts` that aren't asked for there are no rows. Raises UserError where this machine can't do what is
     asked."""
-    facts = model_named(model)
-    if unknown := sorted({*(parts or ())} - {*PARTS}):
+    facts, asked = model_named(model), set(parts or PARTS)
+    if unknown := sorted(asked - {*PARTS}):
         raise UserError(f"--parts {','.join(parts or ())}: no part '{unknown[0]}'; there are {', '.join(PARTS)}")
     import torch
 
@@ -54,14 +58,18 @@ def run_bench(
     if size == "full":
         if gpu is None:
             raise UserError("bench: no CUDA GPU here; run it where there is one, or take --size tiny")
-        check_gpu_memory(facts.needed, gpu, "bench --size full", "take --size tiny, or a larger GPU")
+        mend = "take --size tiny, other --parts, or a larger GPU"
+        check_gpu_memory(gpu_memory(facts, asked), gpu, "bench --size full", mend)
     chosen = choose_profiles(profiles, facts.family.profiles, gpu)
     from slurm_bench.bench.batches import measure_batches
     from slurm_bench.bench.editing import measure_editing
     from slurm_bench.bench.machine import describe_machine, matmul_ceilings
     from slurm_bench.bench.scoring import measure_scoring
 
-    asked = set(parts or PARTS) - (set() if "exact" in chosen else {"batches"})
+    if facts.batched and "exact" not in chosen:  # by which its batches are made
+        if parts and "batches" in asked:
+            raise UserError(f"--profiles {','.join(chosen)}: the batches of {model} are measured in exact")
+        asked.discard("batches")
     say("matrix products")
     ceilings = matmul_ceilings(device, SIDES[size])
     results: dict[str, Any] = {
@@ -75,6 +83,12 @@ def run_bench(
         "scoring": measure_scoring(size, device, kernels, say) if "scoring" in asked else [],
     }
     return {**results, "forecast": forecast(results, gpus)}
+
+
+def gpu_memory(facts: ModelFacts, parts: Set[str]) -> int:
+    """Bytes that these parts need at full size."""
+    by_itself = parts & ({"editing", "batches"} if facts.batched else {"editing"})
+    return facts.needed if by_itself else max(NEEDED[part] for part in parts)
 
 
 def model_named(name: str) -> ModelFacts:

@@ -49,7 +49,7 @@ def render(results: Mapping[str, Any], console: Console) -> None:
         title = f"{results['model']}, one image (floor: its products at the cool ceiling; hot: at the sustained)"
         _print(console, title, _editing(results["editing"]))
     if results["batches"]:
-        editor = results["batches"][0].get("editor", results.get("model"))
+        editor = results["batches"][0].get("editor", results["model"])
         _print(console, f"Batches, {editor} (× is to one by one)", _batches(results["batches"]))
     if results["scoring"]:
         _print(console, "Scoring, one sample of two images", _scoring(results["scoring"]))

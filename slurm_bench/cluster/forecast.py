@@ -149,10 +149,11 @@ def _bench(figures: Figures, name: str) -> Told:
 
 def _edit_seconds(figures: Figures, config: Config) -> float | None:
     """Of rows of the same model and profile, with or without guidance as asked for, on the line through their steps."""
-    editor = make_editor(config)
-    if type(editor) is not BENCHED.get(figures.get("model", "qwen-image-edit")):
+    editor: Any = make_editor(config)
+    kind = BENCHED.get(figures.get("model", "qwen-image-edit"))
+    if kind is None or not isinstance(editor, kind):
         return None
-    settings: Any = editor.settings
+    settings = editor.settings
     if settings.device == "cpu" or settings.max_pixels != MEGAPIXEL:
         return None
     profile, guidance = profile_named(settings.profile, cuda=True).name, settings.guided_by is not None
@@ -162,7 +163,7 @@ def _edit_seconds(figures: Figures, config: Config) -> float | None:
         for row in figures["editing"]
         if row["profile"] == profile and row["guidance"] == guidance
     }
-    return None if steps not in seconds and len(seconds) < 2 else _on_the_line(seconds, steps)
+    return _on_the_line(seconds, steps)
 
 
 def _score_seconds(figures: Figures, config: Config) -> float | None:
@@ -177,15 +178,18 @@ def _score_seconds(figures: Figures, config: Config) -> float | None:
             for row in figures["scoring"]
             if row["mode"] == scorer.mode and row.get("profile", "exact") == scorer.profile
         }
-        if not milliseconds:
+        if len(milliseconds) == 1:
+            ((aspects, one),) = milliseconds.items()
+            milliseconds = {len(scorer.aspects): one * len(scorer.aspects) / aspects}
+        if (found_one := _on_the_line(milliseconds, len(scorer.aspects))) is None:
             return None
-        found.append(_on_the_line(milliseconds, len(scorer.aspects)) / 1000)
+        found.append(found_one / 1000)
     return math.fsum(found)
 
 
-def _on_the_line(known: Mapping[int, float], at: int) -> float:
-    """Through the two that are nearest; of a single one, its multiple."""
+def _on_the_line(known: Mapping[int, float], at: int) -> float | None:
+    """Through the two that are nearest. None of fewer."""
     if at in known or len(known) < 2:
-        return known.get(at, next(iter(known.values())) * at / next(iter(known)))
+        return known.get(at)
     (low, first), (high, second) = sorted(known.items(), key=lambda each: abs(each[0] - at))[:2]
     return max(0.0, first + (at - low) * (second - first) / (high - low))

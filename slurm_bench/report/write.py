@@ -39,7 +39,7 @@ def import_ahead() -> None:
     """In a thread, while others are at work: what a report imports where it needs it, which takes it a second."""
 
     def load() -> None:
-        with suppress(ImportError):  # the report says so itself
+        with suppress(Exception):  # the report meets it again
             for name in ("pandas", "scipy.stats", "jinja2"):
                 import_module(name)
 

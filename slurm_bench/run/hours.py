@@ -127,7 +127,7 @@ def _records(state: State) -> Mapping[tuple[str, Any, Any], list[Record]]:
             for record in (*outcome.errors, outcome.ok):
                 if type(record) is OkRecord:  # read field by field: there may be a million
                     if record.time is not UNSET and record.seconds is not UNSET:
-                        found[stage, record.attempt, record.task].append(record)
+                        found[stage, record.get("attempt", 0), record.get("task", 0)].append(record)
                 elif record is not None and "time" in record and "seconds" in record:
                     found[stage, record.get("attempt", 0), record.get("task", 0)].append(record)
     return found
