@@ -57,7 +57,7 @@ class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=
         if value is UNSET:
             return default
         if value is _IN_FILE:
-            return self._whole().get(name, default)
+            return self._line().get(name, default)
         if type(value) is Raw:
             return {} if value is _NO_INFO else parse_line(bytes(value))
         return value
@@ -70,18 +70,18 @@ class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=
 
     def __contains__(self, name: Any) -> bool:
         value = getattr(self, name) if name in _KEPT else _IN_FILE
-        return name in self._whole() if value is _IN_FILE else value is not UNSET
+        return name in self._line() if value is _IN_FILE else value is not UNSET
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._whole())
+        return iter(self._line())
 
     def __len__(self) -> int:
-        return len(self._whole())
+        return len(self._line())
 
     def __bool__(self) -> bool:
         return True
 
-    def _whole(self) -> dict[str, Any]:
+    def _line(self) -> dict[str, Any]:
         row: dict[str, Any] = parse_line(self.manifest.line(self.at))
         return row
 
