@@ -150,6 +150,15 @@ def test_a_score_cannot_take_a_fixed_columns_place(tmp_path: Path) -> None:
     assert table[0]["m.id"] == "0.5"
 
 
+def test_a_record_that_does_not_say_how_long_it_took_counts_none(tmp_path: Path) -> None:
+    assert DONE.ok is not None
+    untimed = Outcome(ok={name: value for name, value in DONE.ok.items() if name != "seconds"})
+    summary, _, _ = made(
+        tmp_path, ("a", "social", untimed, {"j": outcome(q=1.0)}), ("b", "social", DONE, {"j": failed("x")})
+    )
+    assert summary["seconds"]["edit"] == DONE.ok["seconds"]
+
+
 def test_nothing_scored_at_all_still_makes_a_report(tmp_path: Path) -> None:
     summary, table, text = made(tmp_path, ("a", "c", Outcome(), {"m": Outcome()}))
     assert summary["overall"]["scored_only"]["micro"]["mean"] is None

@@ -42,9 +42,10 @@ def summarize(
     state: State,
     table: pd.DataFrame,
     provenance: Mapping[str, Any],
-    sources: Mapping[str, Hashable],
+    sources: Mapping[str, Hashable] | None = None,
 ) -> dict[str, Any]:
-    """`sources` are the samples' source_marks."""
+    """`sources` are the samples' source_marks, where they are known already."""
+    sources = source_marks(state) if sources is None else sources
     declared = declared_in(provenance)
     score, why = headline(config, table, declared)
     top = _Headline.of(score, config, state, table, declared)
@@ -154,7 +155,7 @@ def source_marks(state: State) -> dict[str, Hashable]:
 
 
 def _seconds(outcomes: Iterable[Outcome]) -> float:
-    return sum(outcome.ok["seconds"] for outcome in outcomes if outcome.ok is not None)
+    return sum(outcome.ok.get("seconds", 0.0) for outcome in outcomes if outcome.ok is not None)
 
 
 def by_facts(state: State, names: Sequence[str]) -> dict[str, dict[str, list[str]]]:
