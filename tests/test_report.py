@@ -150,9 +150,9 @@ def test_a_score_cannot_take_a_fixed_columns_place(tmp_path: Path) -> None:
     assert table[0]["m.id"] == "0.5"
 
 
-def test_a_record_that_does_not_say_how_long_it_took_counts_none(tmp_path: Path) -> None:
+def test_a_record_that_lacks_its_seconds_or_a_side_is_no_traceback(tmp_path: Path) -> None:
     assert DONE.ok is not None
-    untimed = Outcome(ok={name: value for name, value in DONE.ok.items() if name != "seconds"})
+    untimed = Outcome(ok={name: value for name, value in DONE.ok.items() if name != "seconds"} | {"width": 384})
     summary, _, _ = made(
         tmp_path, ("a", "social", untimed, {"j": outcome(q=1.0)}), ("b", "social", DONE, {"j": failed("x")})
     )

@@ -126,10 +126,10 @@ def _of_run(run: Run, stage: str) -> Pace | None:
     if whole and whole.samples:
         before = sum(whole.by_kind.get(kind, 0.0) for kind in BEFORE)
         return Pace((whole.held - before) / whole.samples, before / whole.tasks, size or None, source)
-    sums = [record["seconds"] for record in made]
+    sums = [record.get("seconds", 0.0) for record in made]
     if stage == "score":
         oks = [[outcome.ok for outcome in by.values()] for by in state.scores.values()]
-        sums = [sum(ok["seconds"] for ok in of_one if ok) for of_one in oks if of_one and all(of_one)]
+        sums = [sum(ok.get("seconds", 0.0) for ok in of_one if ok) for of_one in oks if of_one and all(of_one)]
     return Pace(fmean(sums), 0.0, size or None, f"{source}, loading not counted") if sums else None
 
 

@@ -61,8 +61,8 @@ def gallery_sample(
     said = [said_of(name, outcome) for name, outcome in scores.items()]
     facts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in sample.facts.items()}
     told = {**facts, "description": sample.description, "rationale": sample.rationale}
-    size = [edited["width"], edited["height"]] if edited and "width" in edited else None
-    return known | {"size": size, "told": told, "said": [words for words in said if words is not None]}
+    sides = [edited.get("width"), edited.get("height")] if edited else [None]
+    return known | {"size": sides if all(sides) else None, "told": told, "said": [words for words in said if words is not None]}
 
 
 def rows_of(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
