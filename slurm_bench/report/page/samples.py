@@ -62,7 +62,11 @@ def gallery_sample(
     facts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in sample.facts.items()}
     told = {**facts, "description": sample.description, "rationale": sample.rationale}
     sides = [edited.get("width"), edited.get("height")] if edited else [None]
-    return known | {"size": sides if all(sides) else None, "told": told, "said": [words for words in said if words is not None]}
+    return known | {
+        "size": sides if all(sides) else None,
+        "told": told,
+        "said": [words for words in said if words is not None],
+    }
 
 
 def rows_of(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
