@@ -150,6 +150,17 @@ def test_a_score_cannot_take_a_fixed_columns_place(tmp_path: Path) -> None:
     assert table[0]["m.id"] == "0.5"
 
 
+@pytest.mark.parametrize(
+    "row", [[[0], 10, True], ["0", 10, True], [0], [0, 10, "yes"], {"low": 0}, 7, None, [0, 10, True, 5]], ids=str
+)
+def test_a_damaged_scale_is_none(tmp_path: Path, row: Any) -> None:
+    """Its file may be: the report is made as of a run that declared nothing."""
+    assert from_rows({"q": row}) is None
+    (tmp_path / "provenance.json").write_text(json.dumps({"scores": {"j": {"q": row}}}))
+    summary, _, _ = made(tmp_path, ("a", "social", DONE, {"j": outcome(q=1.0)}))
+    assert summary["overall"]["scored_only"]["micro"]["mean"] == 1
+
+
 def test_a_record_that_lacks_its_seconds_or_a_side_is_no_traceback(tmp_path: Path) -> None:
     assert DONE.ok is not None
     untimed = Outcome(ok={name: value for name, value in DONE.ok.items() if name != "seconds"} | {"width": 384})

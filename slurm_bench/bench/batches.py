@@ -27,11 +27,11 @@ PIX2PIX_STEPS = {"full": 20, "tiny": 2}
 Edit = Callable[[list[EditRequest]], Any]
 
 
-def measure_batches(name: str, size: str, device: str) -> list[dict[str, Any]]:
-    """A row for each number of samples."""
-    what, side = (name if MODELS[name].batched else "InstructPix2Pix"), SIDES[size]
+def measure_batches(name: str | None, size: str, device: str) -> list[dict[str, Any]]:
+    """A row for each number of samples, by the model of this name; None is one that takes them one by one."""
+    what, side = name or "InstructPix2Pix", SIDES[size]
     say(f"batches: building {what}")
-    steps, edit = _by_session(MODELS[name], size, device) if what == name else _by_pix2pix(size, device)
+    steps, edit = _by_session(MODELS[name], size, device) if name else _by_pix2pix(size, device)
     rows: list[dict[str, Any]] = []
     for count in COUNTS[size]:
         requests = [EditRequest(f"bench-{n}", INSTRUCTION, (picture(n, side),), n) for n in range(count)]

@@ -24,8 +24,7 @@ class Schedule:
 class Model:
     """`session` is (size, device, dtype, profile) → a session over random weights. `inputs` are one forward's, by the
     names that diffusers' transformer gives them; `velocity` computes the noise's of them, as the session's profile
-    does it. `flops` are an image's forwards, each with how often it runs. `batched`: its editor
-    can denoise several samples together."""
+    does it. `flops` are an image's forwards, each with how often it runs."""
 
     schedules: Mapping[str, tuple[Schedule, ...]]  # by size; the first is the longest
     session: Callable[[str, str, str, Profile], Any]
@@ -33,4 +32,3 @@ class Model:
     velocity: Callable[[Any, dict[str, Any]], Tensor]
     noise: Callable[[Tensor, dict[str, Any]], Tensor]  # of a whole forward's velocity
     flops: Callable[[Any, EditRequest, int], Sequence[tuple[int, ForwardFlops]]]
-    batched: bool = False

@@ -94,4 +94,4 @@ def _flops(session: Session, request: EditRequest, steps: int) -> list[tuple[int
     return found
 
 
-QWEN_IMAGE_21 = Model(SCHEDULES, _session, _inputs, _velocity, _noise, _flops, batched=True)
+QWEN_IMAGE_21 = Model(SCHEDULES, _session, _inputs, _velocity, _noise, _flops)

@@ -70,6 +70,7 @@ def run_bench(
         if parts and "batches" in asked:
             raise UserError(f"--profiles {','.join(chosen)}: the batches of {model} are measured in exact")
         asked.discard("batches")
+    batching = model if facts.batched else None
     say("matrix products")
     ceilings = matmul_ceilings(device, SIDES[size])
     results: dict[str, Any] = {
@@ -79,7 +80,7 @@ def run_bench(
         "machine": describe_machine(device),
         "ceilings": asdict(ceilings),
         "editing": measure_editing(model, size, device, chosen, ceilings, kernels, say) if "editing" in asked else [],
-        "batches": measure_batches(model, size, device) if "batches" in asked else [],
+        "batches": measure_batches(batching, size, device) if "batches" in asked else [],
         "scoring": measure_scoring(size, device, kernels, say) if "scoring" in asked else [],
     }
     return {**results, "forecast": forecast(results, gpus)}

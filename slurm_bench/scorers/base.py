@@ -17,9 +17,10 @@ class MyScorer:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
+import msgspec
 from PIL import Image
 
 from slurm_bench.errors import UserError
@@ -118,12 +119,13 @@ def as_rows(declared: Mapping[str, Score]) -> dict[str, list[Any]]:
 
 
 def from_rows(rows: Any) -> dict[str, Score] | None:
-    """What `as_rows` gave; None where there is none, or of another form."""
+    """What `as_rows` gave; None where there is none, or of another form: a file may be damaged."""
     if not isinstance(rows, Mapping):
         return None
+    names = [each.name for each in fields(Score)]
     try:
-        return {name: Score(*row) for name, row in rows.items()}
-    except (TypeError, ValueError):
+        return {name: msgspec.convert(dict(zip(names, row, strict=False)), Score) for name, row in rows.items()}
+    except (TypeError, msgspec.ValidationError):
         return None
 
 
