@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 IMPORT = """
+import gc
 import sys
 import pkgutil
 from importlib import import_module, metadata
@@ -16,26 +17,36 @@ from importlib.util import find_spec
 from slurm_bench.editors.qwen.family import QWEN_IMAGE_EDIT
 from slurm_bench.lean_imports import lean_imports
 
-asked, plain = [], metadata.packages_distributions
-
-
-def counted():
-    asked.append(1)
-    return plain()
-
-
-metadata.packages_distributions = counted
+plain = metadata.packages_distributions
 with lean_imports():
+    assert not gc.isenabled()
     for library, name in QWEN_IMAGE_EDIT.classes.values():
         getattr(import_module(library), name)
     from diffusers import DiffusionPipeline
 
-    assert metadata.packages_distributions() == metadata.packages_distributions() != {}
+    assert metadata.packages_distributions() is metadata.packages_distributions()
+    told = metadata.packages_distributions()
+    missed = {name: of for name, of in plain().items() if told.get(name) != of}
+    assert not missed, missed
     assert find_spec("sklearn") is None, "some releases of transformers import it"
     sys.modules.pop("sklearn")
-assert metadata.packages_distributions is counted
-assert len(asked) == 1, asked
+assert metadata.packages_distributions is plain and gc.isenabled()
 import sklearn.metrics
+
+seldom = ("scipy.stats._stats_py", "scipy.optimize._optimize", "scipy.integrate._ivp")
+assert [name for name in seldom if name in sys.modules] == []
+from transformers.loss.loss_for_object_detection import linear_sum_assignment
+
+assert "scipy.optimize._optimize" not in sys.modules
+assert [list(part) for part in linear_sum_assignment([[2, 1], [1, 2]])] == [[0, 1], [1, 0]]
+assert "scipy.optimize._optimize" in sys.modules
+from scipy.optimize import linear_sum_assignment as own
+
+assert own is sys.modules["scipy.optimize._lsap"].linear_sum_assignment
+import scipy.stats._distn_infrastructure as first_of_all  # asks for much of its package while it is imported
+from diffusers.schedulers.scheduling_euler_discrete import scipy
+
+assert first_of_all.rv_continuous is scipy.stats.rv_continuous and 0 < scipy.stats.beta.ppf(0.5, 0.6, 0.6) < 1
 
 flux = "diffusers.models.transformers.transformer_flux"
 assert flux not in sys.modules

@@ -25,7 +25,16 @@ from slurm_bench.editors.qwen.schedule import check_scheduler
 from slurm_bench.editors.qwen.stock import EditResult
 from slurm_bench.errors import SampleError, UserError
 from slurm_bench.logs import log
-from slurm_bench.machine import GIB, Gpu, check_device, choose_device, free_memory, gpu_at, visible_gpu
+from slurm_bench.machine import (
+    GIB,
+    Gpu,
+    check_device,
+    choose_device,
+    free_memory,
+    gpu_at,
+    visible_gpu,
+    without_collection,
+)
 
 MODEL_KEY = "editor.params.model_name"
 
@@ -104,7 +113,7 @@ class BaseEditor:
         instead of all of the device."""
         check_diffusers(self.family.diffusers)
         start = time.perf_counter()
-        with marks.part("import torch"):
+        with marks.part("import torch"), without_collection():
             self.device = str(pipeline.vae.device) if pipeline else choose_device(self.settings.device, f"{KEY}.device")
         profile = self.settings.profile_on(cuda=self.device.startswith("cuda"))
         check_extras(profile)

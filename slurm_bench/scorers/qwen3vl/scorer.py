@@ -15,7 +15,16 @@ from slurm_bench.checkpoints.hub import download_model, locate
 from slurm_bench.checkpoints.stream import quick_to_read
 from slurm_bench.errors import SampleError
 from slurm_bench.logs import log
-from slurm_bench.machine import DTYPE_BYTES, GIB, check_device, check_gpu_memory, choose_device, gpu_at, visible_gpu
+from slurm_bench.machine import (
+    DTYPE_BYTES,
+    GIB,
+    check_device,
+    check_gpu_memory,
+    choose_device,
+    gpu_at,
+    visible_gpu,
+    without_collection,
+)
 from slurm_bench.scorers.base import Score, Scored, ScoreRequest
 from slurm_bench.scorers.judge import parse, prompt
 from slurm_bench.scorers.judge.expectation import DigitAnswer, expected
@@ -136,7 +145,7 @@ class Qwen3VLScorer:
             check_gpu_memory(needed, visible_gpu(), self.model_name, mend)
 
     def load(self) -> None:
-        with marks.part("import torch"):
+        with marks.part("import torch"), without_collection():
             device = choose_device(self.device, _DEVICE_KEY)
         folder = self._locate() or download_model(self.model_name, self.revision)
         check_judge_folder(folder, self.model_name, self.profile)
