@@ -18,8 +18,6 @@ from threading import RLock
 from types import ModuleType
 from typing import Any, cast
 
-from slurm_bench.machine import without_collection
-
 # Packages that import each of their modules, whichever is wanted: every model that diffusers knows.
 WHOLE = ("diffusers.models.autoencoders", "diffusers.models.transformers", "diffusers.models.unets")
 # Packages imported for a case that seldom comes, and what is taken out of them meanwhile: schedules of other models,
@@ -36,7 +34,7 @@ _LOCK = RLock()
 def lean_imports() -> Iterator[None]:
     """Around the first import of transformers or diffusers, one thread at a time. Which distribution a package is of is
     found out once, not by each of the two."""
-    with _LOCK, without_collection():
+    with _LOCK:
         finder, modules = _Finder(), cast(dict[str, ModuleType | None], sys.modules)
         # None there is a module that can't be imported.
         others = {name: None for name in OPTIONAL if name not in modules} | _stand_ins()

@@ -18,6 +18,7 @@ from slurm_bench.editors.qwen.family import Family
 from slurm_bench.editors.qwen.profiles import Profile
 from slurm_bench.editors.qwen.warm_up import warm_up
 from slurm_bench.lean_imports import lean_imports
+from slurm_bench.machine import without_collection
 
 LORA_KEY = "editor.params.lora"
 PLACE = {"transformers": transformers_model, "diffusers": diffusers_model}
@@ -38,7 +39,7 @@ def load_components(source: Source, names: Sequence[str]) -> dict[str, Any]:
     """Of the family's those with these `names`. Their weights are on the way while the code is imported."""
     import torch
 
-    with WeightStream(source.device) as stream:
+    with without_collection(), WeightStream(source.device) as stream:
         for name in names:
             if name not in source.on_host:
                 stream.begin(source.folder / name)
@@ -64,9 +65,10 @@ def load_pipeline(source: Source, profile: Profile, text_first: bool) -> Any:
     with warm_up(source.device, profile, source.family.run_once):
         names = [name for name in source.family.classes if name != "transformer" or not text_first]
         components = load_components(source, names)
-        from diffusers import DiffusionPipeline
+        with marks.part("build the pipeline"), lean_imports():
+            from diffusers import DiffusionPipeline
 
-        pipeline = DiffusionPipeline.from_pretrained(source.folder, **{"transformer": None, **components})
+            pipeline = DiffusionPipeline.from_pretrained(source.folder, **{"transformer": None, **components})
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -20,6 +20,7 @@ from slurm_bench.checkpoints.stream import WeightStream
 from slurm_bench.errors import UserError
 from slurm_bench.lean_imports import lean_imports
 from slurm_bench.logs import log
+from slurm_bench.machine import without_collection
 from slurm_bench.scorers.judge.parse import Reply, opens_thinking
 from slurm_bench.scorers.judge.prompt import DIGITS, Prompt
 from slurm_bench.scorers.qwen3vl.packing import Packing, pack
@@ -59,7 +60,7 @@ def load_model(folder: Path, dtype: str, device: str) -> Any:
     """Safetensors only, no code of the model's own, streamed to the device while transformers is imported."""
     import torch
 
-    with WeightStream(device) as stream:
+    with without_collection(), WeightStream(device) as stream:
         stream.begin(folder)
         with marks.part("import transformers"), lean_imports():
             import transformers
