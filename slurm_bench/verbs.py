@@ -283,6 +283,7 @@ def export(options: argparse.Namespace) -> int:
 def bench(options: argparse.Namespace) -> int:
     from slurm_bench.bench.memory import measure_memory
     from slurm_bench.bench.run import run_bench
+    from slurm_bench.bench.so_far import tell_last
     from slurm_bench.bench.table import render, render_memory, render_run
     from slurm_bench.bench.whole_run import run_whole
 
@@ -294,13 +295,17 @@ def bench(options: argparse.Namespace) -> int:
         raise UserError("--parts says what of a model is measured, so --memory and --run have no meaning with it")
     show: Any = render
     if options.memory:
-        results, show = measure_memory(model, size, options.memory, profiles, options.checkpoints), render_memory
+        growing, show = measure_memory(model, size, options.memory, profiles, options.checkpoints), render_memory
     elif options.run:
-        results, show = run_whole(options.run.resolve(), model, size, options.gpus, options.executor), render_run
+        growing, show = run_whole(options.run.resolve(), model, size, options.gpus, options.executor), render_run
     else:
-        results = run_bench(model, size, profiles, parts, options.gpus or FORECAST_GPUS, options.kernels)
-    if options.json:
-        print(json.dumps(results))
-        return COMPLETE
-    show(results, console())
+        growing = run_bench(model, size, profiles, parts, options.gpus or FORECAST_GPUS, options.kernels)
+
+    def tell(results: Mapping[str, Any]) -> None:
+        if options.json:
+            print(json.dumps(results), flush=True)
+        else:
+            show(results, console())
+
+    tell_last(growing, tell)
     return COMPLETE

@@ -6,6 +6,10 @@ import json
 import logging
 import os
 import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -23,6 +27,7 @@ from slurm_bench.bench.batches import measure_batches
 from slurm_bench.bench.editing import measure_editing
 from slurm_bench.bench.machine import Ceilings
 from slurm_bench.bench.run import MODELS, gpu_memory
+from slurm_bench.bench.so_far import tell_last
 from slurm_bench.bench.table import render, render_memory
 from slurm_bench.checkpoints.folder import check_pipeline_folder
 from slurm_bench.editors.qwen import random_weights
@@ -67,6 +72,39 @@ def test_a_part_can_be_measured_alone() -> None:
     assert "Scoring" not in shown.getvalue()
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])
+def test_what_was_measured_before_a_time_limit_is_told(number: int, code: int) -> None:
+    words = ["bench", "--size", "tiny", "--profiles", "exact", "--parts", "editing", "--json"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "launch.py", *words], cwd=REPO, env=NO_GPU, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "without the text encoder" in line:
+                process.send_signal(number)
+        assert process.stdout is not None
+        told = json.loads(process.stdout.read())
+    assert process.returncode == code
+    assert told["interrupted"] is True
+    assert [row["steps"] for row in told["editing"]] == [3, 2, 2]
+    assert len(told["forecast"]) == 6
+
+
+def test_what_was_measured_before_something_failed_is_told() -> None:
+    def growing(rows: int) -> Iterator[dict[str, int]]:
+        for row in range(rows):
+            yield {"rows": row + 1}
+        raise UserError("no room")
+
+    told: list[Any] = []
+    for rows in (0, 2):
+        with pytest.raises(UserError, match="no room"):
+            tell_last(growing(rows), told.append)
+    assert told == [{"rows": 2, "interrupted": True}]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 def test_a_part_needs_a_gpu_for_itself_alone() -> None:
     edit, other = MODELS["qwen-image-edit"], MODELS["qwen-image-2.1"]
     assert gpu_memory(edit, {"editing", "scoring"}) == edit.needed
@@ -83,7 +121,7 @@ def test_the_judge_is_shown_no_picture_twice() -> None:
 @needs_21
 def test_another_model_is_measured_by_its_name() -> None:
     ceilings = Ceilings({"bf16": 1e9}, {"bf16": 1e9})
-    rows = measure_editing("qwen-image-2.1", "tiny", "cpu", ["stock", "exact"], ceilings, False, lambda _: None)
+    rows = list(measure_editing("qwen-image-2.1", "tiny", "cpu", ["stock", "exact"], ceilings, False, lambda _: None))
     assert [row["profile"] for row in rows] == ["stock"] * 3 + ["exact"] * 3
     assert [row["forwards"] for row in rows] == [3, 4, 8] * 2
     for row in rows:
@@ -104,7 +142,7 @@ def test_a_gpu_has_a_ceiling_in_8_bits_where_it_has_the_products(monkeypatch: py
 @pytest.mark.parametrize("profiles", [["w8a16"], ["w8a16", "exact"]])
 def test_an_approximation_is_no_yardstick(profiles: list[str]) -> None:
     ceilings = Ceilings({"bf16": 1e9}, {"bf16": 1e9})
-    rows = measure_editing("qwen-image-edit", "tiny", "cpu", profiles, ceilings, False, lambda _: None)
+    rows = list(measure_editing("qwen-image-edit", "tiny", "cpu", profiles, ceilings, False, lambda _: None))
     assert ["error" in row for row in rows] == [row["profile"] == "exact" for row in rows]
 
 
@@ -183,7 +221,7 @@ def model(raw: dict[str, Any]) -> str:
 def test_raw_results_are_named_by_hardware_and_date(file: Path) -> None:
     raw = json.loads(file.read_text())
     named = re.escape(slug(raw["machine"]["device"]) + model(raw))
-    assert re.fullmatch(rf"{named}-\d{{4}}-\d{{2}}(-\d{{2}})?\.json", file.name)
+    assert re.fullmatch(rf"{named}-\d{{4}}-\d{{2}}(-\d{{2}})?(-\d)?\.json", file.name)
     assert "torch" in raw["machine"]
     assert readme.profiles(raw)
 
@@ -311,7 +349,7 @@ def test_an_edit_under_caps_of_memory_is_a_row_of_a_table(
     settings = import_name(facts.class_path, "editor.class_path")("x", dtype="float32").settings
     *_, leanest = ways_to_fit(folder, settings, facts.family.profiles["exact"])
     caps = f"{(leanest.needed + 1) / GIB!r},1"
-    results = memory.measure_memory(model, "tiny", caps, ["exact"], tmp_path)
+    *_, results = memory.measure_memory(model, "tiny", caps, ["exact"], tmp_path)
     whole, capped, refused = results["rows"]
     assert (whole["savings"], whole["times"], whole["same"]) == ([], 1, None)
     assert capped["savings"] == list(leanest.settings.savings)

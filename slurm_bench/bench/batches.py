@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -27,33 +27,31 @@ PIX2PIX_STEPS = {"full": 20, "tiny": 2}
 Edit = Callable[[list[EditRequest]], Any]
 
 
-def measure_batches(name: str | None, size: str, device: str) -> list[dict[str, Any]]:
+def measure_batches(name: str | None, size: str, device: str) -> Iterator[dict[str, Any]]:
     """A row for each number of samples, by the model of this name; None is one that takes them one by one."""
     what, side = name or "InstructPix2Pix", SIDES[size]
     say(f"batches: building {what}")
     steps, edit = _by_session(MODELS[name], size, device) if name else _by_pix2pix(size, device)
-    rows: list[dict[str, Any]] = []
+    alone: float | None = None
     for count in COUNTS[size]:
         requests = [EditRequest(f"bench-{n}", INSTRUCTION, (picture(n, side),), n) for n in range(count)]
         edit(requests)  # shapes that are new take longer once
         reset_peak()
         seconds = statistics.median(_seconds(edit, requests) for _ in range(REPEATS[size]))
         rate = count / seconds
-        rows.append(
-            {
-                "editor": what,
-                "batch": count,
-                "pixels": side * side,
-                "steps": steps,
-                "images_per_second": round(rate, 3),
-                "times": round(rate / rows[0]["images_per_second"], 3) if rows else 1.0,
-                "peak_gib": peak_gib(),
-            }
-        )
+        alone = alone or rate
         say(f"{what}: {rate:.2f} images a second in batches of {count} at {side}x{side}")
+        yield {
+            "editor": what,
+            "batch": count,
+            "pixels": side * side,
+            "steps": steps,
+            "images_per_second": round(rate, 3),
+            "times": round(rate / alone, 3),
+            "peak_gib": peak_gib(),
+        }
     del edit
     free_memory()
-    return rows
 
 
 def _by_session(model: Model, size: str, device: str) -> tuple[int, Edit]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -33,10 +33,9 @@ REPEATS = {"full": 3, "tiny": 1}  # of what takes seconds; a long image is measu
 
 def measure_editing(
     name: str, size: str, device: str, profiles: list[str], ceilings: Ceilings, kernels: bool, say: Say
-) -> list[dict[str, Any]]:
-    """A row for each profile and schedule of the model of this name."""
+) -> Iterator[dict[str, Any]]:
+    """A row for each profile and schedule of the model of this name. A profile's first gets another figure later."""
     model = MODELS[name]
-    rows: list[dict[str, Any]] = []
     inputs: dict[str, Any] | None = None
     reference: Tensor | None = None
     for name in profiles:
@@ -53,17 +52,17 @@ def measure_editing(
         if kernels:
             facts["kernels"] = kernel_groups(velocity, device)
         long, *short = model.schedules[size]
-        measured = [long] if session.profile.cache else [long, *short]
-        for schedule in measured:
+        rows: list[dict[str, Any]] = []
+        for schedule in [long] if session.profile.cache else [long, *short]:
             repeats = 1 if schedule is long else REPEATS[size]
             rows.append({**facts, **_measure(model, session, request, schedule, repeats, ceilings)})
             say(f"{name}: {schedule.steps} steps in {rows[-1]['seconds']:.2f} s")
+            yield rows[-1]
         if session.profile.own_loop and not session.profile.approximate:
             say(f"{name}: without the text encoder")
-            rows[-len(measured)]["peak_gib_text_first"] = _peak_without_text_encoder(session, request)
+            rows[0]["peak_gib_text_first"] = _peak_without_text_encoder(session, request)
         del session, velocity
         free_memory()
-    return rows
 
 
 def _warm_up(session: BaseSession, request: EditRequest) -> float:

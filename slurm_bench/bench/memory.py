@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ STEPS = {"full": 10, "tiny": 2}
 YARDSTICKS = ("fp8", "exact")  # whose seconds without a cap the others are held against: the first that was measured
 
 
-def measure_memory(model: str, size: str, caps: str, profiles: list[str] | None, folder: Path | None) -> dict[str, Any]:
-    """A row for each profile without a cap, and under each of `caps`, in GiB. Raises UserError."""
+def measure_memory(
+    model: str, size: str, caps: str, profiles: list[str] | None, folder: Path | None
+) -> Iterator[dict[str, Any]]:
+    """The results so far, with each row that comes: one for each profile without a cap, and under each of `caps`, in
+    GiB. Raises UserError."""
     limits = _gibibytes(caps)
     facts = model_named(model)
     if folder is None:
@@ -37,19 +41,22 @@ def measure_memory(model: str, size: str, caps: str, profiles: list[str] | None,
     forward = folder / size / f"{facts.folder}-forward.safetensors"
     words = [model, size, folder / size / facts.folder, forward, STEPS[size]]
     # The first computes the reference of the errors too, for which its transformer must be whole.
-    rows = [_measured(words, name, None) for name in ("exact", *(name for name in chosen if name != "exact"))]
-    for limit in limits:
-        rows += [_measured(words, name, limit) for name in chosen]
-    whole = {row["profile"]: row for row in rows if row["cap_gib"] is None}
-    than = next(name for name in YARDSTICKS if name in whole)
-    return {
-        "model": model,
-        "size": size,
-        "steps": STEPS[size],
-        "than": than,
-        "machine": describe_machine(device),
-        "rows": [_compared(row, whole[row["profile"]], whole[than]) for row in rows],
-    }
+    each: list[tuple[str, float | None]] = [("exact", None)]
+    each += [(name, None) for name in chosen if name != "exact"]
+    each += [(name, limit) for limit in limits for name in chosen]
+    machine, rows = describe_machine(device), []
+    for name, limit in each:
+        rows.append(_measured(words, name, limit))
+        whole = {row["profile"]: row for row in rows if row["cap_gib"] is None}
+        than = next(name for name in YARDSTICKS if name in whole)
+        yield {
+            "model": model,
+            "size": size,
+            "steps": STEPS[size],
+            "than": than,
+            "machine": machine,
+            "rows": [_compared(row, whole[row["profile"]], whole[than]) for row in rows],
+        }
 
 
 def _gibibytes(caps: str) -> list[float]:
@@ -66,7 +73,7 @@ def _measured(words: list[Any], profile: str, cap: float | None) -> dict[str, An
     say(f"{profile}, {'all memory' if cap is None else f'{cap:g} GiB'}")
     said = run_python("bench --memory", "-m", "slurm_bench.bench.capped", *words, profile, *([cap] if cap else []))
     line = said.splitlines()[-1]
-    say(line)  # each takes a minute: what is interrupted has told what it found
+    say(line)
     return {"profile": profile, "cap_gib": cap, **json.loads(line)}
 
 

@@ -1,8 +1,8 @@
-"""The verb `bench`: what to measure here, in which order, and the results as one dictionary."""
+"""The verb `bench`: what to measure here, in which order, and the results as one dictionary, which grows row by row."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -45,9 +45,9 @@ NEEDED = {"batches": 8 * GIB, "scoring": 32 * GIB}
 
 def run_bench(
     model: str, size: str, profiles: list[str] | None, parts: list[str] | None, gpus: int, kernels: bool
-) -> dict[str, Any]:
-    """Of the `parts` that aren't asked for there are no rows. Raises UserError where this machine can't do what is
-    asked."""
+) -> Iterator[dict[str, Any]]:
+    """The results so far, with each row that comes. Of the `parts` that aren't asked for there are none. Raises
+    UserError where this machine can't do what is asked."""
     facts, asked = model_named(model), set(parts or PARTS)
     if unknown := sorted(asked - {*PARTS}):
         raise UserError(f"--parts {','.join(parts or ())}: no part '{unknown[0]}'; there are {', '.join(PARTS)}")
@@ -79,11 +79,17 @@ def run_bench(
         "gpus": gpus,
         "machine": describe_machine(device),
         "ceilings": asdict(ceilings),
-        "editing": measure_editing(model, size, device, chosen, ceilings, kernels, say) if "editing" in asked else [],
-        "batches": measure_batches(batching, size, device) if "batches" in asked else [],
-        "scoring": measure_scoring(size, device, kernels, say) if "scoring" in asked else [],
+        **{part: [] for part in PARTS},
     }
-    return {**results, "forecast": forecast(results, gpus)}
+    measure: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
+        "editing": lambda: measure_editing(model, size, device, chosen, ceilings, kernels, say),
+        "batches": lambda: measure_batches(batching, size, device),
+        "scoring": lambda: measure_scoring(size, device, kernels, say),
+    }
+    for part in PARTS:
+        for row in measure[part]() if part in asked else ():
+            results[part].append(row)
+            yield {**results, "forecast": forecast(results, gpus)}
 
 
 def gpu_memory(facts: ModelFacts, parts: Set[str]) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -50,9 +50,9 @@ SIDE = {"full": 1024, "tiny": 64}
 BATCH = Config().score_batch_size
 
 
-def measure_scoring(size: str, device: str, kernels: bool, say: Callable[[str], None]) -> list[dict[str, Any]]:
+def measure_scoring(size: str, device: str, kernels: bool, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """A row for each of `CASES`. More aspects than one have `times_one`, how many times the model takes."""
-    rows: list[dict[str, Any]] = []
+    one: float | None = None
     say("judge: drawing pictures")
     pngs = _pictures(2 * max(SAMPLES[size].values()), SIDE[size])
     for case in CASES:
@@ -75,13 +75,14 @@ def measure_scoring(size: str, device: str, kernels: bool, say: Callable[[str], 
         scorer.use(model, processor)
         del model
         with TemporaryDirectory() as folder:
-            rows.append(_measure(scorer, Path(folder), pngs[: 2 * SAMPLES[size][case.mode]], device, kernels))
-        say(f"{rows[-1]['ms_model_alone']} ms a sample by the model alone, {rows[-1]['ms_from_files']} from files")
+            row = _measure(scorer, Path(folder), pngs[: 2 * SAMPLES[size][case.mode]], device, kernels)
+        say(f"{row['ms_model_alone']} ms a sample by the model alone, {row['ms_from_files']} from files")
+        one = one or row["ms_model_alone"]
         if len(case.aspects) > 1:
-            rows[-1]["times_one"] = round(rows[-1]["ms_model_alone"] / rows[0]["ms_model_alone"], 2)
+            row["times_one"] = round(row["ms_model_alone"] / one, 2)
+        yield row
         scorer.close()
         free_memory()
-    return rows
 
 
 def _pictures(count: int, side: int) -> list[bytes]:

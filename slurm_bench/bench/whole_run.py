@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ STEPS = {"full": 10, "tiny": 2}
 JUDGE_BYTES = 20_000_000_000  # of the judge's weights and the pictures, on disk
 
 
-def run_whole(folder: Path, model: str, size: str, gpus: int | None, executor: str) -> dict[str, Any]:
-    """On `gpus` GPUs, or all that can be seen here. Raises UserError where the run can't start, or didn't end well."""
+def run_whole(folder: Path, model: str, size: str, gpus: int | None, executor: str) -> Iterator[dict[str, Any]]:
+    """On `gpus` GPUs, or all that can be seen here: one result. Raises UserError where the run can't start, or didn't
+    end well."""
     facts = model_named(model)
     write_checkpoints("--run", folder, model, size, JUDGE_BYTES, SAMPLES[size])
     config = folder / f"{size}.json"
@@ -37,7 +39,7 @@ def run_whole(folder: Path, model: str, size: str, gpus: int | None, executor: s
     begin = time.time()
     run_python("bench --run", "-m", "slurm_bench", *words)
     seconds = time.time() - begin
-    return {
+    yield {
         "model": model,
         "size": size,
         "samples": SAMPLES[size],
