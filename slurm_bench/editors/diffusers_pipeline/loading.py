@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
+from slurm_bench import marks
 from slurm_bench.editors.diffusers_pipeline.settings import KEY, Scheduler, Settings
 from slurm_bench.editors.diffusers_pipeline.watch import keep_positions, refuse_undefined_pixels
 from slurm_bench.editors.qwen.loading import apply_loras
 from slurm_bench.errors import UserError
+from slurm_bench.lean_imports import lean_imports
+from slurm_bench.machine import without_collection
 
 
 def load_pipeline(chosen: Settings, source: str, device: str) -> Any:
     """Safetensors only, straight to the device unless parts of it are to come and go. Raises UserError."""
-    import diffusers
     import torch
 
+    with marks.part("import diffusers"), lean_imports(), without_collection():
+        import diffusers
+
+        cls = getattr(diffusers, chosen.pipeline)
     whole = device != "cpu" and chosen.offload is None
-    pipeline = getattr(diffusers, chosen.pipeline).from_pretrained(
-        source,
-        revision=chosen.revision,
-        dtype=getattr(torch, chosen.dtype),
-        use_safetensors=True,
-        **({"device_map": device} if whole else {}),
-    )
+    with marks.part("load the pipeline"), lean_imports():  # of its parts: schedulers, processors
+        pipeline = cls.from_pretrained(
+            source,
+            revision=chosen.revision,
+            dtype=getattr(torch, chosen.dtype),
+            use_safetensors=True,
+            **({"device_map": device} if whole else {}),
+        )
     pipeline.set_progress_bar_config(disable=True)
     _replace_scheduler(pipeline, chosen.scheduler)
     apply_loras(pipeline, chosen.loras, fuse=False)
