@@ -90,6 +90,7 @@ _IN_FILE: Any = None  # the value of a field that is kept, but not of this recor
 _KEPT = frozenset(OkRecord.__struct_fields__) - {"manifest", "at"}
 _PLAIN = _KEPT - {"info"}
 _NO_INFO = Raw(b"{}")
+_NAMES_OR_NULL = (b"{", b"n")  # what an `info` begins with; another isn't one (see Failure)
 _DECODER = msgspec.json.Decoder(OkRecord)
 
 
@@ -115,8 +116,8 @@ class Manifest:
                     record.manifest, record.at = self, self.read
                     if not self._whole:
                         record.image = record.bytes = record.scores = record.info = _IN_FILE
-                    elif record.info is not UNSET:  # else it would keep the whole line
-                        record.info = _NO_INFO if record.info == _NO_INFO else record.info.copy()
+                    elif record.info is not UNSET and record.info is not _NO_INFO:
+                        record.info = record.info.copy()  # else it would keep the whole line
                     done.append(record)
                 elif type(record) is dict:
                     errors.append(record)
@@ -165,6 +166,11 @@ def _parse(line: bytes) -> OkRecord | dict[str, Any] | None:
         if row is None or row["status"] == "error":
             return row
         return msgspec.convert(row | {"info": Raw(json_line(row.get("info")))}, OkRecord)
+    if record.info is not UNSET:
+        if record.info == _NO_INFO:
+            record.info = _NO_INFO
+        elif bytes(record.info)[:1] not in _NAMES_OR_NULL:
+            return None
     image = record.sha256 is not UNSET and record.image is not UNSET
     return record if image or record.scores is not UNSET else None
 
@@ -175,6 +181,7 @@ def _whole(row: Any) -> dict[str, Any] | None:
     if row.get("status") == "ok":
         plain = {name: value for name, value in row.items() if name != "info"}  # which is kept as text
         whole = fits(plain, OkRecord) and ("scores" in row or row.keys() >= {"sha256", "image"})
+        whole = whole and isinstance(row.get("info"), dict | None)
     else:
         whole = row.get("status") == "error" and fits(row, Failure)
     return row if whole else None
