@@ -257,7 +257,16 @@ def test_the_kept_figures_tell_the_time_on_a_cluster_alone(tmp_path: Path) -> No
     assert paces(loaded, known_to_us(loaded, tmp_path / "run", on_cluster=False), ("edit", "score")) == {}
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"machine": {}, "editing": [5], "scoring": []}', "\xff"])
+ODD_FIGURES = [
+    *({"editing": [{**FIGURES["editing"][0], **odd}]} for odd in ({"seconds": None}, {"steps": [10]}, {"steps": "10"})),
+    *({"scoring": [{**FIGURES["scoring"][1], **odd}]} for odd in ({"aspects": 0}, {"ms_from_files": "80 ms"})),
+    {"editing": [5]},
+    {"model": ["qwen-image-2.1"]},
+    {"size": "tiny"},
+]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "\xff", *(json.dumps({**FIGURES, **odd}) for odd in ODD_FIGURES)])
 def test_what_is_no_figures_is_told(tmp_path: Path, text: str) -> None:
     file = tmp_path / "figures.json"
     file.write_text(text, encoding="latin-1")

@@ -353,6 +353,17 @@ def test_a_sound_folder_passes_without_torch(folder):
 
 
 @needs_pipeline
+def test_a_forecast_is_of_the_models_own_schedule(folder):
+    assert QwenImage21Editor(str(folder)).planned_steps() == 2
+    assert QwenImage21Editor(str(folder), scheduler="turbo").planned_steps() == len(TURBO_SIGMAS)
+    edit_json(folder / "model_index.json", sample_sigmas=None)
+    assert QwenImage21Editor(str(folder)).planned_steps() == 40
+    shutil.rmtree(folder)
+    assert QwenImage21Editor(str(folder)).planned_steps() is None, "nobody knows"
+    assert QwenImage21Editor(str(folder), num_inference_steps=5).planned_steps() == 5
+
+
+@needs_pipeline
 def test_what_does_not_go_with_the_editor_is_one_line(folder):
     assert "2 steps" in problem(folder, num_inference_steps=5)
     assert "no LoRA" in problem(folder, lora=str(folder / "vae" / "diffusion_pytorch_model.safetensors"))

@@ -9,7 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
 
 from slurm_bench.config import Config, load_config
 from slurm_bench.data.text import printable
@@ -24,6 +27,7 @@ from slurm_bench.run.attempts import read_attempts
 from slurm_bench.run.hours import BEFORE, by_stage, hours_of
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run, open_run
+from slurm_bench.run.shapes import Count, Seconds
 from slurm_bench.run.timeline import read_timeline
 from slurm_bench.scorers.qwen3vl import Qwen3VLScorer
 
@@ -32,9 +36,33 @@ MEASURED = Path(__file__).parents[2] / "docs" / "benchmarks"
 # So many of the folder's newest runs are looked at for one that is alike.
 NEWEST = 30
 
-Figures = Mapping[str, Any]  # of `bench --json`
-# Of the models that it measures; figures without a name are of the first.
+# Of the models that the bench measures.
 BENCHED: dict[str, type[Any]] = {"qwen-image-edit": QwenImageEditor, "qwen-image-2.1": QwenImage21Editor}
+
+
+class EditingRow(msgspec.Struct):
+    profile: str
+    steps: Count
+    guidance: bool
+    seconds: Seconds
+
+
+class ScoringRow(msgspec.Struct):
+    mode: str
+    ms_from_files: Seconds
+    aspects: Annotated[int, Meta(ge=1)] = 1
+    profile: str = "exact"
+
+
+class Figures(msgspec.Struct):
+    """What of `bench --json` a forecast hangs on. Its first versions measured one model, one aspect and one profile of
+    the judge, and named none of them."""
+
+    machine: dict[str, Any]
+    editing: list[EditingRow]
+    scoring: list[ScoringRow]
+    model: str = "qwen-image-edit"
+    size: Literal["full"] = "full"
 
 
 @dataclass(frozen=True)
@@ -59,7 +87,7 @@ class Told:
     def pace(self, config: Config, stage: str) -> Pace | None:
         if self.run is not None:
             return _of_run(self.run, stage)
-        found = (_edit_seconds if stage == "edit" else _score_seconds)(self.figures or {}, config)
+        found = (_edit_seconds if stage == "edit" else _score_seconds)(self.figures, config) if self.figures else None
         return None if found is None else Pace(found, 0.0, None, f"{self.source}, loading not counted")
 
 
@@ -68,11 +96,11 @@ def told_by(like: Path) -> Told:
     if like.is_dir():
         return Told(str(like), run=open_run(like))
     try:
-        figures = json.loads(like.read_bytes())
-    except (OSError, ValueError) as error:
+        figures = msgspec.convert(json.loads(like.read_bytes()), Figures)
+    except msgspec.ValidationError as error:
+        raise UserError(f"--like {like}: not what `bench --json` printed of full size ({error})") from None
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"--like {like}: neither a run folder nor what `bench --json` printed ({error})") from None
-    if not _is_bench(figures):
-        raise UserError(f"--like {like}: not what `bench --json` printed (seconds by profile, steps and mode)")
     return _bench(figures, str(like))
 
 
@@ -88,9 +116,10 @@ def known_to_us(config: Config, root: Path, on_cluster: bool) -> Iterator[tuple[
                 yield stages, Told(str(folder), run=open_run(folder))
     gpu = visible_gpu()
     for file in sorted(MEASURED.glob("*.json"), key=lambda file: file.stem, reverse=True):
-        figures = json.loads(file.read_bytes())
-        if _is_bench(figures) and (figures["machine"].get("device") == gpu.name if gpu else on_cluster):
-            yield ("edit", "score"), _bench(figures, file.name)
+        with suppress(msgspec.ValidationError):  # other measurements lie there too
+            figures = msgspec.convert(json.loads(file.read_bytes()), Figures)
+            if figures.machine.get("device") == gpu.name if gpu else on_cluster:
+                yield ("edit", "score"), _bench(figures, file.name)
 
 
 def paces(config: Config, likes: Iterator[tuple[tuple[str, ...], Told]], stages: Sequence[str]) -> dict[str, Pace]:
@@ -133,37 +162,25 @@ def _of_run(run: Run, stage: str) -> Pace | None:
     return Pace(fmean(sums), 0.0, size or None, f"{source}, loading not counted") if sums else None
 
 
-def _is_bench(figures: Any) -> bool:
-    if not isinstance(figures, Mapping) or not isinstance(figures.get("machine"), Mapping):
-        return False
-    needed = {"editing": {"profile", "steps", "guidance", "seconds"}, "scoring": {"mode", "ms_from_files"}}
-    return all(
-        isinstance(rows := figures.get(name), list) and all(isinstance(r, Mapping) and keys <= r.keys() for r in rows)
-        for name, keys in needed.items()
-    )
-
-
 def _bench(figures: Figures, name: str) -> Told:
-    return Told(f"the bench on {figures['machine'].get('device')} ({name})", figures=figures)
+    return Told(f"the bench on {figures.machine.get('device')} ({name})", figures=figures)
 
 
 def _edit_seconds(figures: Figures, config: Config) -> float | None:
     """Of rows of the same model and profile, with or without guidance as asked for, on the line through their steps."""
     editor: Any = make_editor(config)
-    kind = BENCHED.get(figures.get("model", "qwen-image-edit"))
+    kind = BENCHED.get(figures.model)
     if kind is None or not isinstance(editor, kind):
         return None
     settings = editor.settings
     if settings.device == "cpu" or settings.max_pixels != MEGAPIXEL:
         return None
     profile, guidance = profile_named(settings.profile, cuda=True).name, settings.guided_by is not None
-    steps = len(settings.sigmas(None)) if isinstance(editor, QwenImage21Editor) else settings.num_inference_steps
     seconds = {
-        row["steps"]: float(row["seconds"])
-        for row in figures["editing"]
-        if row["profile"] == profile and row["guidance"] == guidance
+        row.steps: row.seconds for row in figures.editing if row.profile == profile and row.guidance == guidance
     }
-    return _on_the_line(seconds, steps)
+    steps = editor.planned_steps() if seconds else None
+    return None if steps is None else _on_the_line(seconds, steps)
 
 
 def _score_seconds(figures: Figures, config: Config) -> float | None:
@@ -174,9 +191,9 @@ def _score_seconds(figures: Figures, config: Config) -> float | None:
         if not isinstance(scorer, Qwen3VLScorer):
             return None
         milliseconds = {
-            row.get("aspects", 1): float(row["ms_from_files"])
-            for row in figures["scoring"]
-            if row["mode"] == scorer.mode and row.get("profile", "exact") == scorer.profile
+            row.aspects: row.ms_from_files
+            for row in figures.scoring
+            if row.mode == scorer.mode and row.profile == scorer.profile
         }
         if len(milliseconds) == 1:
             ((aspects, one),) = milliseconds.items()

@@ -89,6 +89,10 @@ class BaseEditor:
         """How many an edit has. Raises UserError for a model in this folder that doesn't go with the parameters."""
         return self.settings.num_inference_steps
 
+    def planned_steps(self) -> int | None:
+        """How many an edit will have, for a forecast. None where only the model says, and it isn't here."""
+        return self.settings.num_inference_steps
+
     def _find(self) -> ModelFolder | None:
         path = locate(self.settings.model_name, self.settings.revision, MODEL_KEY)
         folder = check_pipeline_folder(path) if path else None

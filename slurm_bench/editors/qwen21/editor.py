@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
+from typing import Any
 
 from slurm_bench.checkpoints.folder import ModelFolder, read_json
 from slurm_bench.editors.qwen.base_editor import MODEL_KEY, BaseEditor
@@ -45,4 +47,18 @@ class QwenImage21Editor(BaseEditor):
                 f"'{MODEL_KEY}': {self.settings.model_name} has causal_condition=false, so nothing of its text and "
                 f"sources can be kept from step to step; set {KEY}.profile=stock"
             )
-        return len(self.settings.sigmas(read_json(folder.path / "model_index.json").get("sample_sigmas")))
+        return len(self.settings.sigmas(_own_sigmas(folder)))
+
+    def planned_steps(self) -> int | None:
+        settings = self.settings
+        if settings.num_inference_steps is not None:
+            return settings.num_inference_steps
+        if settings.scheduler in ("turbo", "even"):
+            return len(settings.sigmas(None))
+        with suppress(UserError):
+            return None if (folder := self._find()) is None else len(settings.sigmas(_own_sigmas(folder)))
+        return None
+
+
+def _own_sigmas(folder: ModelFolder) -> Any:
+    return read_json(folder.path / "model_index.json").get("sample_sigmas")
