@@ -28,6 +28,7 @@ class Verb:
 
 
 def main(words: Sequence[str] | None = None) -> int:
+    take_any_character()
     words = list(sys.argv[1:] if words is None else words)
     name = words.pop(0) if words and words[0] in VERBS else "run"
     parser = _parser(name)
@@ -37,7 +38,6 @@ def main(words: Sequence[str] | None = None) -> int:
     for word in getattr(options, "overrides", ()):
         refuse_no_setting(parser, word, VERBS)
     log_to_stderr()
-    take_any_character()
     try:
         code = VERBS[name].act(options)
         sys.stdout.flush()

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def take_any_character() -> None:
-    """What an encoding like latin-1 lacks is printed escaped."""
+    """What an encoding like latin-1 lacks is printed escaped; where there is no stream (`>&-`) it goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -48,7 +51,11 @@ def console() -> Console:
     """For tables: as wide as the terminal, and in a file wide enough for them."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 400)
+    class Heard(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would exit by 1, which says that the user erred
+
+    return Heard(width=None if sys.stdout.isatty() else 400)
 
 
 def print_table(console: Console, table: Table) -> None:

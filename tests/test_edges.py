@@ -32,6 +32,18 @@ def test_what_sbatch_would_misread_is_refused_before_anything_is_made(slurm: Slu
         assert not (tmp_path / name).exists()
 
 
+@pytest.mark.parametrize("verb", ["status", "compare"])
+def test_who_listens_no_more_has_made_no_mistake(finished_run: str, verb: str) -> None:
+    """`| head`, or a shell that closes what nobody reads."""
+    typed = [sys.executable, "launch.py", verb, *([finished_run] * (2 if verb == "compare" else 1))]
+    end, broken = os.pipe()
+    os.close(end)
+    for words, out in ((typed, broken), (["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *typed], subprocess.PIPE)):
+        done = subprocess.run(words, cwd=REPO, stdout=out, stderr=subprocess.PIPE, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+    os.close(broken)
+
+
 @pytest.mark.parametrize("executor", ["debug", "local"])
 def test_a_run_folder_may_be_called_anything(tmp_path: Path, executor: str) -> None:
     names = NAMES if executor == "debug" else ['it\'s "two\nlines" 变; $(touch x)']

@@ -176,9 +176,7 @@ def _edit_seconds(figures: Figures, config: Config) -> float | None:
     if settings.device == "cpu" or settings.max_pixels != MEGAPIXEL:
         return None
     profile, guidance = profile_named(settings.profile, cuda=True).name, settings.guided_by is not None
-    seconds = {
-        row.steps: row.seconds for row in figures.editing if row.profile == profile and row.guidance == guidance
-    }
+    seconds = {row.steps: row.seconds for row in figures.editing if row.profile == profile and row.guidance == guidance}
     steps = editor.planned_steps() if seconds else None
     return None if steps is None else _on_the_line(seconds, steps)
 
