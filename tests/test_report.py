@@ -17,7 +17,7 @@ from helpers import REPO, run_dir
 from slurm_bench.config import Config, DataConfig, PluginConfig, ReportConfig
 from slurm_bench.data.text import as_text, printable
 from slurm_bench.report.markdown import escape
-from slurm_bench.report.write import write_report
+from slurm_bench.report.write import print_summary, write_report
 from slurm_bench.run.opened import Run
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Outcome, State
@@ -132,6 +132,16 @@ def test_a_headline_need_not_name_its_scorer_where_a_second_one_gives_it_too(tmp
     rows = [("a", "c", DONE, {"j": outcome(q=8.0), "again": outcome(q=7.0)})]
     summary, _, _ = made(tmp_path, *rows, headline="q")
     assert (summary["headline"], summary["headline_rule"]) == ("j.q", "as configured")
+
+
+def test_a_headline_that_no_sample_has_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A scorer that declares no scores can't be asked before."""
+    summary, _, text = made(tmp_path, ("a", "c", DONE, {"j": outcome(quality=1.0)}), headline="qualty")
+    rule = "as configured, but no sample has it; did you mean 'quality'?"
+    assert summary["headline_rule"] == rule
+    assert "did you mean" in text
+    print_summary(run_dir(tmp_path))
+    assert f"qualty: {rule}" in capsys.readouterr().out
 
 
 def test_the_headline_is_the_first_scorers_score_that_most_samples_have(tmp_path: Path) -> None:

@@ -135,7 +135,9 @@ def headline(config: Config, table: pd.DataFrame, declared: Declared) -> tuple[s
     that have a better direction the one that most samples have, and of several that as many have the first that the
     scorer declares, which is a judge's first aspect."""
     if config.headline is not None:
-        return column_of(config.headline, config, table, declared), "as configured"
+        column, found = column_of(config.headline, config, table, declared), score_columns(table)
+        lacking = f", but no sample has it; {nearest(column, found)}" if found and column not in found else ""
+        return column, f"as configured{lacking}"
     for name in config.scorers:
         own = [c for c in score_columns(table) if split_column(c, config)[0] == name]
         named = [_column(name, score, config) for score in declared.get(name) or {} if score != ANY]

@@ -126,6 +126,8 @@ def print_summary(run: RunDir) -> None:
         micro, macro = (number(means[kind]["mean"]) for kind in ("micro", "macro"))
         print(f"  {counted(over, summary):18} micro {micro}  macro {macro}")
     print("  " + ", ".join(f"{value} {name}" for name, value in summary["counts"].items()))
+    if summary["counts"]["scored"] and not any(row["n"] for row in summary["categories"].values()):
+        print(f"  {summary['headline']}: {summary['headline_rule']}")
     for note in notes(summary):
         print(f"  {note}")
     print(f"report  {run.report / 'report.html'}")
