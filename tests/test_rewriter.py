@@ -19,12 +19,13 @@ from slurm_bench.config import config_hash, load_config
 from slurm_bench.editors.base import Edited, EditRequest
 from slurm_bench.errors import ServiceDown, UserError
 from slurm_bench.plugins import check_plugins
+from slurm_bench.report.table import rewritten_of
 from slurm_bench.rewriters.base import Rewritten
 from slurm_bench.rewriters.openai_api import OpenAIRewriter
 from slurm_bench.run.create import reconfigure
 from slurm_bench.run.opened import open_run
 from slurm_bench.run.plan import Sample
-from slurm_bench.run.records import read_records
+from slurm_bench.run.records import Outcome, read_records
 from slurm_bench.scorers.base import Scored, ScoreRequest
 
 
@@ -109,6 +110,11 @@ def test_the_editor_is_given_the_new_text_the_judge_the_old_one_and_both_are_tol
     page = (root / "report" / "page" / "data.js").read_text()
     assert '"rewritten":"EDIT 3!"' in page
     assert "each instruction was rewritten by" in (root / "report" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("damaged", [{"rewrite": "louder"}, {"rewrite": [1]}, {"rewrite": None}, {}])
+def test_a_record_without_a_whole_rewrite_tells_none(damaged: dict[str, Any]) -> None:
+    assert rewritten_of(Outcome(ok=damaged)) == rewritten_of(Outcome(errors=[damaged])) == ""
 
 
 def test_it_is_part_of_who_made_an_edit(tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ def _scores(config: Config, state: State) -> dict[str, list[float]]:
 def rewritten_of(edit: Outcome) -> str:
     """What this sample's instruction was rewritten to; "" where it wasn't, or nothing came of it."""
     record: Mapping[str, Any] = edit.ok or (edit.errors[-1] if edit.errors else {})
-    return str((record.get("rewrite") or {}).get("text", ""))
+    rewrite = record.get("rewrite")
+    return str(rewrite.get("text", "")) if isinstance(rewrite, Mapping) else ""
 
 
 def _repeats(state: State) -> dict[str, Any]:
