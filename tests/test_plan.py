@@ -274,6 +274,25 @@ def test_what_is_no_figures_is_told(tmp_path: Path, text: str) -> None:
         told_by(file)
 
 
+def test_a_record_that_tells_no_seconds_counts_as_none_of_them(tmp_path: Path, finished_run: str) -> None:
+    """Nor one without its bytes: in a mean a zero is a number."""
+    old = tmp_path / "old"
+    shutil.copytree(finished_run, old)
+    shutil.rmtree(old / "logs")
+    config = load_config(old / "config.yaml")
+    for told in (60, None):
+        for file in (old / "edit" / "records").glob("*.jsonl"):
+            records = [json.loads(line) for line in file.read_text().splitlines()]
+            for n, record in enumerate(records):
+                del record["info"]
+                record |= {"seconds": told, "bytes": 7}
+                for name in ("seconds", "bytes") if n or told is None else ():
+                    del record[name]
+            file.write_text("".join(json.dumps(record) + "\n" for record in records))
+        pace = told_by(old).pace(config, "edit")
+        assert (pace and (pace.seconds, pace.image_bytes)) == (told and (60, 7))
+
+
 def test_a_task_that_needs_more_than_its_time_is_told(slurm: SlurmCluster, tmp_path: Path, finished_run: str) -> None:
     """By a run whose logs are gone, and whose records say a minute a sample."""
     old, config = tmp_path / "old", make_config(tmp_path / "c.yaml", make_benchmark(tmp_path / "bench", 12))

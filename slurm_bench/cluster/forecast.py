@@ -149,17 +149,17 @@ def _of_run(run: Run, stage: str) -> Pace | None:
     state = run.state()
     rows = [row for row in hours_of(read_attempts(run.folder), read_timeline(run.folder), state) if row.stage == stage]
     whole = by_stage(rows, state).get(stage)
-    made = [ok for outcome in state.edits.values() if (ok := outcome.ok)]
-    size = fmean(float(record.get("bytes", 0)) for record in made) if made else 0.0
+    sizes = [o.ok["bytes"] for o in state.edits.values() if o.ok is not None and o.ok.get("bytes") is not None]
+    size = fmean(sizes) if sizes else None
     source = printable(str(run.root)) + (f" on {whole.gpu}" if whole and whole.gpu else "")
     if whole and whole.samples:
         before = sum(whole.by_kind.get(kind, 0.0) for kind in BEFORE)
-        return Pace((whole.held - before) / whole.samples, before / whole.tasks, size or None, source)
-    sums = [record.get("seconds", 0.0) for record in made]
-    if stage == "score":
-        oks = [[outcome.ok for outcome in by.values()] for by in state.scores.values()]
-        sums = [sum(ok.get("seconds", 0.0) for ok in of_one if ok) for of_one in oks if of_one and all(of_one)]
-    return Pace(fmean(sums), 0.0, size or None, f"{source}, loading not counted") if sums else None
+        return Pace((whole.held - before) / whole.samples, before / whole.tasks, size, source)
+    by_plugin = [state.edits] if stage == "edit" else state.by_scorer().values()
+    of_each = zip(*(outcomes.values() for outcomes in by_plugin), strict=True)
+    seconds = [[outcome.ok and outcome.ok.get("seconds") for outcome in of_one] for of_one in of_each]
+    sums = [math.fsum(of_one) for of_one in seconds if None not in of_one]
+    return Pace(fmean(sums), 0.0, size, f"{source}, loading not counted") if sums else None
 
 
 def _bench(figures: Figures, name: str) -> Told:
