@@ -115,6 +115,17 @@ def test_text_that_was_encoded_ahead_is_no_warming_up(root: Path) -> None:
     assert task.by_kind == {"imports": 1, "warm-up": 4, "denoise": 9, "text": 6, "idle": 1}
 
 
+@pytest.mark.parametrize(("took", "text"), [(-1.0, 1.0), (2.0, 1e308)])
+def test_what_a_clock_that_was_set_back_or_a_plug_in_tells_is_no_endless_time(
+    root: Path, took: float, text: float
+) -> None:
+    journal(root, 0, 0, at("start", 1100), at("works", 1101), at("part", 1111, name="samples", begin=1101, seconds=10))
+    records(root, 0, 0, (0, 1110, took, {"text": text}))
+    (row,) = hours(root)
+    assert all(0 <= seconds <= 11 for seconds in row.by_kind.values()), row.by_kind
+    json.dumps(row.as_json(), allow_nan=False)
+
+
 def test_journals_of_before_the_work_was_noted_have_it_from_the_records(root: Path) -> None:
     journal(root, 0, 0, at("start", 1000), at("end", 1030))
     records(root, 0, 0, (0, 1010, 4, {}), (2, 1020, 4, {}))

@@ -16,6 +16,7 @@ from msgspec import UNSET
 from slurm_bench.run.attempts import Attempt
 from slurm_bench.run.manifest import OkRecord
 from slurm_bench.run.records import Outcome, Record, State
+from slurm_bench.run.shapes import LONGEST
 from slurm_bench.run.timeline import CLOSE, LOAD, START, WAIT, WARM, WORK, Part, Process
 
 # What a place was held for, beside the parts of the work that an editor tells.
@@ -203,7 +204,7 @@ def _kinds(process: Process, phases: Iterable[Part], records: Sequence[Record]) 
 def _work(span: Part, records: Sequence[Record], died: bool) -> Mapping[str, float]:
     """The seconds in the plug-in by part, what its first batch took beyond the usual, and the rest; BEHIND comes on top
     of the span. OTHER is less than nothing where the parts add up to more than the plug-in's calls took."""
-    took = [float(record["seconds"]) for record in records]
+    took = [max(0.0, float(record["seconds"])) for record in records]
     count = len(list(takewhile(lambda seconds: seconds == took[0], took)))
     first, others = records[:count], records[count:]
     usual = median(took[count:] or [float("inf")])
@@ -237,7 +238,7 @@ def _told(record: Record) -> dict[str, float]:
     info: Any = record.get("info")
     seconds = info.get("seconds") if isinstance(info, dict) else None
     found = seconds.items() if isinstance(seconds, dict) else ()
-    return {name: value for name, value in found if isinstance(value, (int, float)) and value >= 0}
+    return {name: value for name, value in found if isinstance(value, (int, float)) and 0 <= value < LONGEST}
 
 
 def _lies_in(part: Part, whole: Part) -> bool:

@@ -9,7 +9,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 Time = Annotated[float, Meta(ge=0, lt=1e11)]  # seconds since the epoch, of which a calendar can be made
-Seconds = Annotated[float, Meta(gt=-1e11, lt=1e11)]  # a clock may have been set back
+LONGEST = 1e11
+Seconds = Annotated[float, Meta(gt=-LONGEST, lt=LONGEST)]  # a clock may have been set back
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Number = Annotated[int, Meta(ge=0, lt=10**9)]  # of an attempt or a task
 Pid = Annotated[int, Meta(ge=0, lt=2**31)]
