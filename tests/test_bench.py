@@ -241,7 +241,7 @@ def test_whole_runs_are_named_by_hardware_and_date(file: Path) -> None:
     [
         (("--size", "full"), "--size tiny"),
         (("--size", "tiny", "--profiles", "fp8"), "Hopper"),
-        (("--size", "tiny", "--profiles", "exakt"), "exact"),
+        (("--size", "tiny", "--profiles", "exakt"), "--profiles exakt: no profile 'exakt'; there are stock, exact"),
         (("--size", "tiny", "--gpus", "0"), "--gpus"),
         (("--size", "tiny", "--model", "qwen-image-2"), "qwen-image-2.1"),
         (("--size", "tiny", "--model", "qwen-image-2.1", "--profiles", "fast"), "exact"),
@@ -259,6 +259,14 @@ def test_what_cannot_run_here_is_one_line(words: tuple[str, ...], said: str) -> 
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert said in line
+
+
+def test_what_is_refused_has_written_no_checkpoint(tmp_path: Path) -> None:
+    for profile in ("exakt", "stock"):
+        words = ("--memory", "1", "--size", "tiny", "--checkpoints", tmp_path / "models", "--profiles", profile)
+        done = launch("bench", *words)
+        assert (done.returncode, f"--profiles {profile}" in done.stderr) == (1, True), done.stderr
+        assert not (tmp_path / "models").exists()
 
 
 def here(what: str, option: str, module: str, *words: Any) -> str:

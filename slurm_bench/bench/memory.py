@@ -11,7 +11,7 @@ from typing import Any
 
 from slurm_bench.bench.run import choose_profiles, model_named
 from slurm_bench.bench.say import say
-from slurm_bench.bench.whole_run import run_python, write_checkpoints
+from slurm_bench.bench.whole_run import check_room, run_python, write_checkpoints
 from slurm_bench.errors import UserError
 from slurm_bench.machine import visible_gpu
 
@@ -29,15 +29,16 @@ def measure_memory(
     if folder is None:
         raise UserError(f"--memory {caps}: --checkpoints DIR says where the model is to be written, once")
     folder = folder.resolve()
-    write_checkpoints("--checkpoints", folder, model, size)
-    from slurm_bench.bench.machine import describe_machine
-
+    check_room("--checkpoints", folder, model, size)
     device = "cuda" if size == "full" else "cpu"
     gpu = visible_gpu() if size == "full" else None  # not torch's word: this process must take nothing of the GPU
     known = facts.family.profiles
     chosen = [name for name in choose_profiles(profiles, known, gpu) if known[name].own_loop and not known[name].cache]
     if not chosen:
         raise UserError(f"--profiles {','.join(profiles or [])}: none of them spares memory")
+    write_checkpoints("--checkpoints", folder, model, size)  # for minutes: what can be refused has been
+    from slurm_bench.bench.machine import describe_machine
+
     forward = folder / size / f"{facts.folder}-forward.safetensors"
     words = [model, size, folder / size / facts.folder, forward, STEPS[size]]
     # The first computes the reference of the errors too, for which its transformer must be whole.

@@ -10,7 +10,7 @@ from slurm_bench.bench.say import say
 from slurm_bench.bench.table import forecast
 from slurm_bench.editors.qwen.base_editor import check_diffusers
 from slurm_bench.editors.qwen.family import EDITORS, QWEN_IMAGE_EDIT, Family
-from slurm_bench.editors.qwen.profiles import Profile, check_capability, check_extras, profile_named
+from slurm_bench.editors.qwen.profiles import Profile, check_capability, check_extras
 from slurm_bench.editors.qwen21.family import QWEN_IMAGE_21
 from slurm_bench.errors import UserError
 from slurm_bench.machine import GIB, Gpu, check_gpu_memory, gpu_at
@@ -109,8 +109,10 @@ def model_named(name: str) -> ModelFacts:
 def choose_profiles(names: list[str] | None, profiles: Mapping[str, Profile], gpu: Gpu | None) -> list[str]:
     """All that can run here, unless named. A profile that was named and can't run is an error."""
     if names:
+        if unknown := [name for name in names if name not in profiles]:
+            raise UserError(f"--profiles {','.join(names)}: no profile '{unknown[0]}'; there are {', '.join(profiles)}")
         for name in names:
-            _check(profile_named(name, gpu is not None, profiles), gpu)
+            _check(profiles[name], gpu)
         return [name for name in profiles if name in names]
     chosen = []
     for profile in profiles.values():

@@ -65,8 +65,17 @@ def run_whole(folder: Path, model: str, size: str, gpus: int | None, executor: s
 
 
 def write_checkpoints(option: str, folder: Path, model: str, size: str, more: int = 0, samples: int = 0) -> None:
-    """By a process of its own, for the `option` of bench; those that are there already are left. `more` bytes are
-    needed beside the model's. Raises UserError where there is no room for them."""
+    """By a process of its own, for the `option` of bench; those that are there already are left. Raises UserError where
+    there is no room for them."""
+    check_room(option, folder, model, size, more)
+    folder.mkdir(parents=True, exist_ok=True)
+    say(f"checkpoints of size {size} into {folder}")
+    words = [folder, size, model, *([samples] if samples else [])]
+    run_python(f"bench {option}", "-m", "slurm_bench.bench.write_inputs", *words)
+
+
+def check_room(option: str, folder: Path, model: str, size: str, more: int = 0) -> None:
+    """For the model, on the GPU and in `folder`, where `more` bytes are needed beside its own. Raises UserError."""
     facts = MODELS[model]
     if size == "full":
         gpu = visible_gpu()
@@ -76,10 +85,6 @@ def write_checkpoints(option: str, folder: Path, model: str, size: str, more: in
         free, needed = shutil.disk_usage(_existing(folder)).free, facts.size + more
         if free < needed and not (folder / size / facts.folder).exists():
             raise UserError(f"{option} {folder}: {free / 1e9:.0f} GB are free there, of {needed / 1e9:.0f} needed")
-    folder.mkdir(parents=True, exist_ok=True)
-    say(f"checkpoints of size {size} into {folder}")
-    words = [folder, size, model, *([samples] if samples else [])]
-    run_python(f"bench {option}", "-m", "slurm_bench.bench.write_inputs", *words)
 
 
 def _existing(folder: Path) -> Path:
