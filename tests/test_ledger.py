@@ -142,6 +142,23 @@ def test_a_record_says_all_of_its_line_whatever_is_kept_of_it_in_memory(tmp_path
     assert bool(done[0])
 
 
+@pytest.mark.parametrize("sha256", ["0" * 63 + "a", "0" * 63 + "A", "x", "ab"])
+def test_a_sha256_is_what_its_line_says_however_it_is_kept(tmp_path: Path, sha256: str) -> None:
+    row = {"id": "a", "status": "ok", "sha256": sha256, "image": "i", "source_sha256": [sha256, sha256]}
+    score = {"id": "a", "status": "ok", "scores": {"q": 1}, "scorer": "s", "edit_sha256": sha256}
+    run = RunDir(tmp_path)
+    scores = [score | {"source_sha256": sources} for sources in ([sha256] * 2, ["other"])]
+    for stage, rows in (("edit", [row]), ("score", scores)):
+        run.records(stage).mkdir(parents=True)
+        run.manifest(stage, 1, 0, 0).write_bytes(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+    state = read_state(run, SAMPLES, ["s"])
+    edit, found = state.edits["a"].ok, state.scores["a"]["s"].ok
+    assert edit is not None
+    assert found is not None
+    assert (edit["sha256"], edit.get("source_sha256")) == (sha256, [sha256, sha256])
+    assert (found["edit_sha256"], found["source_sha256"]) == (sha256, [sha256, sha256])
+
+
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize(
     "line",

@@ -230,7 +230,7 @@ def test_what_a_task_has_done_is_counted_alike_for_one_scorer_and_for_several(
     files = [Manifest(Path(f"001-000{task}.jsonl"), (1, task, 0)) for task in (0, 1)]
 
     def outcome(ok: int | None, failed: int | None) -> Outcome:
-        came_right = None if ok is None else OkRecord("s", "ok", attempt=1, task=ok, manifest=files[ok])
+        came_right = None if ok is None else OkRecord("s", attempt=1, task=ok, manifest=files[ok])
         return Outcome(came_right, [] if failed is None else [{"id": "s", "attempt": 1, "task": failed}])
 
     scores = {str(n): outcome(*by) for n, by in enumerate(made)}

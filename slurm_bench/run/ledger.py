@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from sys import intern
 from typing import Any
 
 from msgspec import UNSET
 
 from slurm_bench.machine import without_collection
 from slurm_bench.run.layout import RunDir
-from slurm_bench.run.manifest import Manifest, OkRecord, Record, manifest_key
+from slurm_bench.run.manifest import Manifest, OkRecord, Record, manifest_key, packed
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Outcome, Scores, State, read_lost
 from slurm_bench.run.turns import followed
@@ -48,7 +49,8 @@ class Ledger:
         self._begin({})
 
     def _begin(self, lost_files: Mapping[str, int]) -> None:
-        self._edits = dict.fromkeys((sample.id for sample in self._samples), _NOTHING)
+        self._ids = {sample.id: sample.id for sample in self._samples}  # for the first look: one text for all
+        self._edits = dict.fromkeys(self._ids, _NOTHING)
         self._scores = Scores({name: self._edits.copy() for name in self._scorers})  # each hash is made once
         self._others = Counter[tuple[str, str, str]]()
         self._files: dict[tuple[str, str], Manifest] = {}
@@ -74,6 +76,7 @@ class Ledger:
                 if known is None or listed[stage][name] > file.read:
                     self._files[stage, name] = file
                     add(*file.news())
+        self._ids = {}
         stale = self._stale()
         edits: dict[str, Outcome] = self._edits
         scores = self._scores
@@ -105,7 +108,7 @@ class Ledger:
             sample_id, by = record.id, record.by
             if sample_id not in edits or (own and by != own and not self._is_own(record, "edit", "editor", by, own)):
                 continue
-            record.by = own or by  # one text for all
+            record.id, record.by = self._ids.get(sample_id, sample_id), own or _shared(by)
             if self._lost and (sample_id, record.time) in self._lost:
                 _of(edits, sample_id).lost = True
             elif self._add_ok("edit", edits, sample_id, record) and self._scored:
@@ -124,7 +127,7 @@ class Ledger:
     def _add_score(self, record: Record, sample_id: str, scorer: Any, by: Any, image: Any, source: Any) -> None:
         """A score, or a failure to score, holds for this very image (its sha256) and these very sources."""
         self._scored = True
-        name = str(scorer)
+        name = intern(str(scorer))
         outcomes = self._scores.by_scorer.get(name)
         if outcomes is None or sample_id not in outcomes:
             return
@@ -137,7 +140,7 @@ class Ledger:
             return
         if type(record) is OkRecord:
             record.id, record.edit_sha256 = edited.id, edited.sha256  # one text for all
-            record.scorer, record.by = name, own or record.by
+            record.scorer, record.by = name, own or _shared(by)
             record.source_sha256 = edited.source_sha256 if source else UNSET
             self._add_ok("score", outcomes, sample_id, record)
         else:
@@ -192,8 +195,16 @@ def _of(outcomes: dict[str, Outcome], key: str) -> Outcome:
     return outcome
 
 
+def _shared(by: Any) -> Any:
+    """One text for all."""
+    return intern(by) if type(by) is str else by
+
+
 def _is_of(edited: OkRecord, image: Any, source: Any) -> bool:
-    return bool(image == edited.sha256 and (not source or source == edited.source_sha256 or not edited.source_sha256))
+    own, own_source = edited.sha256, edited.source_sha256
+    if image != own and packed(image) != own:
+        return False
+    return not source or not own_source or source == own_source or packed(source) == own_source
 
 
 def _is_file_of_lines(entry: os.DirEntry[str]) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from abc import ABCMeta
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -26,13 +26,13 @@ class _Meta(type(msgspec.Struct), ABCMeta):  # type: ignore[misc] # mypy: a meta
     """A struct that is a Mapping too."""
 
 
-class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=False):
+class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=False, tag_field="status", tag="ok"):
     """The record of a sample that came right. What is decided by or asked of every sample is kept in memory, a tenth of
     what the whole line would take there; the rest is read from its file when it is asked for. Of a manifest that isn't
-    `whole` what is kept is half of that again."""
+    `whole` what is kept is half of that again. What would be an object of its own, is kept as the text that it was."""
 
+    status: ClassVar[str] = "ok"
     id: str
-    status: Literal["ok"]
     seconds: Seconds | UnsetType = UNSET
     time: Time | UnsetType = UNSET
     attempt: Number | UnsetType = UNSET
@@ -44,7 +44,7 @@ class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=
     edit_sha256: str | UnsetType = UNSET
     image: str | UnsetType = UNSET
     bytes: Count | UnsetType = UNSET
-    scores: dict[str, float] | UnsetType = UNSET
+    scores: Raw | UnsetType = UNSET
     unchanged: bool | UnsetType = UNSET
     largest_change: int | UnsetType = UNSET
     info: Raw | UnsetType = UNSET
@@ -58,9 +58,7 @@ class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=
             return default
         if value is _IN_FILE:
             return self._line().get(name, default)
-        if type(value) is Raw:
-            return {} if value is _NO_INFO else parse_line(bytes(value))
-        return value
+        return _OF_BYTES[name](value) if type(value) is bytes else value
 
     def __getitem__(self, name: str) -> Any:
         value = getattr(self, name) if name in _PLAIN else _IN_FILE
@@ -87,9 +85,12 @@ class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=
 
 
 _IN_FILE: Any = None  # the value of a field that is kept, but not of this record
-_KEPT = frozenset(OkRecord.__struct_fields__) - {"manifest", "at"}
-_PLAIN = _KEPT - {"info"}
-_NO_INFO = Raw(b"{}")
+_SCORES = msgspec.json.Decoder(dict[str, float])
+_TEXTS: Mapping[str, Callable[[bytes], Any]] = {"scores": _SCORES.decode, "info": parse_line}
+_OF_BYTES = {**_TEXTS, **dict.fromkeys(("sha256", "source_sha256", "edit_sha256"), bytes.hex)}
+_KEPT = frozenset({"status", *OkRecord.__struct_fields__}) - {"manifest", "at"}
+_PLAIN = _KEPT - _OF_BYTES.keys()
+_NO_INFO = b"{}"
 _NAMES_OR_NULL = (b"{", b"n")  # what an `info` begins with; another isn't one (see Failure)
 _DECODER = msgspec.json.Decoder(OkRecord)
 
@@ -114,10 +115,12 @@ class Manifest:
                 record = _parse(line)
                 if type(record) is OkRecord:
                     record.manifest, record.at = self, self.read
+                    if record.sha256 is not UNSET:
+                        record.sha256, record.source_sha256 = packed(record.sha256), packed(record.source_sha256)
                     if not self._whole:
                         record.image = record.bytes = record.scores = record.info = _IN_FILE
-                    elif record.info is not UNSET and record.info is not _NO_INFO:
-                        record.info = record.info.copy()  # else it would keep the whole line
+                    else:
+                        record.scores, record.info = _kept(record.scores), _kept(record.info)
                     done.append(record)
                 elif type(record) is dict:
                     errors.append(record)
@@ -157,20 +160,36 @@ def failure_kind(error: Mapping[str, str]) -> tuple[str, str]:
     return str(error.get("type")), re.sub(r"\d+", "#", str(error.get("message")))
 
 
+def packed(sha256: Any) -> Any:
+    """In half of the room; what is no sha256, or several, stays as it is."""
+    try:
+        found = bytes.fromhex(sha256)
+        return found if len(sha256) == 64 and found.hex() == sha256 else sha256
+    except (TypeError, ValueError):
+        return sha256
+
+
+def _kept(text: Raw | UnsetType) -> Any:
+    """As bytes: a Raw would keep the whole line."""
+    if text is UNSET:
+        return text
+    kept = bytes(text)
+    return _NO_INFO if kept == _NO_INFO else kept
+
+
 def _parse(line: bytes) -> OkRecord | dict[str, Any] | None:
     """None where it is no whole record."""
     try:
         record = _DECODER.decode(line)
+        if record.scores is not UNSET:
+            _SCORES.decode(record.scores)
     except (msgspec.MsgspecError, RecursionError):  # a failure, torn, or what only the other parser takes
         row = _whole(parse_line(line))
         if row is None or row["status"] == "error":
             return row
-        return msgspec.convert(row | {"info": Raw(json_line(row.get("info")))}, OkRecord)
-    if record.info is not UNSET:
-        if record.info == _NO_INFO:
-            record.info = _NO_INFO
-        elif bytes(record.info)[:1] not in _NAMES_OR_NULL:
-            return None
+        return msgspec.convert(row | {name: Raw(json_line(row[name])) for name in _TEXTS if name in row}, OkRecord)
+    if record.info is not UNSET and bytes(record.info)[:1] not in _NAMES_OR_NULL:
+        return None
     image = record.sha256 is not UNSET and record.image is not UNSET
     return record if image or record.scores is not UNSET else None
 
@@ -179,8 +198,9 @@ def _whole(row: Any) -> dict[str, Any] | None:
     if not isinstance(row, dict) or not isinstance(row.get("id"), str):
         return None
     if row.get("status") == "ok":
-        plain = {name: value for name, value in row.items() if name != "info"}  # which is kept as text
-        whole = fits(plain, OkRecord) and ("scores" in row or row.keys() >= {"sha256", "image"})
+        plain = {name: value for name, value in row.items() if name not in _TEXTS}
+        scored = "scores" in row and fits(row["scores"], dict[str, float])
+        whole = fits(plain, OkRecord) and (scored or ("scores" not in row and row.keys() >= {"sha256", "image"}))
         whole = whole and isinstance(row.get("info"), dict | None)
     else:
         whole = row.get("status") == "error" and fits(row, Failure)

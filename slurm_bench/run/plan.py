@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from sys import intern
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from msgspec import structs
@@ -21,23 +21,18 @@ from slurm_bench.run.slices import seed_of
 
 _NO_FACTS: Mapping[str, Any] = {}  # of all that have none: a million empty dicts take 64 MB
 
-# A line says one source alone, several, or null; a sample has them as a tuple.
-if TYPE_CHECKING:
-    Sources = tuple[str, ...]
-else:
-    Sources = str | tuple[str, ...] | None
-
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
     """One line of the plan. Image paths are absolute, or relative to the run folder where unpacked. Where every sample
     has several seeds, `sample` is the data's id, and `repeat` counts its lines from 1. One that `follows` another, of a
-    line before it, has that one's edited image as its source."""
+    line before it, has that one's edited image as its source. `source` is the path of one source alone, or those of
+    several."""
 
     index: int
     id: str
     category: str
     instruction: str
-    sources: Sources = msgspec.field(name="source")
+    source: str | tuple[str, ...] | None
     seed: int
     description: str = ""
     rationale: str = ""
@@ -48,6 +43,10 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     sample: str = ""
     repeat: int = 1
     follows: str = ""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.source,) if isinstance(self.source, str) else self.source or ()
 
     @property
     def data_id(self) -> str:
@@ -62,8 +61,8 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
             del row["sample"], row["repeat"]
         if not self.follows:
             del row["follows"]
-        sources = row.pop("sources")
-        row["source"] = sources[0] if len(sources) == 1 else list(sources) or None
+        source = row.pop("source")
+        row["source"] = list(source) if isinstance(source, tuple) else source
         row["v"] = VERSION
         return row
 
@@ -73,8 +72,9 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
         return msgspec.convert(row, cls)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.sources, tuple):
-            structs.force_setattr(self, "sources", (self.sources,) if self.sources else ())
+        if not isinstance(self.source, str) or not self.source:  # of one alone a tuple takes 48 bytes more
+            several = self.source or ()
+            structs.force_setattr(self, "source", several if len(several) > 1 else next(iter(several), None))
         if not self.facts:
             structs.force_setattr(self, "facts", _NO_FACTS)
         structs.force_setattr(self, "category", intern(self.category))
@@ -127,7 +127,7 @@ class Plan:
             id=item.id,
             category=item.category,
             instruction=item.instruction,
-            sources=sources,
+            source=sources,
             seed=seed_of(item.id, base_seed),
             description=item.description,
             rationale=item.rationale,

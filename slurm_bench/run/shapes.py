@@ -88,7 +88,7 @@ class Provenance(msgspec.Struct):
     git: Git | None = None
 
 
-def fits(row: Any, shape: type[msgspec.Struct]) -> bool:
+def fits(row: Any, shape: Any) -> bool:
     try:
         msgspec.convert(row, shape)
         return True
