@@ -120,7 +120,7 @@ def said(scores: list[float], marks: dict[int, float]) -> dict[str, Any]:
     table = pd.DataFrame({"id": pd.Series(ids, dtype=object), "q": scores})
     config = Config(data=DataConfig(), editor=PluginConfig("m.E"), scorers={"j": PluginConfig("m.S")})
     given = {str(n): mark for n, mark in marks.items()}
-    (row,) = people_say(given, None, table, {i: i for i in ids}, config, {"j": {"q": Score(0, 10)}})
+    (row,) = people_say(given, None, table, np.arange(len(ids)), config, {"j": {"q": Score(0, 10)}})
     return row
 
 

@@ -16,6 +16,7 @@ from helpers import REPO, run_dir
 
 from slurm_bench.config import Config, DataConfig, PluginConfig, ReportConfig
 from slurm_bench.data.text import as_text, printable
+from slurm_bench.report import write
 from slurm_bench.report.markdown import escape
 from slurm_bench.report.write import print_summary, write_report
 from slurm_bench.run.opened import Run
@@ -120,6 +121,17 @@ def test_several_scorers_keep_their_scores_apart_and_half_a_score_is_a_failure(t
     assert summary["headline"] == "m.q"
     assert summary["categories"]["c"]["scores"]["j.q"]["n"] == 1
     assert "score (j): ParseFailure: silent" in table[1]["error"]
+
+
+def test_the_table_is_the_same_in_whatever_parts_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [(str(n), "c", DONE, {"j": outcome(q=n) if n % 2 else failed("é \ud800")}) for n in range(7)]
+    _, whole, _ = made(tmp_path / "whole", *rows)
+    monkeypatch.setattr(write, "PART", 3)
+    _, parts, _ = made(tmp_path / "parts", *rows)
+    assert parts == whole
+    if find_spec("pyarrow"):
+        a, b = (pd.read_parquet(tmp_path / name / "report" / "scores.parquet") for name in ("whole", "parts"))
+        assert a.equals(b)
 
 
 def test_a_scored_sample_without_this_score_is_no_zero(tmp_path: Path) -> None:

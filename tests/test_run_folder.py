@@ -7,6 +7,7 @@ import multiprocessing
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from slurm_bench.data.item import Item
 from slurm_bench.errors import UserError
 from slurm_bench.run.attempts import claim, close, next_number, process_start, read_attempts
 from slurm_bench.run.create import create_run
-from slurm_bench.run.durable import LineWriter, create_once, read_lines, write_atomic
+from slurm_bench.run.durable import LineWriter, create_once, read_lines, write_atomic, writing
 from slurm_bench.run.layout import RunDir, fan, safe_name
 from slurm_bench.run.ledger import read_state
 from slurm_bench.run.plan import Plan, Sample, read_plan
@@ -210,6 +211,16 @@ def test_an_atomic_write_replaces_and_leaves_nothing_beside(tmp_path: Path) -> N
     write_atomic(tmp_path / "deep" / "f", b"new")
     assert (tmp_path / "deep" / "f").read_bytes() == b"new"
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["f"]
+
+
+def test_what_is_written_bit_by_bit_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    for fails in (False, True):
+        with suppress(ZeroDivisionError), writing(tmp_path / "f") as file:
+            file.writelines([b"a", b"b"])
+            assert not fails or 1 / 0
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("f", b"ab")]
+    with pytest.raises(FileNotFoundError, match="elsewhere"), writing(tmp_path / "f"):
+        (tmp_path / "elsewhere").read_bytes()
 
 
 def test_who_reads_an_old_file_is_not_disturbed_by_the_new_one(tmp_path: Path) -> None:

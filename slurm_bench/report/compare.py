@@ -18,9 +18,10 @@ from slurm_bench.report.paired import Paired, compare_pairs, holm, verdict
 from slurm_bench.report.pictures import picture_cost
 from slurm_bench.report.repeats import two_seeds
 from slurm_bench.report.side import Side, open_sides, with_score
+from slurm_bench.report.sources import source_marks
 from slurm_bench.report.stand_ins import stand_ins
 from slurm_bench.report.statistics import mean_of
-from slurm_bench.report.summary import UNDECLARED, scale_as_json, source_marks
+from slurm_bench.report.summary import UNDECLARED, scale_as_json
 from slurm_bench.scorers.base import Score
 
 MARGIN = 0.05  # of the scale's length: a difference that is no larger is called none

@@ -112,8 +112,8 @@ def _unchanged(
 ) -> dict[str, Any]:
     """What edits got that left their source as it was, or nearly, beside the mean of the others. A judge that gives
     them no less `likes_no_ops`."""
-    said = {i: unchanged(outcome.ok) for i, outcome in state.edits.items()}
-    ids = [i for i, how in said.items() if how]
+    said = {i: how for i, outcome in state.edits.items() if (how := unchanged(outcome.ok))}
+    ids = list(said)
     if not ids:
         return {}
     same = table["id"].isin(ids)

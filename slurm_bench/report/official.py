@@ -11,6 +11,7 @@ from typing import Any
 
 from slurm_bench.data.categories import canonical
 from slurm_bench.errors import UserError
+from slurm_bench.report.sources import source_marks
 from slurm_bench.report.statistics import Mean, macro_mean_of, mean_of
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Outcome, State
@@ -31,11 +32,8 @@ ALL = "all"
 Counted = Callable[[Sample], "float | None"]
 
 
-def official_numbers(
-    state: State, provenance: Mapping[str, Any], marks: Mapping[str, Hashable]
-) -> dict[str, dict[str, Any]]:
-    """By scorer, of those that are a benchmark's protocol: `about`, what must stand beside a number, and its `rows`.
-    `marks` tells which samples share their sources."""
+def official_numbers(state: State, provenance: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """By scorer, of those that are a benchmark's protocol: `about`, what must stand beside a number, and its `rows`."""
     found = {}
     for name, data in provenance.get("protocols", {}).items():
         try:
@@ -44,7 +42,7 @@ def official_numbers(
             continue
         if any(name in by for by in state.scores.values()):
             says = provenance.get("models", {}).get(f"scorers.{name}", {})
-            found[name] = _Official(protocol, name, state, marks).as_json(says)
+            found[name] = _Official(protocol, name, state).as_json(says)
     return found
 
 
@@ -53,7 +51,11 @@ class _Official:
     protocol: Protocol
     scorer: str
     state: State
-    marks: Mapping[str, Hashable]
+
+    @cached_property
+    def marks(self) -> Mapping[str, Hashable]:
+        """Which samples share their sources."""
+        return source_marks(self.state)
 
     def as_json(self, says: Mapping[str, Any]) -> dict[str, Any]:
         return {"about": self._about(says), "rows": list(self._rows())}
@@ -162,7 +164,7 @@ class _Official:
         declared = self.protocol.declared[score]
         if number.mean == "categories":
             groups = {name: group for name, group in self._by_category(score, samples, counted).items() if group}
-            clusters = {name: [self.marks[i] for i in group] for name, group in groups.items()}
+            clusters = [self.marks[i] for group in groups.values() for i in group]
             values = {name: list(group.values()) for name, group in groups.items()}
             return macro_mean_of(values, declared.low, declared.high, clusters)
         found = self._values(score, samples, counted)

@@ -12,7 +12,7 @@ from slurm_bench.report.davidson import LOSS, WIN, Judged, Strength, strengths
 from slurm_bench.report.davidson import TIE as DRAWN
 from slurm_bench.report.judgements import Asked, Judgement, Match, outcome
 from slurm_bench.report.side import Side
-from slurm_bench.report.summary import source_marks
+from slurm_bench.report.sources import source_marks
 from slurm_bench.run.records import failure_kind
 from slurm_bench.scorers.protocols.pairwise import FIRST, SECOND, TIE, Asker
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from slurm_bench.report.statistics import mean_of
 from slurm_bench.report.table import Declared, scale_of, score_columns
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 COLUMNS = ("id", "mark")
@@ -51,13 +52,15 @@ def people_say(
     marks: Mapping[str, float],
     width: float | None,
     table: pd.DataFrame,
-    sources: Mapping[str, Hashable],
+    sources: np.ndarray,
     config: Config,
     declared: Declared,
 ) -> list[dict[str, Any]]:
     """For each score that a marked sample has: how it agrees with people, and by its help people's mean over all
     samples that have it. `width` is what the interval shall have: half of what it has, unless said. `sources` tells
     which samples share their source images."""
+    if not marks:
+        return []
     marked = table["id"].map(marks).astype(float)
     found = []
     for column in score_columns(table):
@@ -70,7 +73,7 @@ def people_say(
         compared = agreement_of(people, judge)
         if scale is not None and any(scale.excludes(mark) for mark in people):
             compared |= dict.fromkeys(compared.keys() - {"spearman"})  # what needs one scale for both
-        clusters = [sources[i] for i in [*table.loc[both, "id"], *table.loc[rest, "id"]]]
+        clusters = [*sources[both], *sources[rest]]
         powered = powered_mean(list(people), list(judge), list(table.loc[rest, column]), clusters)
         alone = mean_of(list(people), clusters=clusters[: len(people)])
         found.append(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from statistics import fmean
 from typing import Any
 
 from slurm_bench.scorers.base import Score
 
 
-def stand_ins(values: Sequence[float], scale: Score | None) -> dict[str, Any] | None:
+def stand_ins(values: Collection[float], scale: Score | None) -> dict[str, Any] | None:
     """How many, and the mean of the others; None where there are none."""
     if scale is None or scale.high_is is None:
         return None

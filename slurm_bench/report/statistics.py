@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +18,8 @@ FEW = 10  # Below it the methods here no longer hold what they promise for skewe
 BINS = 10
 MOST_TESTED = 5000  # Of more values scipy's test of normality warns that its p isn't exact.
 
+Numbers: TypeAlias = "Sequence[float] | np.ndarray"
+Marks: TypeAlias = "Sequence[Hashable] | np.ndarray"
 Interval = tuple[float | None, float | None]
 NO_INTERVAL: Interval = (None, None)
 
@@ -39,10 +41,10 @@ class Mean:
 
 
 def mean_of(
-    values: Sequence[float],
+    values: Numbers,
     low: float | None = None,
     high: float | None = None,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Marks | None = None,
 ) -> Mean:
     """`low` and `high` bound the score's scale. `clusters` has a mark for each value; values with the same one (edits
     of one source image) are not independent."""
@@ -68,13 +70,13 @@ def mean_of(
 
 
 def macro_mean_of(
-    groups: Mapping[str, Sequence[float]],
+    groups: Mapping[str, Numbers],
     low: float | None = None,
     high: float | None = None,
-    clusters: Mapping[str, Sequence[Hashable]] | None = None,
+    clusters: Marks | None = None,
 ) -> Mean:
     """The mean of the groups' means: each category counts alike, however many samples it has. None as long as a
-    category has no value at all."""
+    category has no value at all. `clusters` has a mark for each value, group after group."""
     import numpy as np
 
     parts = [np.asarray(group, dtype=float) for group in groups.values()]
@@ -82,7 +84,7 @@ def macro_mean_of(
     if not parts or any(len(part) == 0 for part in parts):
         return Mean(n, None, None, None)
     mean = float(np.mean([_mean(part) for part in parts]))
-    index = _repeated([mark for marks in clusters.values() for mark in marks]) if clusters else None
+    index = _repeated(clusters)
     units = n if index is None else int(index.max()) + 1
     method, (ci_low, ci_high) = _macro_interval(parts, mean, index, units, low, high)
     return Mean(
@@ -96,7 +98,7 @@ def macro_mean_of(
     )
 
 
-def difference_of(values: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Mean:
+def difference_of(values: Sequence[float], clusters: Marks | None = None) -> Mean:
     """The mean of paired differences: of either sign and of any size, so no scale bounds it."""
     import numpy as np
 
@@ -122,17 +124,18 @@ def difference_of(values: Sequence[float], clusters: Sequence[Hashable] | None =
     )
 
 
-def histogram(values: Sequence[float], low: float | None = None, high: float | None = None) -> dict[str, Any]:
+def histogram(values: Numbers, low: float | None = None, high: float | None = None) -> dict[str, Any]:
     """Ten equal bins over the score's scale, else over what the values span. A bin holds its lower edge."""
     import numpy as np
 
     if not len(values):
         return {"edges": [], "counts": []}
-    start, stop = (min(values) if low is None else low, max(values) if high is None else high)
+    x = np.asarray(values, dtype=float)
+    start, stop = (float(x.min()) if low is None else low, float(x.max()) if high is None else high)
     if alike(start, stop):
         half = max(0.5, abs(start) * 1e-6)
         start, stop = start - half, stop + half
-    counts, edges = np.histogram(np.asarray(values, dtype=float), bins=BINS, range=(start, stop))
+    counts, edges = np.histogram(x, bins=BINS, range=(start, stop))
     return {"edges": [round(float(edge), 9) for edge in edges], "counts": [int(count) for count in counts]}
 
 
@@ -274,16 +277,26 @@ def _cox(x: np.ndarray) -> tuple[float, float]:
     return math.exp(centre - half), math.exp(centre + half)
 
 
-def _repeated(clusters: Sequence[Hashable] | None) -> np.ndarray | None:
+def numbered(marks: Marks) -> np.ndarray:
+    """From 0 on, in the order in which they first come; equal marks get the same number."""
+    import numpy as np
+
+    if not isinstance(marks, np.ndarray):
+        numbers: dict[Hashable, int] = {}
+        return np.fromiter((numbers.setdefault(mark, len(numbers)) for mark in marks), int, len(marks))
+    _, first, index = np.unique(marks, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[index]
+
+
+def _repeated(clusters: Marks | None) -> np.ndarray | None:
     """Each value's cluster, from 0; None where each value is one by itself. Of a single source nothing tells how
     others would differ: the interval is then over edits of that source."""
     import numpy as np
 
-    if clusters is None:
+    if clusters is None or (isinstance(clusters, np.ndarray) and len(np.unique(clusters)) == len(clusters)):
         return None
-    numbers: dict[Hashable, int] = {}
-    index = np.array([numbers.setdefault(mark, len(numbers)) for mark in clusters], dtype=int)
-    return index if 1 < len(numbers) < len(index) else None
+    index = numbered(clusters)
+    return index if 1 < index.max(initial=-1) + 1 < len(index) else None
 
 
 def _sums(parts: np.ndarray, index: np.ndarray | None) -> np.ndarray:

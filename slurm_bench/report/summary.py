@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from slurm_bench.run.records import Outcome, State
 from slurm_bench.scorers.base import Score
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 PARSE_FAILURE = "ParseFailure"
@@ -42,20 +43,23 @@ def summarize(
     state: State,
     table: pd.DataFrame,
     provenance: Mapping[str, Any],
-    sources: Mapping[str, Hashable] | None = None,
+    sources: np.ndarray,
 ) -> dict[str, Any]:
-    """`sources` are the samples' source_marks, where they are known already."""
-    sources = source_marks(state) if sources is None else sources
+    """`sources` are the samples' source_numbers."""
+    import pandas as pd
+
     declared = declared_in(provenance)
     score, why = headline(config, table, declared)
     top = _Headline.of(score, config, state, table, declared)
-    parse_failed = table["id"].isin(failed_to_parse(state))
-    marks = table["id"].map(sources)
+    unread = failed_to_parse(state)
+    parse_failed = pd.Series([sample_id in unread for sample_id in table["id"]], table.index, dtype=bool)
+    marks = pd.Series(sources, table.index)
 
     def row(group: pd.DataFrame) -> dict[str, Any]:
         return _category(group, top, config, declared, parse_failed[group.index], marks[group.index])
 
-    categories = {str(name): row(group) for name, group in table.groupby("category", sort=False, dropna=False)}
+    scores = table[["status", *score_columns(table)]]  # a group is a copy, and the texts are long
+    groups = _by_category(table)
     return {
         "headline": score,
         "headline_rule": why,
@@ -73,17 +77,17 @@ def summarize(
             "unchanged": sum(o.ok is not None and bool(o.ok.get("unchanged")) for o in state.edits.values()),
         },
         "rates": _rates(table, parse_failed),
-        "categories": categories,
+        "categories": {name: row(scores.iloc[rows]) for name, rows in groups.items()},
         "slices": {
-            fact: {value: row(table[table["id"].isin(ids)]) for value, ids in groups.items()}
+            fact: {value: row(scores[table["id"].isin(ids)]) for value, ids in groups.items()}
             for fact, groups in by_facts(state, config.report.by).items()
         },
         "overall": {
-            "scored_only": _overall(table, top, marks, with_failures=False),
-            "failures_as_zero": _overall(table, top, marks, with_failures=True),
+            "scored_only": _overall(scores, groups, top, marks, with_failures=False),
+            "failures_as_zero": _overall(scores, groups, top, marks, with_failures=True),
         },
         "repeats": _repeats(table, top, state),
-        "official": official_numbers(state, provenance, sources),
+        "official": official_numbers(state, provenance),
         "edits_say": edits_say(state),
         "seconds": {
             "edit": round(_seconds(state.edits.values()), 3),
@@ -94,7 +98,7 @@ def summarize(
         "stand_ins": {
             column: found
             for column in score_columns(table)
-            if (found := stand_ins(table[column].dropna().tolist(), scale_of(column, config, declared)))
+            if (found := stand_ins(table[column].dropna(), scale_of(column, config, declared)))
         },
         "others": [
             {"stage": stage, "plugin": name, "by": by, "records": count}
@@ -125,7 +129,7 @@ class _Headline:
         unscored = table["status"] != OK
         if scorer in config.scorers:
             outcomes = state.by_scorer().get(scorer, {})
-            unscored = table["id"].map(lambda sample_id: outcomes[sample_id].ok is None).astype(bool)
+            unscored[:] = [outcomes[sample_id].ok is None for sample_id in table["id"]]
         return cls(column, scale or UNDECLARED, scale.worst if scale else 0.0, unscored)
 
     def rows(self, group: pd.DataFrame, with_failures: bool) -> pd.Series | None:
@@ -137,21 +141,6 @@ class _Headline:
         if not with_failures or not failed.any():
             return values.dropna()
         return None if self.worst is None else values.mask(failed, self.worst).dropna()
-
-
-def source_marks(state: State) -> dict[str, Hashable]:
-    """Which samples share their source images, or follow one that does: by the files' sha256 where one of them was
-    edited, else by path."""
-    known = {
-        sample.sources: _hashable(sha256)
-        for sample in state.samples
-        if (edit := state.edits[sample.id].ok) is not None and (sha256 := edit.get("source_sha256"))
-    }
-    marks: dict[str, Hashable] = {}
-    for sample in state.samples:
-        own = known.get(sample.sources, sample.sources) if sample.sources else sample.data_id
-        marks[sample.id] = marks[sample.follows] if sample.follows else own
-    return marks
 
 
 def _seconds(outcomes: Iterable[Outcome]) -> float:
@@ -174,8 +163,12 @@ def by_facts(state: State, names: Sequence[str]) -> dict[str, dict[str, list[str
 def edits_say(state: State) -> dict[str, dict[str, int]]:
     """What the edits' records say of how they were made, and of how many: a profile that wasn't asked for is the
     editor's default."""
-    infos = [edit.get("info") or {} for outcome in state.edits.values() if (edit := outcome.ok) is not None]
-    found = {fact: Counter(str(info[fact]) for info in infos if info.get(fact) is not None) for fact in EDIT_FACTS}
+    found = {fact: Counter[str]() for fact in EDIT_FACTS}
+    for outcome in state.edits.values():
+        info = outcome.ok.get("info") or {} if outcome.ok is not None else {}
+        for fact, counter in found.items():
+            if info.get(fact) is not None:
+                counter[str(info[fact])] += 1
     return {fact: dict(counter) for fact, counter in found.items() if counter}
 
 
@@ -206,7 +199,7 @@ def _category(
         "failed": int(status.get(ERROR, 0)),
         "missing": int(status.get(MISSING, 0)),
         **_rates(group, parse_failed),
-        "mean_failures_as_zero": None if with_failures is None else mean_of(list(with_failures)).mean,
+        "mean_failures_as_zero": None if with_failures is None else mean_of(with_failures.to_numpy(float)).mean,
         "scores": means,
     }
 
@@ -220,24 +213,43 @@ def _rates(table: pd.DataFrame, parse_failed: pd.Series) -> dict[str, Any]:
 
 
 def _described(values: pd.Series, scale: Score, marks: pd.Series) -> dict[str, Any]:
-    numbers = values.astype(float).tolist()
-    mean = mean_of(numbers, scale.low, scale.high, marks[values.index].tolist())
+    numbers = values.to_numpy(float)
+    mean = mean_of(numbers, scale.low, scale.high, marks[values.index].to_numpy())
     return {**asdict(mean), "histogram": histogram(numbers, scale.low, scale.high)}
 
 
-def _overall(table: pd.DataFrame, top: _Headline, marks: pd.Series, with_failures: bool) -> dict[str, Any]:
+def _by_category(table: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The rows' positions, by category as they first come."""
+    import numpy as np
+    import pandas as pd
+
+    numbers, names = pd.factorize(table["category"], use_na_sentinel=False)
+    return {str(name): np.flatnonzero(numbers == number) for number, name in enumerate(names)}
+
+
+def _overall(
+    scores: pd.DataFrame,
+    groups: Mapping[str, np.ndarray],
+    top: _Headline,
+    marks: pd.Series,
+    with_failures: bool,
+) -> dict[str, Any]:
     """A failure's value is named in the row."""
+    import numpy as np
+
     counts_as = {"failure_counts_as": top.worst} if with_failures else {}
-    micro = top.rows(table, with_failures)
+    micro = top.rows(scores, with_failures)
     if micro is None:
         return dict.fromkeys(("micro", "macro"), EMPTY | counts_as)
-    groups, sources = {}, {}
-    for name, group in table.groupby("category", sort=False, dropna=False):
-        values = micro[micro.index.isin(group.index)]
-        groups[str(name)] = values.astype(float).tolist()
-        sources[str(name)] = marks[values.index].tolist()
-    macro = macro_mean_of(groups, top.scale.low, top.scale.high, sources)
-    return {"micro": _described(micro, top.scale, marks) | counts_as, "macro": asdict(macro) | counts_as}
+    numbers, sources = {}, [marks[:0].to_numpy()]
+    for name, rows in groups.items():
+        group = micro[micro.index.isin(rows)]
+        numbers[name] = group.to_numpy(float)
+        sources.append(marks[group.index].to_numpy())
+    described = _described(micro, top.scale, marks)
+    del micro  # of a million samples each such column takes 8 MB
+    macro = macro_mean_of(numbers, top.scale.low, top.scale.high, np.concatenate(sources))
+    return {"micro": described | counts_as, "macro": asdict(macro) | counts_as}
 
 
 def _repeats(table: pd.DataFrame, top: _Headline, state: State) -> dict[str, Any] | None:
@@ -258,7 +270,3 @@ def _known(table: pd.DataFrame, score: str | None) -> Sequence[str]:
 
 def scale_as_json(scale: Score) -> dict[str, Any]:
     return {"low": scale.low, "high": scale.high, "higher_is_better": scale.higher_is_better}
-
-
-def _hashable(mark: Any) -> Hashable:
-    return tuple(mark) if isinstance(mark, list) else mark

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from slurm_bench.config import Config, nearest
@@ -13,6 +12,7 @@ from slurm_bench.run.records import Outcome, State
 from slurm_bench.scorers.base import ANY, Score, declared_score, from_rows
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 Declared = Mapping[str, Mapping[str, Score] | None]  # by scorer: what it declared of its scores, None if nothing
@@ -39,50 +39,55 @@ def score_table(config: Config, state: State) -> pd.DataFrame:
     seconds (of the edit); with a rewriter also rewritten, which the editor was given; where every sample has several
     seeds, also sample (the data's id) and repeat. What has no score has NaN there, an empty cell in the CSV: never a
     number. With several scorers a column is called `scorer.score`."""
+    import numpy as np
     import pandas as pd
 
-    complete = set(state.scored())
-    failures = ["" if sample.id in complete else state.failure(sample.id) or "" for sample in state.samples]
-    statuses = [
-        OK if sample.id in complete else ERROR if failure else MISSING
-        for sample, failure in zip(state.samples, failures, strict=True)
-    ]
-    edits = [state.edits[sample.id].ok or {} for sample in state.samples]
-    columns_of_text: dict[str, list[str]] = {
-        "id": [sample.id for sample in state.samples],
-        "category": [sample.category for sample in state.samples],
-        "status": statuses,
+    samples, count = state.samples, len(state.samples)
+    edits = [state.edits[sample.id] for sample in samples]
+
+    def texts(values: Iterable[str]) -> pd.Series:
+        """As Python's texts: pandas' own, with pyarrow, take no half of a character (a file name in an error, say)."""
+        return pd.Series(np.fromiter(values, object, count), dtype=object)
+
+    unscored = set(state.unscored())
+    failures = texts((sample.id in unscored and state.failure(sample.id)) or "" for sample in samples)
+    cells: dict[str, Any] = {
+        "id": texts(sample.id for sample in samples),
+        "category": texts(sample.category for sample in samples),
+        "status": texts(
+            (ERROR if failure else MISSING) if sample.id in unscored else OK
+            for sample, failure in zip(samples, failures, strict=True)
+        ),
+        **_scores(config, state),
         "error": failures,
-        "instruction": [sample.instruction for sample in state.samples],
-        "image": [edit.get("image", "") for edit in edits],
+        "instruction": texts(sample.instruction for sample in samples),
     }
     if config.rewriter is not None:
-        columns_of_text["rewritten"] = [rewritten_of(state.edits[sample.id]) for sample in state.samples]
-    # As Python's texts: pandas' own, with pyarrow, take no half of a character (a file name in an error, say).
-    texts = {name: pd.Series(values, dtype=object) for name, values in columns_of_text.items()}
-    cells: dict[str, Any] = {
-        **{name: texts[name] for name in ("id", "category", "status")},
-        **_scores(config, state),
-        **{name: texts[name] for name in ("error", "instruction", "rewritten") if name in texts},
-        "seed": [sample.seed for sample in state.samples],
-        "image": texts["image"],
-        "seconds": [edit.get("seconds", math.nan) for edit in edits],
-        **_repeats(state),
+        cells["rewritten"] = texts(rewritten_of(edit) for edit in edits)
+    cells |= {
+        "seed": np.fromiter((sample.seed for sample in samples), np.int64, count),
+        "image": texts(edit.ok.get("image", "") if edit.ok else "" for edit in edits),
+        "seconds": np.fromiter((edit.ok.get("seconds", np.nan) if edit.ok else np.nan for edit in edits), float, count),
     }
-    return pd.DataFrame(cells)
+    if any(sample.sample for sample in samples):
+        cells["sample"] = texts(sample.sample for sample in samples)
+        cells["repeat"] = np.fromiter((sample.repeat for sample in samples), np.int64, count)
+    return pd.DataFrame(cells, copy=False)
 
 
-def _scores(config: Config, state: State) -> dict[str, list[float]]:
+def _scores(config: Config, state: State) -> dict[str, np.ndarray]:
     """By column."""
-    columns: dict[str, list[float]] = {}
+    import numpy as np
+
+    columns: dict[str, np.ndarray] = {}
     for name in config.scorers:
-        outcomes, found = state.by_scorer().get(name, {}), dict[str, list[float]]()
+        outcomes, found = state.by_scorer().get(name, {}), dict[str, np.ndarray]()
         for position, sample in enumerate(state.samples):
             if (done := outcomes[sample.id].ok) is None:
                 continue
             for score, value in done["scores"].items():
                 if score not in found:
-                    found[score] = columns[_column(name, score, config)] = [math.nan] * len(state.samples)
+                    found[score] = columns[_column(name, score, config)] = np.full(len(state.samples), np.nan)
                 found[score][position] = value
     return columns
 
@@ -92,17 +97,6 @@ def rewritten_of(edit: Outcome) -> str:
     record: Mapping[str, Any] = edit.ok or (edit.errors[-1] if edit.errors else {})
     rewrite = record.get("rewrite")
     return str(rewrite.get("text", "")) if isinstance(rewrite, Mapping) else ""
-
-
-def _repeats(state: State) -> dict[str, Any]:
-    import pandas as pd
-
-    if not any(sample.sample for sample in state.samples):
-        return {}
-    return {
-        "sample": pd.Series([sample.sample for sample in state.samples], dtype=object),
-        "repeat": [sample.repeat for sample in state.samples],
-    }
 
 
 def as_cells(table: pd.DataFrame) -> pd.DataFrame:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import json
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slurm_bench.data.text import printable
-from slurm_bench.machine import without_collection
+from slurm_bench.machine import give_back_freed, without_collection
 from slurm_bench.report.markdown import counted, interval, notes, number, render
 from slurm_bench.report.page.assemble import write_page, write_single_file
 from slurm_bench.report.page.run_page import Report, run_page
 from slurm_bench.report.people import people_say
 from slurm_bench.report.rewrites import rewrite_lines
-from slurm_bench.report.summary import source_marks, summarize
+from slurm_bench.report.sources import source_numbers
+from slurm_bench.report.summary import summarize
 from slurm_bench.report.table import as_cells, declared_in, score_table
-from slurm_bench.run.attempts import read_attempts
-from slurm_bench.run.durable import write_atomic
+from slurm_bench.run.attempts import each_attempt
+from slurm_bench.run.durable import write_atomic, writing
 from slurm_bench.run.hours import by_stage, hours_of
 from slurm_bench.run.journal import read_journals
 from slurm_bench.run.layout import RunDir
@@ -33,6 +33,9 @@ from slurm_bench.run.timeline import read_timeline
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# Rows of the table that are written at a time.
+PART = 20_000
 
 
 def import_ahead() -> None:
@@ -60,14 +63,17 @@ def write_report(
     `people` has people's marks by sample id, and `width` is the interval's that their mean shall have."""
     folder = run.folder.report
     provenance = _provenance_with_machines(run.folder)
+    # Not among the numbers: these are made from plan and records alone (law 1), hours from the tasks' logs. Before
+    # the table is there, as they need room.
+    hours = hours_of(each_attempt(run.folder), read_timeline(run.folder), state)
+    sources, declared = source_numbers(state), declared_in(provenance)
+    give_back_freed()
     table = score_table(run.config, state)
-    sources, declared = source_marks(state), declared_in(provenance)
     summary = summarize(run.config, state, table, provenance, sources)
     summary["people"] = people_say(people or {}, width, table, sources, run.config, declared)
-    _write_cells(folder, as_cells(table))
+    give_back_freed()
+    _write_cells(folder, table)
     write_atomic(folder / "summary.json", _json(summary))
-    # Not among the numbers: these are made from plan and records alone (law 1), hours from the tasks' logs.
-    hours = hours_of(read_attempts(run.folder), read_timeline(run.folder), state)
     summary["hours"] = {stage: found.as_json() for stage, found in by_stage(hours, state).items()}
     write_atomic(folder / "hours.json", _json(summary["hours"]))
     text = render(run.root.name, run.config, summary, provenance, causes, rewrite_lines(table))
@@ -79,27 +85,39 @@ def write_report(
     return summary
 
 
-def _write_cells(folder: Path, cells: pd.DataFrame) -> None:
-    write_atomic(folder / "scores.csv", _csv(cells))
-    if find_spec("pyarrow"):
-        write_atomic(folder / "scores.parquet", _parquet(cells))
+def _write_cells(folder: Path, table: pd.DataFrame) -> None:
+    """A part at a time: of a million samples the texts take 200 MB, and each form that they pass through as much."""
+    with ExitStack() as files:
+        csv = files.enter_context(writing(folder / "scores.csv"))
+        parquet = files.enter_context(_parquet(folder / "scores.parquet")) if find_spec("pyarrow") else None
+        for start in range(0, max(len(table), 1), PART):
+            cells = as_cells(table[start : start + PART])
+            csv.write(cells.to_csv(None, index=False, header=not start, lineterminator="\n").encode(errors="replace"))
+            if parquet is not None:
+                parquet(cells)
 
 
-def _csv(table: pd.DataFrame) -> bytes:
-    """Encoded as it is written: of a million samples each copy takes 200 MB."""
-    buffer = io.BytesIO()
-    table.to_csv(buffer, index=False, lineterminator="\n", mode="wb", encoding="utf-8", errors="replace")
-    return buffer.getvalue()
+@contextmanager
+def _parquet(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """What adds a group of rows to the file."""
+    import pyarrow
+    import pyarrow.parquet
+
+    writer: Any = None
+
+    def add(cells: pd.DataFrame) -> None:
+        nonlocal writer
+        rows = pyarrow.Table.from_pandas(cells, preserve_index=False)
+        writer = writer or pyarrow.parquet.ParquetWriter(file, rows.schema)
+        writer.write_table(rows)
+
+    with writing(path) as file:
+        yield add
+        writer.close()
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
-
-
-def _parquet(table: pd.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, engine="pyarrow", index=False)
-    return buffer.getvalue()
 
 
 def _provenance_with_machines(run: RunDir) -> dict[str, Any]:

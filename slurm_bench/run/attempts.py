@@ -9,7 +9,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -261,10 +261,14 @@ def _closing(file: Path) -> Path:
 
 
 def read_attempts(run: RunDir) -> list[Attempt]:
-    """All attempts, oldest first. Other files (`._edit-001.json`) are no attempts."""
+    """All attempts, oldest first."""
+    return sorted(each_attempt(run), key=lambda a: (a.time, a.number))
+
+
+def each_attempt(run: RunDir) -> Iterator[Attempt]:
+    """One at a time. Other files (`._edit-001.json`) are no attempts."""
     listed = run.attempts.iterdir() if run.attempts.is_dir() else ()
-    files = [file for file in listed if _FILE.fullmatch(file.name)]
-    return sorted((read_attempt(file) for file in files), key=lambda a: (a.time, a.number))
+    return (read_attempt(file) for file in listed if _FILE.fullmatch(file.name))
 
 
 def read_attempt(file: Path) -> Attempt:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import msgspec
 
@@ -21,13 +21,21 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Readers see the old file or the whole new one. The folder is made if need be. Raises OSError."""
-    temporary = _write_beside(path, data)
+    with writing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """As above, of what is written bit by bit: it is there once the block is left without an error."""
+    with _beside(path) as file:
+        yield file
     try:
-        os.replace(temporary, path)
+        os.replace(file.name, path)
         _sync_folder(path.parent)
     except OSError:
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            os.unlink(file.name)
         raise
 
 
@@ -38,7 +46,9 @@ def create_once(path: Path, data: bytes) -> bool:
     to a link was lost, NFS asks again and is told that the file exists: that the temporary file has two links tells the
     winner. A file system without hard links gets the file by exclusive creation, which readers may see half written.
     """
-    temporary = _write_beside(path, data)
+    with _beside(path) as file:
+        file.write(data)
+    temporary = Path(file.name)
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -131,29 +141,31 @@ def _finite(digits: str) -> float:
     return number if math.isfinite(number) else _refuse(digits)
 
 
-def _write_beside(path: Path, data: bytes) -> Path:
+@contextmanager
+def _beside(path: Path) -> Iterator[BinaryIO]:
+    """A temporary file, which is whole and on disk once the block is left without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     mark = f".{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}.tmp"
     temporary = path.parent / f".{path.name[:120]}{mark}"
     try:
-        with _named(path), open(temporary, "wb") as file:
-            file.write(data)
+        with _named(path, temporary), open(temporary, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
-    except OSError:
+    except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-    return temporary
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def _named(path: Path, temporary: Path | None = None) -> Iterator[None]:
     """A write that fails doesn't say by itself to which file it went."""
     try:
         yield
     except OSError as error:
-        error.filename = str(path)
+        if error.filename in (None, str(temporary)):
+            error.filename = str(path)
         raise
 
 

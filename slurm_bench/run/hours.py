@@ -86,7 +86,8 @@ def hours_of(attempts: Iterable[Attempt], timeline: Iterable[Process], state: St
     processes = defaultdict(list)
     for process in timeline:
         processes[process.stage, process.attempt, process.task].append(process)
-    by_name, records = {(a.stage, a.number): a for a in attempts}, _records(state)
+    by_name = {(a.stage, a.number): replace(a, samples=(), chains=()) for a in attempts}
+    records = _records(state)
     rows = [
         _task(by_name[key[:2]], own, sorted((record for record in records[key] if record["time"]), key=_time))
         for key, own in sorted(processes.items())

@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from slurm_bench.errors import UserError
 from slurm_bench.report.markdown import interval
 from slurm_bench.report.page.pictures import Picture, Show
 from slurm_bench.report.page.thumbnails import make_thumbnails
-from slurm_bench.run.durable import write_atomic
+from slurm_bench.run.durable import write_atomic, writing
 
 ASSETS = Path(__file__).parent / "assets"
 STYLES = ("page.css",)
@@ -75,7 +75,9 @@ def write_page(page: Page) -> Path:
 
     for asset in (*STYLES, *SCRIPTS, *LICENCES):
         write_atomic(page.beside / Path(asset).name, (ASSETS / asset).read_bytes())
-    write_atomic(page.beside / "data.js", f"{_data(page, show, MOST_PICTURED, page.listed)}\n".encode())
+    with writing(page.beside / "data.js") as script:
+        script.writelines(part.encode() for part in _data(page, show, MOST_PICTURED, page.listed))
+        script.write(b"\n")
     pictured = min(page.total, MOST_PICTURED)
     file = page.folder / f"{page.name}.html"
     write_atomic(file, _render(page, pictured, pictured, page.listed).encode("utf-8", "replace"))
@@ -105,7 +107,7 @@ def write_single_file(page: Page) -> Path:
 
     room = MOST_BYTES - len(file_of("", page.total - 1, page.total - 1, page.total - 1))
     whole, listed = _that_fit(page, show, room)
-    room -= len(_with_thumbnails(_data(page, show, whole, listed), {}))
+    room -= len(_with_thumbnails("".join(_data(page, show, whole, listed)), {}))
     within: dict[str, str] = {}
     pictured = 0
     for pictures in page.pictures(min(MOST_PICTURED, listed)):
@@ -116,7 +118,7 @@ def write_single_file(page: Page) -> Path:
             break
         pictured += 1
         within |= new
-    data = _with_thumbnails(_data(page, partial(show, among=within), whole, listed), within)
+    data = _with_thumbnails("".join(_data(page, partial(show, among=within), whole, listed)), within)
     file = page.folder / f"{page.name}-single.html"
     write_atomic(file, file_of(data, pictured, whole, listed))
     return file
@@ -125,10 +127,10 @@ def write_single_file(page: Page) -> Path:
 def _that_fit(page: Page, show: Show, room: int) -> tuple[int, int]:
     """Of how many samples all texts, and how many at all, half of the room holds: the other half is for pictures."""
     listed = page.listed
-    while listed and len(_data(page, show, 0, listed)) > room / 4:
+    while listed and sum(map(len, _data(page, show, 0, listed))) > room / 4:
         listed //= 2
     whole = min(MOST_PICTURED, listed)
-    while whole and len(_data(page, show, whole, listed)) > room / 2:
+    while whole and sum(map(len, _data(page, show, whole, listed))) > room / 2:
         whole //= 2
     return whole, listed
 
@@ -178,11 +180,14 @@ def _render(
     )
 
 
-def _data(page: Page, show: Show, whole: int, listed: int) -> str:
+def _data(page: Page, show: Show, whole: int, listed: int) -> Iterator[str]:
     """A script that says the gallery, sample by sample: as objects a hundred thousand of them take 250 MB."""
     gallery = dict(page.gallery(show, whole, listed))
-    samples = ",".join(map(_script_json, gallery.pop("samples")))
-    return f'var REPORT = {_script_json(gallery)[:-1]},"samples":[{samples}]}};'
+    samples = map(_script_json, gallery.pop("samples"))
+    yield f'var REPORT = {_script_json(gallery)[:-1]},"samples":[{next(samples, "")}'
+    for sample in samples:
+        yield f",{sample}"
+    yield "]};"
 
 
 def _script_json(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from slurm_bench.report.hours import hours_rows, hours_title
 from slurm_bench.report.judges import judge_notes
 from slurm_bench.report.markdown import counted
 from slurm_bench.report.official_text import OFFICIAL_COLUMNS, OFFICIAL_NOTE, official_cells, official_facts
-from slurm_bench.report.page.assemble import Page
+from slurm_bench.report.page.assemble import MOST_LISTED, Page
 from slurm_bench.report.page.causes import causes
 from slurm_bench.report.page.facts import for_a_paper, what_was_run
 from slurm_bench.report.page.pictures import Show, link_from_report, pictures_of
@@ -48,22 +49,24 @@ class Report:
 
 def run_page(report: Report) -> Page:
     run, state = report.run, report.state
-    order = worst_first(report.table, report.summary["headline"], _higher_is_better(report))
-    worst = [state.samples[position] for position in order]
+    order = worst_first(report.table, report.summary["headline"], _higher_is_better(report))[:MOST_LISTED].tolist()
     return Page(
         template="report.html.j2",
         folder=run.folder.report,
         name="report",
         total=len(state.samples),
         order="worst",
-        pictures=lambda most: [list(pictures_of(run.folder, s, state.edits[s.id].ok)) for s in worst[:most]],
+        pictures=lambda most: [
+            list(pictures_of(run.folder, sample, state.edits[sample.id].ok))
+            for sample in (state.samples[position] for position in order[:most])
+        ],
         link=partial(link_from_report, run.folder),
-        gallery=lambda show, whole, listed: _gallery(report, show, set(order[:listed]), set(order[:whole])),
+        gallery=lambda show, whole, listed: _gallery(report, show, sorted(order[:listed]), set(order[:whole])),
         facts=_facts(report),
     )
 
 
-def _gallery(report: Report, show: Show, listed: set[int], whole: set[int]) -> dict[str, Any]:
+def _gallery(report: Report, show: Show, listed: Sequence[int], whole: set[int]) -> dict[str, Any]:
     """`listed` and `whole` are positions in the plan."""
     return {
         "headline": report.summary["headline"],
@@ -72,9 +75,8 @@ def _gallery(report: Report, show: Show, listed: set[int], whole: set[int]) -> d
         "sorts": SORTS,
         "pair": ["source", "edited"],
         "samples": (
-            gallery_sample(report.run, report.state, sample, row, show, position in whole)
-            for position, (sample, row) in enumerate(zip(report.state.samples, rows_of(report.table), strict=True))
-            if position in listed
+            gallery_sample(report.run, report.state, report.state.samples[position], row, show, position in whole)
+            for position, row in zip(listed, rows_of(report.table, listed), strict=True)
         ),
     }
 
@@ -86,7 +88,9 @@ def _facts(report: Report) -> dict[str, Any]:
     rows = [*summary["categories"].values(), *slices, *means]
     values, scale = _values(report), _scale(report)
     ends = [scale.get("low"), scale.get("high")]
-    value_axis = axis_over(ends if None not in ends else [value for group in values.values() for value in group])
+    if None in ends:
+        ends = [end for group in values.values() if group for end in (min(group), max(group))]
+    value_axis = axis_over(ends)
     groups = what_was_run(config, provenance, summary["edits_say"])
     return {
         "name": report.run.root.name,
@@ -120,16 +124,16 @@ def _facts(report: Report) -> dict[str, Any]:
     }
 
 
-def _values(report: Report) -> dict[str, list[float]]:
+def _values(report: Report) -> dict[str, array[float]]:
     """The headline score's numbers, under "" of all samples, then by category."""
     score, table = report.summary["headline"], report.table
     if score not in table.columns:
         return {}
-    found: dict[str, list[float]] = {"": []}
+    found = {"": array("d")}
     for category, value in zip(table["category"], table[score], strict=True):
         if not math.isnan(value):
-            found[""].append(float(value))
-            found.setdefault(str(category), []).append(float(value))
+            found[""].append(value)
+            found.setdefault(str(category), array("d")).append(value)
     return found
 
 

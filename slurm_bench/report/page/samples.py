@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
@@ -16,24 +16,19 @@ from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Outcome, State
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 MOST_WORDS = 20_000  # characters of one judge's reply; the records have it whole
 
 
-def worst_first(table: pd.DataFrame, headline: str | None, higher_is_better: bool) -> list[int]:
+def worst_first(table: pd.DataFrame, headline: str | None, higher_is_better: bool) -> np.ndarray:
     """The rows' positions: samples without a score, then by the headline score, then those that lack this score."""
-    statuses = list(table["status"])
-    values = list(table[headline]) if headline in table.columns else [math.nan] * len(table)
+    import numpy as np
 
-    def badness(row: int) -> tuple[int, float]:
-        if statuses[row] != OK:
-            return 0, 0.0
-        if math.isnan(values[row]):
-            return 2, 0.0
-        return 1, values[row] if higher_is_better else -values[row]
-
-    return sorted(range(len(table)), key=badness)
+    values = table[headline].to_numpy(float) if headline in table.columns else np.full(len(table), np.nan)
+    badness = values if higher_is_better else -values
+    return np.argsort(np.where(table["status"] != OK, -np.inf, badness), kind="stable")  # NaN comes last
 
 
 def gallery_sample(
@@ -69,11 +64,11 @@ def gallery_sample(
     }
 
 
-def rows_of(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """What the gallery shows of the table's rows, each with the names of its score columns under `scores`."""
+def rows_of(table: pd.DataFrame, positions: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """What the gallery shows of these rows of the table, each with the names of its score columns under `scores`."""
     names = score_columns(table)
     shown = [name for name in ("status", "error", "rewritten", *names) if name in table.columns]
-    columns = {**{name: table[name].tolist() for name in shown}, "scores": repeat(names)}
+    columns = {**{name: table[name].iloc[positions].tolist() for name in shown}, "scores": repeat(names)}
     return (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=False))
 
 
