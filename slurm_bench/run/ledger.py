@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from slurm_bench.machine import without_collection
 from slurm_bench.run.layout import RunDir
-from slurm_bench.run.manifest import Manifest, OkRecord, Record, manifest_key, packed
+from slurm_bench.run.manifest import Manifest, OkRecord, Record, manifest_key, unpacked
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Outcome, Scores, State, read_lost
 from slurm_bench.run.turns import followed
@@ -109,6 +109,7 @@ class Ledger:
             if sample_id not in edits or (own and by != own and not self._is_own(record, "edit", "editor", by, own)):
                 continue
             record.id, record.by = self._ids.get(sample_id, sample_id), own or _shared(by)
+            record.pack()
             if self._lost and (sample_id, record.time) in self._lost:
                 _of(edits, sample_id).lost = True
             elif self._add_ok("edit", edits, sample_id, record) and self._scored:
@@ -134,6 +135,8 @@ class Ledger:
         own = self._scorers[name]
         if own and by != own and not self._is_own(record, "score", f"scorers.{name}", by, own):
             return
+        if type(record) is OkRecord:
+            record.pack()
         edited = self._edits[sample_id].ok
         if type(edited) is not OkRecord or not _is_of(edited, image, source):
             self._astray.setdefault(sample_id, []).append(record)
@@ -201,10 +204,8 @@ def _shared(by: Any) -> Any:
 
 
 def _is_of(edited: OkRecord, image: Any, source: Any) -> bool:
-    own, own_source = edited.sha256, edited.source_sha256
-    if image != own and packed(image) != own:
-        return False
-    return not source or not own_source or source == own_source or packed(source) == own_source
+    own, own_source = unpacked(edited.sha256), edited.source_sha256
+    return bool(image == own and (not source or not own_source or source == unpacked(own_source)))
 
 
 def _is_file_of_lines(entry: os.DirEntry[str]) -> bool:

@@ -29,7 +29,7 @@ class _Meta(type(msgspec.Struct), ABCMeta):  # type: ignore[misc] # mypy: a meta
 class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=False, tag_field="status", tag="ok"):
     """The record of a sample that came right. What is decided by or asked of every sample is kept in memory, a tenth of
     what the whole line would take there; the rest is read from its file when it is asked for. Of a manifest that isn't
-    `whole` what is kept is half of that again. What would be an object of its own, is kept as the text that it was."""
+    `whole` what is kept is half of that again."""
 
     status: ClassVar[str] = "ok"
     id: str
@@ -58,7 +58,13 @@ class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=
             return default
         if value is _IN_FILE:
             return self._line().get(name, default)
-        return _OF_BYTES[name](value) if type(value) is bytes else value
+        return _OF_BYTES[name](bytes(value)) if type(value) in (bytes, Raw) else value
+
+    def pack(self) -> None:
+        """For who keeps a whole one: a Raw has all of its line with it, and a hash needs half of its text's room."""
+        if self.image is not _IN_FILE:
+            self.scores, self.info = _kept(self.scores), _kept(self.info)
+            self.sha256, self.source_sha256 = packed(self.sha256), packed(self.source_sha256)
 
     def __getitem__(self, name: str) -> Any:
         value = getattr(self, name) if name in _PLAIN else _IN_FILE
@@ -115,12 +121,8 @@ class Manifest:
                 record = _parse(line)
                 if type(record) is OkRecord:
                     record.manifest, record.at = self, self.read
-                    if record.sha256 is not UNSET:
-                        record.sha256, record.source_sha256 = packed(record.sha256), packed(record.source_sha256)
                     if not self._whole:
                         record.image = record.bytes = record.scores = record.info = _IN_FILE
-                    else:
-                        record.scores, record.info = _kept(record.scores), _kept(record.info)
                     done.append(record)
                 elif type(record) is dict:
                     errors.append(record)
@@ -162,15 +164,20 @@ def failure_kind(error: Mapping[str, str]) -> tuple[str, str]:
 
 def packed(sha256: Any) -> Any:
     """In half of the room; what is no sha256, or several, stays as it is."""
+    if type(sha256) is not str or len(sha256) != 64:
+        return sha256
     try:
         found = bytes.fromhex(sha256)
-        return found if len(sha256) == 64 and found.hex() == sha256 else sha256
-    except (TypeError, ValueError):
+    except ValueError:
         return sha256
+    return found if found.hex() == sha256 else sha256
+
+
+def unpacked(sha256: Any) -> Any:
+    return sha256.hex() if type(sha256) is bytes else sha256
 
 
 def _kept(text: Raw | UnsetType) -> Any:
-    """As bytes: a Raw would keep the whole line."""
     if text is UNSET:
         return text
     kept = bytes(text)
