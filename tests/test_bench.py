@@ -19,7 +19,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from helpers import REPO, launch
+from helpers import REPO, hear_interrupts, launch
 from rich.console import Console
 
 from slurm_bench.bench import capped, machine, memory, random_qwen_image_21, readme, scoring, whole_run
@@ -75,9 +75,14 @@ def test_a_part_can_be_measured_alone() -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])
 def test_what_was_measured_before_a_time_limit_is_told(number: int, code: int) -> None:
     words = ["bench", "--size", "tiny", "--profiles", "exact", "--parts", "editing", "--json"]
-    pipe = subprocess.PIPE
     with subprocess.Popen(
-        [sys.executable, "launch.py", *words], cwd=REPO, env=NO_GPU, stdout=pipe, stderr=pipe, text=True
+        [sys.executable, "launch.py", *words],
+        cwd=REPO,
+        env=NO_GPU,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_interrupts,
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
