@@ -200,6 +200,17 @@ def test_nothing_scored_at_all_still_makes_a_report(tmp_path: Path) -> None:
     assert "no record" in text
 
 
+def test_a_plan_without_a_sample_still_makes_a_report(tmp_path: Path) -> None:
+    """A damaged one may be empty; the headline is looked for by name, also where nothing has it."""
+    scorers = {"m": PluginConfig("slurm_bench.scorers.metrics.ReferenceMetrics")}
+    config = Config(data=DataConfig(), editor=PluginConfig("m.E"), scorers=scorers, headline="m.similarity")
+    write_report(Run(run_dir(tmp_path), config, []), State([], {}, {}))
+    summary = json.loads((tmp_path / "report" / "summary.json").read_text())
+    assert summary["counts"]["planned"] == 0
+    assert summary["categories"] == {}
+    assert summary["overall"]["failures_as_zero"]["micro"]["mean"] is None
+
+
 def test_text_from_the_data_stays_text(tmp_path: Path) -> None:
     hostile = "<script>x</script>|[a](http://b)\n# no"
     scores = outcome(**{hostile: 1.0, "q": 1.0})

@@ -124,12 +124,14 @@ class _Headline:
 
     @classmethod
     def of(cls, column: str | None, config: Config, state: State, table: pd.DataFrame, declared: Declared) -> _Headline:
+        import pandas as pd
+
         scale = scale_of(column, config, declared) if column else None
         scorer = split_column(column, config)[0] if column else None
         unscored = table["status"] != OK
         if scorer in config.scorers:
             outcomes = state.by_scorer().get(scorer, {})
-            unscored[:] = [outcomes[sample_id].ok is None for sample_id in table["id"]]
+            unscored = pd.Series([outcomes[sample_id].ok is None for sample_id in table["id"]], table.index, dtype=bool)
         return cls(column, scale or UNDECLARED, scale.worst if scale else 0.0, unscored)
 
     def rows(self, group: pd.DataFrame, with_failures: bool) -> pd.Series | None:
