@@ -312,6 +312,18 @@ def test_a_plan_never_changes(tmp_path: Path) -> None:
     assert (tmp_path / source).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("name", ["index", "seed", "repeat"])
+def test_a_number_that_no_table_holds_makes_a_plan_a_damaged_one(tmp_path: Path, name: str) -> None:
+    planned(tmp_path, "a", seed=0)
+    file = tmp_path / "plan.jsonl"
+    line = json.loads(file.read_bytes())
+    file.write_text(json.dumps(line | {"seed": 2**63 - 1}) + "\n")
+    assert read_plan(RunDir(tmp_path))[0].seed == 2**63 - 1
+    file.write_text(json.dumps(line | {name: 2**63}) + "\n")
+    with pytest.raises(UserError, match=rf"plan\.jsonl: damaged: .*{name}"):
+        read_plan(RunDir(tmp_path))
+
+
 @pytest.mark.parametrize(("file", "read"), [("plan.jsonl", read_plan), ("attempts/edit-001.json", read_attempts)])
 def test_a_damaged_file_is_one_line_that_names_it(tmp_path: Path, file: str, read: Callable[[RunDir], Any]) -> None:
     run = RunDir(tmp_path)

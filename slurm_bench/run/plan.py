@@ -17,6 +17,7 @@ from slurm_bench.errors import UserError
 from slurm_bench.machine import without_collection
 from slurm_bench.run.durable import create_once, json_line, parse_line, write_atomic
 from slurm_bench.run.layout import CHAINED, VERSION, RunDir, check_version
+from slurm_bench.run.shapes import Int64
 from slurm_bench.run.slices import seed_of
 
 _NO_FACTS: Mapping[str, Any] = {}  # of all that have none: a million empty dicts take 64 MB
@@ -28,12 +29,12 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     line before it, has that one's edited image as its source. `source` is the path of one source alone, or those of
     several."""
 
-    index: int
+    index: Int64
     id: str
     category: str
     instruction: str
     source: str | tuple[str, ...] | None
-    seed: int
+    seed: Int64
     description: str = ""
     rationale: str = ""
     reference: str | None = None
@@ -41,7 +42,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     facts: Mapping[str, Any] = msgspec.field(default_factory=dict)
     mask: str | None = None
     sample: str = ""
-    repeat: int = 1
+    repeat: Int64 = 1
     follows: str = ""
 
     @property

@@ -13,6 +13,7 @@ LONGEST = 1e11
 Seconds = Annotated[float, Meta(gt=-LONGEST, lt=LONGEST)]  # a clock may have been set back
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Number = Annotated[int, Meta(ge=0, lt=10**9)]  # of an attempt or a task
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]  # what a column of a table holds
 Pid = Annotated[int, Meta(ge=0, lt=2**31)]
 
 
