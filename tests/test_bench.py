@@ -96,7 +96,7 @@ def test_what_was_measured_before_a_time_limit_is_told(number: int, code: int) -
     assert len(told["forecast"]) == 6
 
 
-def test_what_was_measured_before_something_failed_is_told() -> None:
+def test_what_was_measured_before_something_failed_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     def growing(rows: int) -> Iterator[dict[str, int]]:
         for row in range(rows):
             yield {"rows": row + 1}
@@ -107,6 +107,7 @@ def test_what_was_measured_before_something_failed_is_told() -> None:
         with pytest.raises(UserError, match="no room"):
             tell_last(growing(rows), told.append)
     assert told == [{"rows": 2, "interrupted": True}]
+    assert capsys.readouterr().err.count("ended before") == 1
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 

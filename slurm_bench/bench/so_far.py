@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from slurm_bench.bench.say import say
+
 
 def tell_last(growing: Iterable[Mapping[str, Any]], tell: Callable[[Mapping[str, Any]], None]) -> None:
     """Of results that grow, all of them; those that there are, `interrupted`, before whatever ended it goes on."""
@@ -18,6 +20,7 @@ def tell_last(growing: Iterable[Mapping[str, Any]], tell: Callable[[Mapping[str,
                 results = grown
         except BaseException:
             if results:
+                say("ended before it was through; what it has measured:")
                 tell({**results, "interrupted": True})
             raise
     tell(results)
