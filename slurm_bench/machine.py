@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -117,9 +118,11 @@ def choose_device(asked: str | None, key: str) -> str:
     processes can do it. Raises LostGpu then, and UserError that names `key` (as `editor.params.device`) for a
     device that nobody could have here.
     """
+    _check_device_name(asked, key)
+    if asked != "cpu" and "torch" not in sys.modules:
+        threading.Thread(target=_make_context, name="CUDA context", daemon=True).start()
     import torch
 
-    _check_device_name(asked, key)
     if asked == "cpu":
         return "cpu"
     if not torch.cuda.is_available():
@@ -136,6 +139,15 @@ def choose_device(asked: str | None, key: str) -> str:
     except RuntimeError as error:  # seen but not usable: Error 802, a mode that lets one process in, a dead device
         raise LostGpu(f"this process's GPU can't be used: {str(error).strip().splitlines()[0]}") from error
     return device
+
+
+def _make_context() -> None:
+    """The first GPU's, by the driver itself, which takes 0.3 s and no lock of Python's: beside the import of torch,
+    which finds it made. Whatever goes wrong here, torch meets again."""
+    with suppress(OSError, AttributeError):
+        driver, gpu, context = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.c_void_p()
+        if driver.cuInit(0) == 0 and driver.cuDeviceGet(ctypes.byref(gpu), 0) == 0:
+            driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), gpu)
 
 
 def _check_device_name(asked: Any, key: str) -> None:

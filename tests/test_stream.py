@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable
 from contextlib import nullcontext
 from importlib.machinery import ModuleSpec
@@ -21,6 +24,7 @@ from slurm_bench.checkpoints.place import diffusers_model, transformers_model
 from slurm_bench.checkpoints.stream import WeightStream
 from slurm_bench.editors.qwen import warm_up
 from slurm_bench.editors.qwen.random_weights import random_pipeline
+from slurm_bench.kernels import first_use
 from slurm_bench.scorers.qwen3vl.random_weights import random_judge
 from slurm_bench.stages import loading
 from slurm_bench.stages.loading import keep_bytecode, load_slot
@@ -226,3 +230,46 @@ def test_the_warm_up_runs_what_the_blocks_run(monkeypatch: pytest.MonkeyPatch, d
     for name, size in (("CHANNELS", 64), ("HEADS", 4), ("MIDDLE", 128)):
         monkeypatch.setattr(warm_up, name, size)
     warm_up.run_once(device, fp8, tokens=32, dtype="bfloat16" if device == "cuda" else "float32")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_libraries_are_used_as_they_can_be(device: str) -> None:
+    first_use.use_libraries(device, "bfloat16")
+
+
+def test_the_first_use_is_over_and_a_failure_in_it_is_none_of_the_model(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(device: str, dtype: str) -> None:
+        raise RuntimeError("no cuDNN")
+
+    monkeypatch.setattr(first_use, "use_libraries", fail)
+    with caplog.at_level(logging.WARNING), first_use.first_use("cpu"):
+        pass
+    assert not caplog.text, "there is nothing to use on a CPU"
+    with caplog.at_level(logging.WARNING), first_use.first_use("cuda"):
+        pass
+    assert "no cuDNN" in caplog.text
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_torch_finds_the_context_made_and_the_libraries_used() -> None:
+    """In a process of its own, which has neither yet."""
+    lines = """
+        import ctypes, sys
+        from slurm_bench import machine
+        machine._make_context()
+        assert "torch" not in sys.modules
+        flags, active = ctypes.c_uint(), ctypes.c_int()
+        ctypes.CDLL("libcuda.so.1").cuDevicePrimaryCtxGetState(0, ctypes.byref(flags), ctypes.byref(active))
+        assert active.value == 1, "no context"
+        assert machine.choose_device(None, "device") == "cuda"
+        from slurm_bench.kernels.first_use import first_use
+        with first_use("cuda"):
+            pass
+        from triton.runtime import cache
+        assert cache.triton_key.cache_info().currsize == 1, "not hashed"
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(lines)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "ahead" not in done.stderr

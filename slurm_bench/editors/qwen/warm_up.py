@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm_bench.editors.qwen.profiles import Profile
+from slurm_bench.kernels.first_use import first_use
 from slurm_bench.logs import log
 
 # Of the published transformer: channels, heads, and channels of the MLP's middle. Other sizes are built when needed.
@@ -20,9 +21,10 @@ TOKENS = 256
 @contextmanager
 def warm_up(device: str, profile: Profile, run_once: Callable[[str, bool], None]) -> Iterator[None]:
     """Builds them, by `run_once`, in a thread, which is over when this is left in order. Compilers work beside Python's
-    imports; with all kernels built, a second thread would only hold the imports up."""
+    imports; with all kernels built, to run them would only hold the imports up, but for what their libraries do."""
     if not (device.startswith("cuda") and profile.own_loop) or _built_before():
-        yield
+        with first_use(device):
+            yield
         return
     thread = threading.Thread(target=_in_thread, args=(run_once, device, profile.fp8), name="warm-up", daemon=True)
     thread.start()

@@ -18,6 +18,7 @@ from slurm_bench.checkpoints.folder import read_json
 from slurm_bench.checkpoints.place import transformers_model
 from slurm_bench.checkpoints.stream import WeightStream
 from slurm_bench.errors import UserError
+from slurm_bench.kernels.first_use import first_use
 from slurm_bench.lean_imports import lean_imports
 from slurm_bench.logs import log
 from slurm_bench.machine import without_collection
@@ -62,7 +63,7 @@ def load_model(folder: Path, dtype: str, device: str) -> Any:
 
     with without_collection(), WeightStream(device) as stream:
         stream.begin(folder)
-        with marks.part("import transformers"), lean_imports():
+        with first_use(device), marks.part("import transformers"), lean_imports():
             import transformers
 
             cls = getattr(transformers, read_json(folder / "config.json")["architectures"][0])
