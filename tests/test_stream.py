@@ -159,7 +159,7 @@ def test_what_is_under_way_is_awaited_where_a_stream_is_closed(monkeypatch: pyte
     under_way: list[Any] = []
 
     class Lane:
-        def __init__(self, size: int, arrived: Any) -> None: ...
+        def __init__(self, size: int, own: Any, arrived: Any) -> None: ...
 
         def send(self, chunk: Any) -> None:
             under_way.append(chunk)
