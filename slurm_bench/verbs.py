@@ -26,6 +26,7 @@ FORECAST_GPUS = 6
 def run(options: argparse.Namespace) -> int:
     from slurm_bench.cluster.chain import refuse_at_work
     from slurm_bench.cluster.launch import launch
+    from slurm_bench.run.create import store
     from slurm_bench.run.opened import open_run
     from slurm_bench.run.reuse import reuse
 
@@ -35,12 +36,14 @@ def run(options: argparse.Namespace) -> int:
     planned = _planned(options, what)
     what.say(planned.samples)
     if options.reuse:
+        store(planned)
         print(f"reused    {reuse(planned, open_run(options.reuse))} images of {options.reuse}")
     return launch(planned, what.executor, force=options.force, wait=options.wait)
 
 
 def rewrite(options: argparse.Namespace) -> int:
     from slurm_bench.cluster.chain import refuse_at_work
+    from slurm_bench.run.create import store
     from slurm_bench.run.opened import open_run
     from slurm_bench.stages.beforehand import rewrite_all
 
@@ -51,6 +54,7 @@ def rewrite(options: argparse.Namespace) -> int:
         refuse_at_work(open_run(options.run_dir), options.force)
     planned = _planned(options, what)
     what.say(planned.samples)
+    store(planned)
     problems = rewrite_all(planned)
     for sample_id, problem in problems.items():
         print(one_line(f"left out  {sample_id!r}: {problem}"))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from slurm_bench.cluster.requeue import TaskIncomplete
 from slurm_bench.config import Config
 from slurm_bench.errors import UserError
 from slurm_bench.run.attempts import Attempt, claim, close, read_attempts
+from slurm_bench.run.create import reconfigure
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run, open_run
 from slurm_bench.run.records import manifests, read_records
@@ -136,6 +138,11 @@ def test_of_two_launchers_that_look_at_once_one_has_the_run(
     """Also of a run that was at work before. The other one claims as soon as this one has looked; it may be `score`."""
     root, real = prepare(tmp_path, "Tint", {}), alive.attempts_and_jobs
     run = open_run(root)
+    files = [run.folder.config, run.folder.provenance]
+    before = [file.read_bytes() for file in files]
+    other = deepcopy(run.config)
+    other.editor.params["delay"] = 1
+    run = reconfigure(run, other, {}, force=True)
     first = claim(run.folder, "edit", ["s-0"], 1, "debug", 0, 1)
     assert first is not None
     close(run.folder, first)
@@ -151,6 +158,10 @@ def test_of_two_launchers_that_look_at_once_one_has_the_run(
         start(run, Debug(), force=False)
     open_ones = [attempt.samples for attempt in read_attempts(run.folder) if not attempt.closed]
     assert open_ones == [("s-1",)], "the other one's"
+    assert [file.read_bytes() for file in files] == before, "and by the other one's configuration"
+    monkeypatch.undo()
+    assert start(run, Debug(), force=True) is not None
+    assert (open_run(root).config, open_run(root).by) == (run.config, run.by), "who has the run goes on by his own"
 
 
 def test_a_refusal_is_not_tried_again(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from slurm_bench.config import Config, config_hash, differences, dump, load_conf
 from slurm_bench.data.item import Item
 from slurm_bench.errors import UserError
 from slurm_bench.plugins import check_plugins
-from slurm_bench.run.create import create_run, new_run_dir
+from slurm_bench.run.create import create_run, new_run_dir, store
 from slurm_bench.run.records import read_records
 from slurm_bench.scorers.base import ScoreRequest
 
@@ -98,6 +98,7 @@ def begun(tmp_path: Path, *words: str, force: bool = False) -> Config:
     bench.touch()
     config = load_config(write(tmp_path, f"data: {{path: {bench}}}"), words)
     run = create_run(tmp_path / "run", config, lambda: [Item("a", "c", "do", None)], {}, force)
+    store(run)
     assert load_config(run.folder.config) == run.config, "what the jobs will read"
     return run.config
 

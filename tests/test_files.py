@@ -16,7 +16,7 @@ from slurm_bench.config import load_config
 from slurm_bench.data import read_items
 from slurm_bench.errors import UserError
 from slurm_bench.plugins import check_plugins, with_absolute_paths
-from slurm_bench.run.create import create_run
+from slurm_bench.run.create import create_run, store
 from slurm_bench.run.opened import Run, open_run
 
 PLUGINS = """
@@ -59,7 +59,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def planned(folder: Path, *words: str, name: str = "run", force: bool = False) -> Run:
     config = with_absolute_paths(load_config(folder / "c.yaml", words), folder / "c.yaml")
     models = check_plugins(config).said
-    return create_run(folder / name, config, lambda: read_items(config.data), models, force)
+    run = create_run(folder / name, config, lambda: read_items(config.data), models, force)
+    store(run)
+    return run
 
 
 def test_a_path_is_of_the_folder_one_types_in_or_of_the_configuration(folder: Path) -> None:

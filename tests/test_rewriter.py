@@ -22,7 +22,7 @@ from slurm_bench.plugins import check_plugins
 from slurm_bench.report.table import rewritten_of
 from slurm_bench.rewriters.base import Rewritten
 from slurm_bench.rewriters.openai_api import OpenAIRewriter
-from slurm_bench.run.create import reconfigure
+from slurm_bench.run.create import reconfigure, store
 from slurm_bench.run.opened import open_run
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Outcome, read_records
@@ -131,7 +131,9 @@ def test_it_is_part_of_who_made_an_edit(tmp_path: Path) -> None:
         config.rewriter = changed
         with pytest.raises(UserError, match="rewriter"):
             reconfigure(open_run(root), config, {}, force=False)
-        marks.append(reconfigure(open_run(root), config, {}, force=True).by["editor"])
+        run = reconfigure(open_run(root), config, {}, force=True)
+        store(run)
+        marks.append(run.by["editor"])
         assert len(open_run(root).state().to_edit()) == (0 if changed is None else 6)
     assert len(set(marks[:3])) == 3
     assert marks[3] == marks[0]

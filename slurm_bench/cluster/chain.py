@@ -21,6 +21,7 @@ from slurm_bench.errors import COMPLETE, INCOMPLETE, UserError
 from slurm_bench.logs import log
 from slurm_bench.report.write import write_report
 from slurm_bench.run.attempts import Attempt, claim_draft, close, conclude_once, draft, next_number, read_attempts
+from slurm_bench.run.create import store
 from slurm_bench.run.images import find_gone
 from slurm_bench.run.journal import REFUSED, read_journals
 from slurm_bench.run.layout import RunDir
@@ -96,17 +97,19 @@ def look(run: Run) -> State:
 
 
 def start(run: Run, executor: Executor, force: bool, only_scores: bool = False) -> Attempt | None:
-    """Claim what a person asked for. None where nothing is missing. Raises UserError where the run is at work
-    already, or another launcher was faster (law 8)."""
+    """Claim what a person asked for, and store by which configuration. None where nothing is missing. Raises UserError
+    where the run is at work already, or another launcher was faster (law 8)."""
     attempts, queued = attempts_and_jobs(run.folder)  # one look: who claims after it collides with the number below
     _refuse(run, [] if force else alive(attempts, queued))
     cancel_jobs(job.id for job in leftovers(attempts, queued))
     step = first_step(look(run), only_scores)
     if step is None:
+        store(run)
         return None
     attempt = _claim(run, step, attempts, executor)
     if attempt is None or _has_company(run, attempt, attempts):
         raise UserError(f"{run.root}: another launcher has just submitted this run; see: {command('status', run.root)}")
+    store(run)
     return attempt
 
 

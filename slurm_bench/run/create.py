@@ -25,7 +25,8 @@ from slurm_bench.run.provenance import (
     marks_of,
     model_changes,
     read_provenance,
-    update_provenance,
+    updated_provenance,
+    write_provenance,
 )
 
 
@@ -56,7 +57,7 @@ def preview_run(root: Path, config: Config, items: Callable[[], Iterable[Item]],
         run = open_run(folder.root)
         agreed = _agreed(run.folder, run.config, config, models, force)
         _tell_unknown_facts(agreed, run.samples)
-        return replace(run, config=agreed, by=update_provenance(run.folder, run.config, agreed, models, write=False))
+        return replace(run, config=agreed, by=updated_provenance(run.folder, run.config, agreed, models)["by"])
     there = next(path for path in (folder.root, *folder.root.parents) if path.exists())
     if there == folder.root:
         _refuse_strangers(folder)
@@ -69,9 +70,9 @@ def preview_run(root: Path, config: Config, items: Callable[[], Iterable[Item]],
 
 
 def create_run(root: Path, config: Config, items: Callable[[], Iterable[Item]], models: Models, force: bool) -> Run:
-    """A new run in `root`, or the one that is there, under `config`. `items` is called only where there is no plan
-    yet: a planned run doesn't need its data file any more. `models` is what the plug-ins say of themselves. Raises
-    UserError; then nothing has changed."""
+    """A new run in `root`, or the one that is there, which goes on under `config` once it is stored. `items` is called
+    only where there is no plan yet: a planned run doesn't need its data file any more. `models` is what the plug-ins
+    say of themselves. Raises UserError; then nothing has changed."""
     folder = RunDir(root.resolve())
     _check_name(folder)
     if folder.config.exists() and folder.plan.exists():
@@ -96,14 +97,23 @@ def create_run(root: Path, config: Config, items: Callable[[], Iterable[Item]], 
 
 
 def reconfigure(run: Run, config: Config, models: Models, force: bool) -> Run:
-    """The same run under a configuration that differs in how and where the work is done, or by `force` in more. Raises
-    UserError."""
+    """The same run under a configuration that differs in how and where the work is done, or by `force` in more; on disk
+    it is as it was until `store`. Raises UserError."""
     config = _agreed(run.folder, run.config, config, models, force)
     _tell_unknown_facts(config, run.samples)
-    by = update_provenance(run.folder, run.config, config, models)
-    if config != run.config:
-        write_atomic(run.folder.config, dump(config).encode())
-    return replace(run, config=config, by=by)
+    facts = updated_provenance(run.folder, run.config, config, models)
+    return replace(run, config=config, by=facts["by"], unstored=facts)
+
+
+def store(run: Run) -> None:
+    """Keep what `run` goes on with, for every process that opens it from now on. For who has claimed its work: what a
+    launcher wished that is refused must not change what another one's tasks do."""
+    if run.unstored is None:
+        return
+    if run.unstored != read_provenance(run.folder):
+        write_provenance(run.folder, run.unstored)
+    if run.config != load_config(run.folder.config):
+        write_atomic(run.folder.config, dump(run.config).encode())
 
 
 def _agreed(folder: RunDir, stored: Config, config: Config, models: Models, force: bool) -> Config:

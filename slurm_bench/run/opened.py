@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from slurm_bench.config import Config, load_config, nearest
 from slurm_bench.errors import UserError
@@ -24,12 +25,14 @@ LOOKED_AT, NAMED = 1000, 3
 @dataclass(frozen=True)
 class Run:
     """The run's folder, its configuration, its plan, and the configured plug-ins' marks (law 14). What the records say
-    grows while tasks write, so it is read when it is asked for."""
+    grows while tasks write, so it is read when it is asked for. `unstored` is the provenance of a run that is to go on
+    under another configuration, until `run.create.store` has both on disk."""
 
     folder: RunDir
     config: Config
     samples: Sequence[Sample]
     by: Mapping[str, str] = field(default_factory=dict)
+    unstored: Mapping[str, Any] | None = None
 
     @property
     def root(self) -> Path:

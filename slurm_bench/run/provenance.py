@@ -98,11 +98,9 @@ def _same(stored: Config, before: Models, config: Config, models: Models) -> lis
     ]
 
 
-def update_provenance(
-    run: RunDir, stored: Config, config: Config, models: Models, write: bool = True
-) -> dict[str, str]:
-    """Note who makes records from now on, unless that is only asked; gives the marks. A plug-in that is what it was
-    keeps its mark, also where more is known of it now."""
+def updated_provenance(run: RunDir, stored: Config, config: Config, models: Models) -> dict[str, Any]:
+    """As it is to be where records are made by `config` from now on, with the marks in `by`. A plug-in that is what it
+    was keeps its mark, also where more is known of it now."""
     facts = read_provenance(run)
     before = facts.get("models", {})
     kept = {
@@ -114,9 +112,7 @@ def update_provenance(
         kept.pop("editor", None)
     new = facts | _made_by(config, models, kept)
     new["makers"] = facts.get("makers", {}) | new["makers"]
-    if write and new != facts:
-        write_provenance(run, new)
-    return dict(new["by"])
+    return new
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
