@@ -133,6 +133,20 @@ def test_a_plan_that_is_none_is_one_line(place: Place, verb: str, plan: bytes) -
     assert place.check([verb, str(place.run)], {"run/plan.jsonl": plan, "run/provenance.json": b"{}"}) == 1
 
 
+@pytest.mark.parametrize(
+    "facts", [{"time": [1]}, {"time": 1e300}, {"asks": [1]}, {"asks": {"judge": {"\ud800": 1}}}, {"config": 7}]
+)
+def test_a_provenance_that_does_not_fit_is_none(place: Place, facts: dict[str, Any]) -> None:
+    """As of a run without one, whose report is made."""
+    changed = {"run/provenance.json": json.dumps(facts).encode()}
+    assert place.check(["report", str(place.run)], changed) in (0, 3)
+
+
+def test_what_a_process_had_in_hand_is_nothing_where_it_can_not_be_read(place: Place) -> None:
+    hand = json.dumps({"plugin": "editor", "ids": ["s"], "time": 1, "\ud800": 1}).encode()
+    assert place.check(["explain", str(place.run)], {"run/logs/tasks/edit-001-0000-r0.hand": hand}) in (0, 3)
+
+
 def test_a_line_of_numbers_that_are_none_is_no_line() -> None:
     assert [parse_line(text) for text in (b'{"a": NaN}', b'{"a": -Infinity}', b'{"a": 1e999}')] == [None] * 3
     assert parse_line(b'{"a": "\\ud800", "b": 1.5}') == {"a": "\ud800", "b": 1.5}

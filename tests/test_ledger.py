@@ -171,6 +171,7 @@ def test_a_sha256_is_what_its_line_says_however_it_is_kept(tmp_path: Path, sha25
         b'{"id": "a", "status": "ok", "sha256": "x", "image": "i", "info": "as it was"}',
         b'{"id": "a", "status": "ok", "scores": {"q": 1}, "info": [1]}',
         b'{"id": "a", "status": "ok", "scores": {"q": 1}, "info": 0, "raw": "\\ud800"}',
+        b'{"id": "a", "status": "ok", "scores": {"q": 1}, "\\ud800": 1}',
         b'{"id": ["a"], "status": "error", "error": {}}',
         b'{"id": "a", "status": "error", "error": "boom"}',
         b"[" * 100_000,
@@ -183,3 +184,13 @@ def test_what_is_no_record_is_passed_over(tmp_path: Path, line: bytes, whole: bo
     assert [record.id for record in done] == ["b"]
     assert errors == []
     assert all(isinstance(record, OkRecord) for record in done)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_number_that_is_none_under_a_name_that_nobody_asks_for_costs_what_is_not_kept(
+    tmp_path: Path, whole: bool
+) -> None:
+    line = b'{"id": "a", "status": "ok", "scores": {"q": 1}, "raw": 1e999}\n'
+    ((record,), errors) = manifest(tmp_path, line, whole=whole).news()
+    assert (record.id, record.get("raw"), record.get("scores")) == ("a", None, {"q": 1} if whole else None)
+    assert errors == []

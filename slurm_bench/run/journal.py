@@ -27,7 +27,7 @@ from slurm_bench.machine import peak_gpu_memory, signal_name, visible_gpus
 from slurm_bench.marks import process_began
 from slurm_bench.run.durable import json_line, parse_line, read_lines
 from slurm_bench.run.layout import RunDir
-from slurm_bench.run.shapes import Event, Hand, fits
+from slurm_bench.run.shapes import UNFIT, Event, Hand, fits
 
 # How a process may end. One without an end was killed, or is still at work. LOST: its GPU can't be used any more.
 DONE, STOPPED, REFUSED, FAILED, LOST = "done", "stopped", "refused", "failed", "lost"
@@ -210,5 +210,5 @@ def _read_hand(file: Path) -> tuple[str, tuple[str, ...], float]:
     try:
         hand = msgspec.convert(parse_line(file.read_bytes()), Hand)
         return hand.plugin, hand.ids, hand.time
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNFIT):
         return "", (), 0.0

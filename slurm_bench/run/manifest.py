@@ -86,8 +86,9 @@ class OkRecord(msgspec.Struct, Mapping[str, Any], metaclass=_Meta, gc=False, eq=
         return True
 
     def _line(self) -> dict[str, Any]:
-        row: dict[str, Any] = parse_line(self.manifest.line(self.at))
-        return row
+        """Nothing of one that has a number which is none (1e999) under a name that isn't kept."""
+        row = parse_line(self.manifest.line(self.at))
+        return row if isinstance(row, dict) else {}
 
 
 _IN_FILE: Any = None  # the value of a field that is kept, but not of this record

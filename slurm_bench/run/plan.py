@@ -17,7 +17,7 @@ from slurm_bench.errors import UserError
 from slurm_bench.machine import without_collection
 from slurm_bench.run.durable import create_once, json_line, parse_line, write_atomic
 from slurm_bench.run.layout import CHAINED, VERSION, RunDir, check_version
-from slurm_bench.run.shapes import Int64
+from slurm_bench.run.shapes import UNFIT, Int64
 from slurm_bench.run.slices import seed_of
 
 _NO_FACTS: Mapping[str, Any] = {}  # of all that have none: a million empty dicts take 64 MB
@@ -69,7 +69,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Sample:
-        """Raises MsgspecError."""
+        """Raises one of `shapes.UNFIT`."""
         return msgspec.convert(row, cls)
 
     def __post_init__(self) -> None:
@@ -181,12 +181,12 @@ def read_plan(run: RunDir) -> list[Sample]:
             return [_sample(line) for line in file]
     except FileNotFoundError:
         raise UserError(f"{run.root}: not a run folder (it has no {run.plan.name})") from None
-    except msgspec.MsgspecError as error:
+    except UNFIT as error:
         raise UserError(f"{run.plan}: damaged: {error}") from None
 
 
 def _sample(line: bytes) -> Sample:
     try:
         return _DECODER.decode(line)
-    except (msgspec.MsgspecError, RecursionError):  # half of a character, in a path; or damaged
+    except UNFIT:  # half of a character, in a path; or damaged
         return Sample.from_json(parse_line(line))

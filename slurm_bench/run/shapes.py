@@ -17,6 +17,10 @@ Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]  # what a column of a ta
 Pid = Annotated[int, Meta(ge=0, lt=2**31)]
 
 
+# What is raised where a row is made one of these that it isn't. Half a character among its names is none of msgspec's.
+UNFIT = (msgspec.MsgspecError, UnicodeError, RecursionError)
+
+
 class Event(msgspec.Struct):
     """One line of a journal."""
 
@@ -79,6 +83,8 @@ class PlanHash(msgspec.Struct, frozen=True):
 
 
 class Provenance(msgspec.Struct):
+    time: Time | UnsetType = UNSET
+    config: str = ""
     by: dict[str, str] = {}
     plan: PlanHash = PlanHash()
     models: dict[str, dict[str, Any]] = {}
@@ -86,6 +92,7 @@ class Provenance(msgspec.Struct):
     packages: dict[str, str] = {}
     scores: dict[str, dict[str, Any]] = {}
     protocols: dict[str, dict[str, Any]] = {}
+    asks: dict[str, dict[str, Any]] = {}
     git: Git | None = None
 
 
@@ -93,5 +100,5 @@ def fits(row: Any, shape: Any) -> bool:
     try:
         msgspec.convert(row, shape)
         return True
-    except (msgspec.MsgspecError, RecursionError):
+    except UNFIT:
         return False

@@ -24,6 +24,7 @@ import msgspec
 from PIL import Image
 
 from slurm_bench.errors import UserError
+from slurm_bench.run.shapes import UNFIT
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def from_rows(rows: Any) -> dict[str, Score] | None:
     names = [each.name for each in fields(Score)]
     try:
         return {name: msgspec.convert(dict(zip(names, row, strict=False)), Score) for name, row in rows.items()}
-    except (TypeError, msgspec.ValidationError):
+    except (TypeError, *UNFIT):
         return None
 
 
