@@ -18,6 +18,7 @@ from helpers import REPO, attempts, images, run_dir, summary
 from plugins import Tint
 from tasks import edits, heal, prepare, work
 
+from slurm_bench.cli import main
 from slurm_bench.cluster import alive, chain
 from slurm_bench.cluster.chain import carry_on, start
 from slurm_bench.cluster.here import Debug, InJob
@@ -25,7 +26,7 @@ from slurm_bench.cluster.job import finish, task
 from slurm_bench.cluster.launch import launch
 from slurm_bench.cluster.queue import Job
 from slurm_bench.cluster.requeue import TaskIncomplete
-from slurm_bench.config import Config
+from slurm_bench.config import Config, dump
 from slurm_bench.errors import UserError
 from slurm_bench.run.attempts import Attempt, claim, close, read_attempts
 from slurm_bench.run.create import reconfigure
@@ -277,3 +278,42 @@ def test_a_task_with_a_failed_sample_fails_only_where_all_must_succeed(tmp_path:
     done = in_a_job("task(ROOT, 'edit', 1, 1, 90)", root)
     assert done.returncode == code, done.stderr
     assert set(edits(root)) == {"s-1", "s-3", "s-5"}
+
+
+def test_a_configuration_edited_by_hand_makes_nothing_under_the_mark_of_another(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Who goes on is told what differs, as where it was typed; --force makes the rest by it, under its own mark."""
+    root = prepare(tmp_path, "Tint", {}, retries=0)
+    run = open_run(root)
+    was, begun = run.config, dict(run.by)
+    edited = deepcopy(was)
+    edited.editor.params["delay"], edited.seed, edited.batch_size = 0.001, 7, 3
+    run.folder.config.write_text(dump(edited))
+    caplog.clear()
+    run = open_run(root)
+    assert (run.config.editor, run.config.seed, dict(run.by)) == (was.editor, was.seed, begun)
+    assert run.config.batch_size == 3, "how the work is done hangs on no mark"
+    assert "editor.params.delay: '(not set)' → 0.001; seed: 0 → 7" in caplog.text
+    assert main(["resubmit", str(root), "executor=debug"]) == 1
+    assert "was begun with another configuration (editor.params.delay" in capfd.readouterr().err
+    assert not images(root)
+    caplog.clear()
+    assert main(["resubmit", str(root), "executor=debug", "--force"]) == 0
+    marks = {record["by"] for record in read_records(run.folder, "edit")}
+    assert len(marks) == 1
+    assert marks.isdisjoint(begun.values())
+    run = open_run(root)
+    assert run.config.editor.params == {"delay": 0.001}
+    assert run.config.seed == 0, "the plan's seeds came from it"
+
+
+def test_a_run_of_before_this_was_kept_is_taken_at_its_configuration(tmp_path: Path) -> None:
+    run = open_run(prepare(tmp_path, "Tint", {}))
+    facts = json.loads(run.folder.provenance.read_bytes())
+    assert facts.pop("config")
+    run.folder.provenance.write_text(json.dumps(facts))
+    edited = deepcopy(run.config)
+    edited.editor.params["delay"] = 0.001
+    run.folder.config.write_text(dump(edited))
+    assert open_run(run.root).config.editor == edited.editor

@@ -4,8 +4,8 @@ Layers, later wins: the schema's defaults (`schema`), a YAML file, `key=value` w
 (`load`), with its references resolved (`references`), is the configuration; `compare` tells two apart.
 """
 
-from slurm_bench.config.compare import config_hash, differences
-from slurm_bench.config.load import find, load_config
+from slurm_bench.config.compare import config_hash, differences, identity
+from slurm_bench.config.load import find, load_config, with_identity
 from slurm_bench.config.nearest import nearest
 from slurm_bench.config.references import with_environment, written
 from slurm_bench.config.schema import (
@@ -33,11 +33,13 @@ __all__ = [
     "differences",
     "dump",
     "find",
+    "identity",
     "load_config",
     "nearest",
     "plugins_of",
     "tasks_of",
     "with_environment",
+    "with_identity",
 ]
 
 

@@ -11,10 +11,15 @@ from slurm_bench.config.schema import IDENTITY, Config
 from slurm_bench.config.text import to_yaml
 
 
+def identity(config: Config) -> str:
+    """What decides the results, as YAML; `gpus` and the like don't enter, nor what isn't there at all."""
+    deciding = {key: value for key, value in written(config).items() if key in IDENTITY and value is not None}
+    return to_yaml(deciding, sort_keys=True)
+
+
 def config_hash(config: Config) -> str:
-    """A name for what decides the results; `gpus` and the like don't enter, nor what isn't there at all."""
-    identity = {key: value for key, value in written(config).items() if key in IDENTITY and value is not None}
-    return hashlib.sha256(to_yaml(identity, sort_keys=True).encode()).hexdigest()[:16]
+    """A name for that."""
+    return hashlib.sha256(identity(config).encode()).hexdigest()[:16]
 
 
 def differences(old: Config, new: Config, keys: Iterable[str] = IDENTITY) -> list[str]:

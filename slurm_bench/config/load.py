@@ -13,8 +13,9 @@ from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 from slurm_bench.bundled import bundled
 from slurm_bench.command import EXECUTORS
 from slurm_bench.config.nearest import nearest
-from slurm_bench.config.references import escape_literal, resolve
+from slurm_bench.config.references import escape_literal, resolve, written
 from slurm_bench.config.schema import (
+    IDENTITY,
     OPTIONAL,
     Config,
     DataConfig,
@@ -24,7 +25,7 @@ from slurm_bench.config.schema import (
     plugins_of,
     tasks_of,
 )
-from slurm_bench.config.text import quoted, read_file, read_word
+from slurm_bench.config.text import quoted, read_file, read_text, read_word
 from slurm_bench.errors import UserError
 
 LEAST = {
@@ -51,6 +52,16 @@ def load_config(file: Path | None, overrides: Sequence[str] = ()) -> Config:
     """The configuration from a file and `key=value` words, later ones win. Raises UserError."""
     layers = [(str(file), read_file(file))] if file is not None else []
     layers += [(quoted(word), read_word(word)) for word in overrides]
+    return _with_absolute_paths(_of_layers(layers), file)
+
+
+def with_identity(config: Config, text: str, where: str) -> Config:
+    """`config`, but for what decides the results, which is as the `text` from `identity` says it. Raises UserError."""
+    rest = {key: value for key, value in written(config).items() if key not in IDENTITY}
+    return _of_layers([(where, rest), (where, read_text(text, where))])
+
+
+def _of_layers(layers: Sequence[tuple[str, dict[str, Any]]]) -> Config:
     merged = OmegaConf.structured(Config)
     for where, layer in layers:
         try:
@@ -64,7 +75,7 @@ def load_config(file: Path | None, overrides: Sequence[str] = ()) -> Config:
     _refuse_nameless(values, layers)
     config = _typed(values)
     _check_values(config)
-    return _with_absolute_paths(config, file)
+    return config
 
 
 def _take_away(merged: DictConfig, layer: dict[str, Any], where: str, key: str = "") -> dict[str, Any]:

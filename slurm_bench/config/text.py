@@ -74,16 +74,22 @@ Dumper.add_representer(str, Dumper.represent_str)
 def read_file(file: Path) -> dict[str, Any]:
     """The settings that a YAML file says. Raises UserError."""
     try:
-        node = yaml.compose(file.read_text(encoding="utf-8"), Loader)
-        return {} if node is None else _Reader(str(file)).value(node, Config, "")
+        return read_text(file.read_text(encoding="utf-8"), str(file))
     except FileNotFoundError:
         raise UserError(f"{file}: no such configuration file; {_files_there(file)}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8: {error}") from None
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from None
+
+
+def read_text(text: str, where: str) -> dict[str, Any]:
+    """Likewise. Raises UserError that names `where` it stands."""
+    try:
+        node = yaml.compose(text, Loader)
+        return {} if node is None else _Reader(where).value(node, Config, "")
     except NOT_YAML as error:
-        raise UserError(f"{file}: not YAML: {_explained(error)}") from None
+        raise UserError(f"{where}: not YAML: {_explained(error)}") from None
 
 
 def read_word(word: str) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from slurm_bench.config import Config, load_config, nearest
+from slurm_bench.command import command
+from slurm_bench.config import Config, differences, identity, load_config, nearest, with_identity
 from slurm_bench.errors import UserError
+from slurm_bench.logs import log
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.ledger import Ledger
 from slurm_bench.run.plan import Sample, read_plan
@@ -51,7 +53,23 @@ def open_run(root: Path) -> Run:
     folder = RunDir(root.resolve())
     if not folder.config.exists():
         raise UserError(f"{root}: {_no_run(folder)}")
-    return Run(folder, load_config(folder.config), checked_plan(folder), read_provenance(folder).get("by", {}))
+    facts = read_provenance(folder)
+    config = _as_stored(folder, load_config(folder.config), facts.get("config", ""))
+    return Run(folder, config, checked_plan(folder), facts.get("by", {}))
+
+
+def _as_stored(folder: RunDir, config: Config, stored: str) -> Config:
+    """What decides the results is what was stored with the marks of its plug-ins: edited in config.yaml alone, it would
+    make others' records by their marks. Who goes on with the run is told what differs, as for any other
+    configuration. A run of before this was kept is taken at its word."""
+    if not stored or identity(config) == stored:
+        return config
+    before = with_identity(config, stored, str(folder.provenance))
+    log.warning(
+        "%s was edited since (%s): that counts for nothing until the run goes on by it: %s",
+        *(folder.config, "; ".join(differences(before, config)), command("resubmit", folder.root, "--force")),
+    )
+    return before
 
 
 def _no_run(folder: RunDir) -> str:

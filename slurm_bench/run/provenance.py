@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from slurm_bench.config import Config, config_hash, plugins_of
+from slurm_bench.config import Config, config_hash, identity, plugins_of
 from slurm_bench.machine import package_versions, visible_gpus
 from slurm_bench.run.by import by_content, contradictions, joint_mark, mark
 from slurm_bench.run.durable import create_once, parse_line, write_atomic
@@ -142,8 +142,8 @@ def _made_by(config: Config, models: Models, kept: Mapping[str, str]) -> dict[st
     }
     if "rewriter" in by:
         makers[by["editor"]]["says"]["rewriter"] = by["rewriter"]
-    made = {"config_hash": config_hash(config), "models": models, "by": by, "makers": makers, "scores": scores}
-    return made | {"protocols": protocols, "asks": asks}
+    said = {"config_hash": config_hash(config), "config": identity(config), "models": models, "by": by}
+    return said | {"makers": makers, "scores": scores, "protocols": protocols, "asks": asks}
 
 
 def _text(facts: Mapping[str, Any]) -> bytes:
