@@ -25,7 +25,7 @@ from slurm_bench.errors import UserError
 from slurm_bench.run.attempts import claim, close, next_number, process_start, read_attempts
 from slurm_bench.run.create import create_run
 from slurm_bench.run.durable import LineWriter, create_once, read_lines, write_atomic, writing
-from slurm_bench.run.layout import RunDir, fan, safe_name
+from slurm_bench.run.layout import RunDir, fanned, safe_name
 from slurm_bench.run.ledger import read_state
 from slurm_bench.run.plan import Plan, Sample, read_plan
 from slurm_bench.run.records import read_records, reserve_manifest
@@ -65,7 +65,7 @@ def assert_safe(sample_id: str) -> None:
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
     path = Path("/run") / RunDir(Path("/run")).image(sample_id, "abc")
     assert path.parts[:4] == ("/", "run", "edit", "images")
-    assert path.parts[4] == fan(sample_id)
+    assert path.parts[4] == fanned(sample_id)[:2]
 
 
 def test_ids_that_look_alike_get_different_names() -> None:

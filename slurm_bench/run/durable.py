@@ -32,7 +32,7 @@ def writing(path: Path) -> Iterator[BinaryIO]:
         yield file
     try:
         os.replace(file.name, path)
-        _sync_folder(path.parent)
+        _sync_folder(_folder_of(path))
     except OSError:
         with suppress(OSError):
             os.unlink(file.name)
@@ -61,7 +61,7 @@ def create_once(path: Path, data: bytes) -> bool:
     finally:
         with suppress(OSError):  # whether the claim holds is decided by then
             temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    _sync_folder(_folder_of(path))
     return True
 
 
@@ -79,7 +79,7 @@ def _create_exclusively(path: Path, data: bytes) -> bool:
         with suppress(OSError):
             path.unlink()
         raise
-    _sync_folder(path.parent)
+    _sync_folder(_folder_of(path))
     return True
 
 
@@ -91,7 +91,7 @@ class LineWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(path, "ab" if reserved else "xb", buffering=0)  # noqa: SIM115 (closed by close)
         if not reserved:
-            _sync_folder(path.parent)
+            _sync_folder(_folder_of(path))
 
     def write(self, value: dict[str, Any]) -> None:
         line = json_line(value)
@@ -144,32 +144,44 @@ def _finite(digits: str) -> float:
 @contextmanager
 def _beside(path: Path) -> Iterator[BinaryIO]:
     """A temporary file, which is whole and on disk once the block is left without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mark = f".{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}.tmp"
-    temporary = path.parent / f".{path.name[:120]}{mark}"
+    name = os.path.basename(path)
+    temporary = f"{_folder_of(path)}/.{name[:120]}.{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}.tmp"
     try:
-        with _named(path, temporary), open(temporary, "wb") as file:
+        with _named(path, temporary), _made(temporary) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            os.unlink(temporary)
         raise
 
 
+def _made(path: str) -> BinaryIO:
+    """The file, and if need be its folder, which for most is there: to ask costs as much as to open."""
+    try:
+        return open(path, "wb")
+    except FileNotFoundError:
+        os.makedirs(_folder_of(path), exist_ok=True)
+        return open(path, "wb")
+
+
+def _folder_of(path: str | Path) -> str:
+    return os.path.dirname(path) or "."
+
+
 @contextmanager
-def _named(path: Path, temporary: Path | None = None) -> Iterator[None]:
+def _named(path: Path, temporary: str | None = None) -> Iterator[None]:
     """A write that fails doesn't say by itself to which file it went."""
     try:
         yield
     except OSError as error:
-        if error.filename in (None, str(temporary)):
+        if error.filename in (None, temporary):
             error.filename = str(path)
         raise
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: str) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -11,17 +11,27 @@ from typing import Any
 
 from slurm_bench.errors import UserError
 
+_UNREADABLE = re.compile(r"[^A-Za-z0-9_-]+")
+
 
 def safe_name(sample_id: str) -> str:
     """A file name for any id: readable where it can be, unique by the hash, never a path."""
-    digest = hashlib.sha256(sample_id.encode("utf-8", "surrogatepass")).hexdigest()
-    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", sample_id).strip("-")[:40]
+    return _name(sample_id, _digest(sample_id))
+
+
+def fanned(sample_id: str) -> str:
+    """The same in one of 256 sub-folders, so that no folder grows large on a parallel file system."""
+    digest = _digest(sample_id)
+    return f"{digest[:2]}/{_name(sample_id, digest)}"
+
+
+def _digest(sample_id: str) -> str:
+    return hashlib.sha256(sample_id.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _name(sample_id: str, digest: str) -> str:
+    readable = _UNREADABLE.sub("-", sample_id).strip("-")[:40]
     return f"{readable}-{digest[:16]}" if readable else digest[:16]
-
-
-def fan(sample_id: str) -> str:
-    """One of 256 sub-folders, so that no folder grows large on a parallel file system."""
-    return hashlib.sha256(sample_id.encode("utf-8", "surrogatepass")).hexdigest()[:2]
 
 
 # What the lines of plan, records and attempts look like. It goes up when a reader of before would misread them; a run
@@ -47,7 +57,7 @@ class RunDir:
     def key(self) -> str:
         """The run's name in the queue: the folder's own, told apart by its whole path."""
         path = str(self.root)
-        readable = re.sub(r"[^A-Za-z0-9_-]+", "-", self.root.name)[:32]
+        readable = _UNREADABLE.sub("-", self.root.name)[:32]
         return f"{readable}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
 
     @property
@@ -90,16 +100,16 @@ class RunDir:
 
     def source(self, sample_id: str, part: str, extension: str) -> str:
         """Where an image that came inside the dataset is unpacked, from the run folder."""
-        return f"sources/{fan(sample_id)}/{safe_name(sample_id)}{part}.{extension}"
+        return f"sources/{fanned(sample_id)}{part}.{extension}"
 
     def image(self, sample_id: str, by: str) -> str:
         """The edited image's path from the run folder. What another editor makes, or this one with other params, has
         another name: it overwrites nobody's image."""
-        return f"edit/images/{fan(sample_id)}/{safe_name(sample_id)}{f'-{by}' if by else ''}.png"
+        return f"edit/images/{fanned(sample_id)}{f'-{by}' if by else ''}.png"
 
     def rewrite(self, sample_id: str, mark: str) -> str:
         """The text that its instruction was rewritten to, by the rewriter and from the sources that `mark` tells."""
-        return f"edit/rewrites/{fan(sample_id)}/{safe_name(sample_id)}-{mark}.json"
+        return f"edit/rewrites/{fanned(sample_id)}-{mark}.json"
 
     @property
     def logs(self) -> Path:

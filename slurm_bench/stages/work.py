@@ -131,6 +131,7 @@ class EditWork:
         if isinstance(parts, dict):
             parts["encode"] = round(time.monotonic() - begin, 4)
         sha256 = hashlib.sha256(data).hexdigest()
+        change = largest_change(taken.given.small, small(taken.image))
         if self.turns is not None:
             self.turns[sample.id] = {"image": path, "sha256": sha256}
         return {
@@ -140,8 +141,8 @@ class EditWork:
             "source_sha256": taken.given.source_sha256,
             "width": taken.image.width,
             "height": taken.image.height,
-            "unchanged": pixels_digest(taken.image) == taken.given.pixels,
-            "largest_change": largest_change(taken.given.small, small(taken.image)),
+            "unchanged": change == 0 and pixels_digest(taken.image) == taken.given.pixels,
+            "largest_change": change,
             "info": taken.info,
         }
 
