@@ -3,13 +3,15 @@ line."""
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import pkgutil
 import re
 import sys
 import tempfile
 import traceback
+from contextlib import suppress
+from types import ModuleType
 from typing import Any
 
 from slurm_bench.config import nearest
@@ -17,17 +19,34 @@ from slurm_bench.errors import UserError
 
 
 def import_name(dotted: str, key: str) -> Any:
-    """What `package.module.name` names. Raises UserError that names `key` and the nearest right name."""
+    """The class or function that `package.module.name` names. Raises UserError that names `key` and the nearest right
+    one."""
     module_name, _, name = dotted.rpartition(".")
     if not module_name or not all(part.isidentifier() for part in dotted.split(".")):
         raise UserError(f"'{key}': '{dotted}' is not package.module.Name")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     module = _import(module_name, key)
-    if not hasattr(module, name):
-        names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        raise UserError(f"'{key}': {module_name} has no '{name}'; {nearest(name, names)}")
-    return getattr(module, name)
+    found = getattr(module, name, None)
+    if callable(found):
+        return found
+    if isinstance(found, ModuleType) or (found is None and _is_module(dotted)):
+        inside = nearest(name, _callables(_import(dotted, key)))
+        raise UserError(f"'{key}': {dotted} is a module, of which something is to be named: {dotted}.Name; {inside}")
+    if hasattr(module, name):
+        raise UserError(f"'{key}': {dotted} is no class, but {type(found).__name__}")
+    known = [*_callables(module), *(inner.name for inner in pkgutil.iter_modules(getattr(module, "__path__", [])))]
+    raise UserError(f"'{key}': {module_name} has no '{name}'; {nearest(name, known)}")
+
+
+def _is_module(dotted: str) -> bool:
+    with suppress(ImportError, ValueError):
+        return importlib.util.find_spec(dotted) is not None
+    return False
+
+
+def _callables(module: ModuleType) -> list[str]:
+    return [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
 
 
 def _import(name: str, key: str) -> Any:

@@ -43,7 +43,7 @@ def fitted(cls: Callable[..., Any], params: Any, said: Any, key: str) -> dict[st
     parameter, under `key`."""
     if not isinstance(params, Mapping):
         raise UserError(f"'{key}' is {_shown(params)}; it must be {described(dict)}")
-    declared = inspect.signature(cls).parameters
+    declared = _declared(cls)
     rest = next((p for p in declared.values() if p.kind is p.VAR_KEYWORD), None)
     named = {name: p for name, p in declared.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     for name in params:
@@ -65,8 +65,16 @@ def fitted(cls: Callable[..., Any], params: Any, said: Any, key: str) -> dict[st
 
 def paths_of(cls: Callable[..., Any]) -> list[str]:
     """The parameters that `cls` annotates as a path, or as one and None."""
-    hints = {name: _evaluated(p.annotation, cls) for name, p in inspect.signature(cls).parameters.items()}
+    hints = {name: _evaluated(p.annotation, cls) for name, p in _declared(cls).items()}
     return [name for name, hint in hints.items() if Path in (hint, *typing.get_args(hint))]
+
+
+def _declared(cls: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """None of what doesn't tell, as some that are built in: what it isn't is found when it is asked to work."""
+    try:
+        return inspect.signature(cls).parameters
+    except (TypeError, ValueError):
+        return {}
 
 
 def fit(value: Any, hint: Any) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from slurm_bench.config import Config, load_config
 from slurm_bench.errors import UserError
 from slurm_bench.importing import import_name
-from slurm_bench.plugins import check_plugins, make_editor
+from slurm_bench.plugins import check_plugins, make_editor, with_absolute_paths
 from slurm_bench.report.table import check_headline
 
 if TYPE_CHECKING:
@@ -218,6 +218,14 @@ def test_a_plug_ins_own_refusal_gets_the_key_that_was_typed() -> None:
         ("slurm_bench.editers.pillow.PillowEditor", "did you mean 'slurm_bench.editors'"),
         ("mien.Editor", "did you mean 'mine'"),
         ("mine.Edtior", "did you mean 'Editor'"),
+        (
+            "slurm_bench.editors.pillow",
+            "is a module, of which something is to be named: slurm_bench.editors.pillow.Name",
+        ),
+        ("slurm_bench.editors.pilow", "slurm_bench.editors has no 'pilow'; did you mean 'pillow'"),
+        ("os.path", "os.path is a module"),
+        ("os.sep", "os.sep is no class, but str"),
+        ("os.surely_not", "os has no 'surely_not'"),
         ("broken.Editor", "broken.py:2"),
         ("wrong.Editor", "wrong.py:1"),
         ("lacking.Editor", "No module named 'surely_not_there'"),
@@ -239,6 +247,14 @@ def test_a_class_that_cannot_be_had_is_named_with_the_place(
     assert said in str(caught.value)
     assert "'editor.class_path'" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["builtins.dict", "collections.OrderedDict"])
+def test_a_class_that_tells_no_parameters_is_asked_what_it_can_do(path: str) -> None:
+    config = load_config(None, [f"editor.class_path={path}", BUNDLED["metrics"]])
+    with pytest.raises(UserError, match=f"'editor.class_path': {path} has no method 'edit'"):
+        check_plugins(config)
+    assert with_absolute_paths(config, None) == config
 
 
 def test_a_headline_that_no_scorer_gives_is_refused_before_anything_starts() -> None:

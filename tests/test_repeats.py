@@ -50,6 +50,12 @@ def test_an_id_that_a_repeat_would_have_is_refused(tmp_path: Path) -> None:
     assert len(planned(tmp_path / "run", "a", "a@3", "@2", repeats=2).samples) == 6
 
 
+def test_more_than_can_be_made_is_refused_and_not_begun(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"'repeats' is 2147483648: with 2 samples that are more than 10,000,000"):
+        planned(tmp_path / "run", "a", "b", repeats=2**31)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_a_runs_repeats_never_change(tmp_path: Path, force: bool) -> None:
     begun = planned(tmp_path / "run", "a", repeats=2)

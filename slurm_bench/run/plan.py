@@ -20,6 +20,8 @@ from slurm_bench.run.layout import CHAINED, VERSION, RunDir, check_version
 from slurm_bench.run.shapes import UNFIT, Int64
 from slurm_bench.run.slices import seed_of
 
+MOST = 10_000_000  # samples of a plan, each under each of its seeds
+
 _NO_FACTS: Mapping[str, Any] = {}  # of all that have none: a million empty dicts take 64 MB
 
 
@@ -156,6 +158,8 @@ def repeated(samples: Sequence[Sample], base_seed: int, repeats: int) -> list[Sa
     """Every sample under so many seeds: first all as they are, then all again as `id@2`, and so on, so that what has
     been made at any time covers the samples alike. Raises UserError where the data have such an id themselves."""
     taken = {sample.id for sample in samples}
+    if len(samples) * repeats > MOST:
+        raise UserError(f"'repeats' is {repeats}: with {len(samples)} samples that are more than {MOST:,} to make")
     rows = [structs.replace(sample, sample=sample.id) for sample in samples]
     for repeat in range(2, repeats + 1):
         for sample in samples:
