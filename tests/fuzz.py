@@ -11,6 +11,7 @@ refused. What doesn't is printed, one input for each place in the code that it c
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import io
 import json
 import logging
@@ -614,14 +615,22 @@ KINDS: dict[str, Callable[[Place], st.SearchStrategy[tuple[list[str], dict[str, 
 }
 
 
-def fuzz(place: Place, kind: str, count: int, number: int, fault: Callable[[BaseException, Any], None]) -> Counter[Any]:
-    """How many inputs ended with which exit code. `fault` gets what is wrong, and the input."""
+def fuzz(
+    place: Place,
+    kind: str,
+    count: int,
+    number: int,
+    fault: Callable[[BaseException, Any], None],
+    begin: Callable[[Any], object] = lambda case: None,
+) -> Counter[Any]:
+    """How many inputs ended with which exit code. `begin` gets each input, `fault` what is wrong, and the input."""
     ends: Counter[Any] = Counter()
 
     @seed(number)
     @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(KINDS[kind](place))
     def try_it(case: tuple[list[str], dict[str, bytes | None]]) -> None:
+        begin(case)
         try:
             ends[place.check(*case)] += 1
         except Exception as error:
@@ -634,7 +643,8 @@ def fuzz(place: Place, kind: str, count: int, number: int, fault: Callable[[Base
 
 
 def by_hand(count: int, kinds: list[str], number: int) -> int:
-    """Prints one input for each place that a fault came from, the shortest."""
+    """Prints one input for each place that a fault came from, the shortest; an input that ends the whole process (a
+    library's own fault) lies in the file that was named first, and Python's stack is printed."""
     found: dict[str, tuple[int, str, str]] = {}
 
     def note(error: BaseException, case: Any) -> None:
@@ -646,17 +656,23 @@ def by_hand(count: int, kinds: list[str], number: int) -> int:
             trace = "".join(traceback.format_exception(error)[-6:])
             found[key] = (len(shown), shown[:1500], trace[-1500:])
 
+    faulthandler.enable()
+    in_hand = Path(tempfile.gettempdir()) / f"fuzz-{os.getpid()}.txt"
+    print(f"what is in hand: {in_hand}", flush=True)
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
     place = Place(folder / "place")
     try:
         for kind in kinds:
             begin = time.monotonic()
-            ends = fuzz(place, kind, count // len(kinds), number, note)
+            ends = fuzz(
+                place, kind, count // len(kinds), number, note, lambda case: in_hand.write_text(ascii(case)) and None
+            )
             seconds = time.monotonic() - begin
             print(f"{kind:14} {ends.total():7} inputs in {seconds:.0f} s, by exit code: {dict(ends)}", flush=True)
     finally:  # who interrupts hours of it is told what was found
         place.close()
         shutil.rmtree(folder)
+        in_hand.unlink(missing_ok=True)
         for key, (_, shown, trace) in found.items():
             print(f"\n== {key}\n{shown}\n{trace}", flush=True)
     return len(found)
