@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -199,6 +201,20 @@ def test_class_labels_are_read_as_their_names(folder: Path) -> None:
     features = {"category": {"_type": "ClassLabel", "names": ["cat", "dog"]}}
     noted = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     assert [i.category for i in read("huggingface", save_to_disk(folder / "bench", noted))] == ["dog", "cat"]
+
+
+def test_a_cell_that_lies_outside_of_the_file_ends_no_process(folder: Path) -> None:
+    bench = save_to_disk(folder / "bench", arrow({**columns(folder, "a", "b"), "note": ["n" * 777, "n" * 777]}))
+    file = bench / "data-00001-of-00002.arrow"
+    head, begins_and_ends, cells = file.read_bytes().rpartition(struct.pack("<ii", 0, 777))
+    assert begins_and_ends
+    file.write_bytes(head + struct.pack("<ii", 0, 2**31 - 1) + cells)
+    words = ["plan", "--config", "demo.yaml", "data.reader=huggingface", f"data.path={bench}"]
+    said = subprocess.run(
+        [sys.executable, "-m", "slurm_bench", *words], cwd=REPO, capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 1, said
+    assert f"{file}: damaged behind row 0" in said.stderr
 
 
 def test_a_column_that_stands_twice_is_refused(folder: Path) -> None:

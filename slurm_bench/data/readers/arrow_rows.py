@@ -63,12 +63,23 @@ def stream_table(data: DataConfig, files: list[Path]) -> Table:
 def _rows(batches: Iterable[tuple[Path, Any]], labels: dict[str, list[str]]) -> Iterator[Row]:
     numbers: Counter[Path] = Counter()
     for file, batch in batches:
+        _refuse_damaged(file, batch, numbers[file])
         for cells in batch.to_pylist():
             numbers[file] += 1
             for name, texts in labels.items():
                 if isinstance(cells.get(name), int) and 0 <= cells[name] < len(texts):
                     cells[name] = texts[cells[name]]
             yield Row(f"{file}: row {numbers[file]}", cells)
+
+
+def _refuse_damaged(file: Path, batch: Any, row: int) -> None:
+    """Where each cell lies is the file's to say, and pyarrow looks there, be it outside of the file: the process ends,
+    or another's memory passes for a cell. Raises UserError."""
+    try:
+        batch.validate(full=True)
+    except ValueError as error:
+        said = " ".join(str(error).split())
+        raise UserError(f"{file}: damaged behind row {row} ({said}); download it again") from None
 
 
 def _names(fields: Iterable[Any], prefix: str = "") -> Iterator[str]:
