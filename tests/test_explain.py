@@ -107,11 +107,14 @@ def test_what_ends_a_whole_task(tmp_path: Path, editor: str, params: dict[str, A
     assert cause.next == f"python launch.py resubmit {root}"
 
 
-def test_a_plugin_that_is_not_there_where_the_task_runs(tmp_path: Path) -> None:
-    root = prepare(tmp_path, "Tint", {})
-    file = run_dir(root).config
-    file.write_text(file.read_text().replace("tests.plugins.Tint", "nowhere_to_be_found.Tint"))
-    assert "nowhere_to_be_found" in worked(root)["plugin_import"].what
+def test_a_plugin_that_is_not_there_where_the_task_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    module = tmp_path / "soon_nowhere_to_be_found.py"
+    module.write_text("from plugins import Tint\n")
+    root = prepare(tmp_path, "soon_nowhere_to_be_found.Tint", {})
+    module.unlink()
+    monkeypatch.delitem(sys.modules, module.stem, raising=False)
+    assert "soon_nowhere_to_be_found" in worked(root)["plugin_import"].what
 
 
 def test_a_full_disk(small_disk: Path) -> None:

@@ -16,13 +16,15 @@ from helpers import REPO, assert_whole, attempts, images, launch, make_benchmark
 from plugins import Tint, once
 from tasks import prepare, work
 
-from slurm_bench.config import PluginConfig, dump, load_config
+from slurm_bench.config import PluginConfig, identity
 from slurm_bench.editors.base import Edited, EditRequest
 from slurm_bench.run import claims as claims_file
 from slurm_bench.run.attempts import Attempt, claim
 from slurm_bench.run.claims import BLOCKS, Claims, Holder, blocks_of
+from slurm_bench.run.create import store
 from slurm_bench.run.journal import DONE, Journal, read_journals
 from slurm_bench.run.opened import open_run
+from slurm_bench.run.provenance import read_provenance
 from slurm_bench.run.records import read_records, reserve_manifest
 from slurm_bench.stages import takeover
 from slurm_bench.stages.engine import Tally
@@ -114,9 +116,10 @@ def test_a_task_that_is_left_nothing_ends_before_its_heavy_imports(tmp_path: Pat
     root = prepare(tmp_path, "Tint", {}, count=12)
     begin(root, 2)
     assert task(root, 0) == Tally(ok=12)
-    config = load_config(root / "config.yaml", [])
+    run = open_run(root)
     editor = PluginConfig("slurm_bench.editors.qwen.QwenImageEditor", {"model_name": "Qwen/Qwen-Image-Edit"})
-    (root / "config.yaml").write_text(dump(replace(config, editor=editor)))
+    config = replace(run.config, editor=editor)
+    store(replace(run, config=config, unstored=read_provenance(run.folder) | {"config": identity(config)}))
     reserve_manifest(run_dir(root), "edit", 1, 1)
     probe = [sys.executable, "-c", PROBE.format(root=str(root))]
     done = subprocess.run(probe, cwd=REPO, capture_output=True, text=True, timeout=240)
