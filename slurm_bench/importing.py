@@ -34,7 +34,7 @@ def import_name(dotted: str, key: str) -> Any:
         inside = nearest(name, _callables(_import(dotted, key)))
         raise UserError(f"'{key}': {dotted} is a module, of which something is to be named: {dotted}.Name; {inside}")
     if hasattr(module, name):
-        raise UserError(f"'{key}': {dotted} is no class, but {type(found).__name__}")
+        raise UserError(f"'{key}': {dotted} is a {type(found).__name__}, not a function or class")
     known = [*_callables(module), *(inner.name for inner in pkgutil.iter_modules(getattr(module, "__path__", [])))]
     raise UserError(f"'{key}': {module_name} has no '{name}'; {nearest(name, known)}")
 

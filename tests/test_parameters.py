@@ -224,7 +224,7 @@ def test_a_plug_ins_own_refusal_gets_the_key_that_was_typed() -> None:
         ),
         ("slurm_bench.editors.pilow", "slurm_bench.editors has no 'pilow'; did you mean 'pillow'"),
         ("os.path", "os.path is a module"),
-        ("os.sep", "os.sep is no class, but str"),
+        ("os.sep", "os.sep is a str, not a function or class"),
         ("os.surely_not", "os has no 'surely_not'"),
         ("broken.Editor", "broken.py:2"),
         ("wrong.Editor", "wrong.py:1"),

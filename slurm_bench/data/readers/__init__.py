@@ -58,10 +58,7 @@ def find_reader(data: DataConfig) -> Reader:
             f"'data.reader': no reader '{data.reader}'; {nearest(data.reader, BUNDLED)}; "
             "the dotted path of your own function is one too"
         )
-    reader = import_name(data.reader, "data.reader")
-    if not callable(reader):
-        raise UserError(f"'data.reader': {data.reader} is a {type(reader).__name__}, not a function")
-    return reader
+    return import_name(data.reader, "data.reader")
 
 
 def _refuse_untaken(data: DataConfig, reader: BundledReader) -> None:
