@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -250,6 +251,20 @@ def test_the_first_use_is_over_and_a_failure_in_it_is_none_of_the_model(
     with caplog.at_level(logging.WARNING), first_use.first_use("cuda"):
         pass
     assert "no cuDNN" in caplog.text
+
+
+def test_a_broken_triton_is_told_where_it_is_needed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError("built for another driver")
+
+    used: list[str] = []
+    monkeypatch.setattr(first_use, "use_libraries", lambda device, dtype: used.append(device))
+    monkeypatch.setitem(sys.modules, "triton", Broken("triton"))
+    monkeypatch.setitem(sys.modules, "triton.runtime", Broken("triton.runtime"))
+    with first_use.first_use("cuda"):
+        pass
+    assert used == ["cuda"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

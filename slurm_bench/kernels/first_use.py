@@ -21,8 +21,8 @@ def first_use(device: str) -> Iterator[None]:
         yield
         return
     hash_triton: Callable[[], Any] | None = None
-    with suppress(ImportError):
-        # Here, as two threads that import the same could wait for each other.
+    with suppress(Exception):  # who needs Triton meets it again, and a model that needs none is loaded
+        # Imported here, as two threads that import the same could wait for each other.
         from triton.runtime import cache
 
         hash_triton = getattr(cache, "triton_key", None)
