@@ -4,6 +4,7 @@ start. Who asks for it later gets it."""
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 from collections import defaultdict
@@ -34,7 +35,7 @@ _LOCK = RLock()
 def lean_imports() -> Iterator[None]:
     """Around the first import of transformers or diffusers, one thread at a time. Which distribution a package is of is
     found out once, not by each of the two."""
-    with _LOCK:
+    with _LOCK, _known_gpu():
         finder, modules = _Finder(), cast(dict[str, ModuleType | None], sys.modules)
         # None there is a module that can't be imported.
         others = {name: None for name in OPTIONAL if name not in modules} | _stand_ins()
@@ -50,6 +51,24 @@ def lean_imports() -> Iterator[None]:
             for name, other in others.items():
                 if modules.get(name) is other:
                     modules.pop(name, None)
+
+
+@contextmanager
+def _known_gpu() -> Iterator[None]:
+    """Where torch is at work on a GPU already, it says by what it knows that there is one. Else it asks the driver, for
+    fifty packages while that is busy with weights."""
+    name, torch = "PYTORCH_NVML_BASED_CUDA_CHECK", sys.modules.get("torch")
+    before = os.environ.get(name)
+    if torch is None or not torch.cuda.is_initialized():
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def packages_distributions() -> Mapping[str, list[str]]:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+
+import pytest
+import torch
+
+from slurm_bench.lean_imports import lean_imports
 
 IMPORT = """
 import sys
@@ -96,6 +102,22 @@ def test_what_no_model_needs_is_imported_when_it_is_asked_for(tmp_path: Path) ->
     (package / "__init__.py").write_text("__version__ = '1.9.0'")
     (package / "metrics.py").write_text("def roc_curve(): ...")
     run(IMPORT, tmp_path)
+
+
+@pytest.mark.parametrize("before", [None, "0"])
+@pytest.mark.parametrize("at_work", [True, False])
+def test_the_driver_is_not_asked_for_a_gpu_that_torch_works_on(
+    monkeypatch: pytest.MonkeyPatch, before: str | None, at_work: bool
+) -> None:
+    name = "PYTORCH_NVML_BASED_CUDA_CHECK"
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: at_work)
+    monkeypatch.delenv(name, raising=False)
+    if before is not None:
+        monkeypatch.setenv(name, before)
+    with suppress(KeyError), lean_imports():
+        assert os.environ.get(name) == ("1" if at_work else before)
+        raise KeyError
+    assert os.environ.get(name) == before
 
 
 def test_a_package_that_fails_says_why_to_each_who_asks(tmp_path: Path) -> None:
