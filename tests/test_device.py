@@ -1,11 +1,15 @@
-"""Which device a model is loaded on: never the CPU in a process that was given a GPU."""
+"""Which device a model is loaded on: never the CPU in a process that was given a GPU. And what is loaded to stay isn't
+looked through for garbage."""
 
 from __future__ import annotations
+
+import gc
+import weakref
 
 import pytest
 
 from slurm_bench.errors import LostGpu, UserError
-from slurm_bench.machine import check_device, choose_device, visible_gpus
+from slurm_bench.machine import check_device, choose_device, free_memory, lasting, visible_gpus
 
 KEY = "editor.params.device"
 
@@ -75,3 +79,28 @@ def test_the_gpus_are_asked_for_once_a_process(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-0")
     assert len(visible_gpus()) == 1
     assert asked.read_text().count("x") == 5
+
+
+def test_no_garbage_is_looked_for_in_what_lasts_until_memory_is_wanted():
+    class Model:
+        pass
+
+    looks, frozen = [], gc.get_freeze_count()
+
+    def look(phase, info):
+        looks.append(phase)
+
+    with lasting():
+        gc.callbacks.append(look)
+        made = [[] for _ in range(10_000)]  # enough for a look, at their end at the latest
+        model = Model()
+        model.itself = model
+    gc.callbacks.remove(look)
+    assert not looks
+    assert gc.get_freeze_count() - frozen > len(made)
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is not None, "where no garbage is looked for, none is found"
+    free_memory()
+    assert gone() is None

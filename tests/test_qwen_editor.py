@@ -229,16 +229,16 @@ def test_text_first_gives_the_same_and_never_has_both_there(tmp_path, monkeypatc
     pipeline = first._session.pipeline
     assert pipeline.transformer is None
     large, loaded = [weakref.ref(pipeline.text_encoder)], []
-    load = loading.load_components
+    load = loading.load_component
 
-    def watched(source, names):
+    def watched(source, name):
         assert not any(ref() for ref in large)
-        components = load(source, names)
-        large.extend(map(weakref.ref, components.values()))
-        loaded.extend(names)
-        return components
+        component = load(source, name)
+        large.append(weakref.ref(component))
+        loaded.append(name)
+        return component
 
-    monkeypatch.setattr(loading, "load_components", watched)
+    monkeypatch.setattr(loading, "load_component", watched)
     first.prepare(iter([request(id="a")]))
     assert pipeline.text_encoder is None
     large.append(weakref.ref(first._session.runner.transformer))

@@ -9,11 +9,10 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Callable
-from contextlib import nullcontext
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -55,7 +54,7 @@ def both(folder: Path, cls: Any, dtype: torch.dtype, device: str) -> tuple[Any, 
     place: Callable[..., Any] = diffusers_model if "diffusers" in cls.__module__ else transformers_model
     with WeightStream(device, threads=3, chunk=4096) as weights:
         weights.begin(folder)
-        streamed = place(cls, folder, weights.take(folder), dtype, device)
+        streamed = place(cls, folder, dtype, device)(weights.take(folder))
     name = "torch_dtype" if place is diffusers_model else "dtype"
     return streamed, cls.from_pretrained(folder, **{name: dtype}, device_map={"": device})
 
@@ -133,7 +132,7 @@ def test_a_missing_tensor_is_an_error(folders: Path) -> None:
     tensors = stream.read_plainly(folder)
     del tensors["img_in.weight"]
     with pytest.raises(RuntimeError, match=r"img_in\.weight"):
-        diffusers_model(QwenImageTransformer2DModel, folder, tensors, torch.bfloat16, "cpu")
+        diffusers_model(QwenImageTransformer2DModel, folder, torch.bfloat16, "cpu")(tensors)
 
 
 @pytest.mark.parametrize("size", [1, 7, 16, 1000])
@@ -155,29 +154,44 @@ def test_chunks_cover_each_byte_once(size: int) -> None:
     assert torch.equal(torch.cat([target for target, _, _ in targets]), data)
 
 
-def test_what_is_under_way_is_awaited_where_a_stream_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The GPU still writes: the tensors' memory must be nobody else's yet."""
-    under_way: list[Any] = []
+def test_what_is_under_way_is_awaited_whatever_happens(tmp_path: Path) -> None:
+    """The GPU still reads and writes: the memory must be nobody else's yet."""
+    begun: list[slice] = []
 
-    class Lane:
-        def __init__(self, size: int, own: Any, arrived: Any) -> None: ...
+    class Target:
+        def __getitem__(self, part: slice) -> Target:
+            begun.append(part)
+            return self
 
-        def send(self, chunk: Any) -> None:
-            under_way.append(chunk)
-            weights._closed = True
+        def copy_(self, *_: Any, **__: Any) -> None:
+            if len(begun) == 2:
+                raise RuntimeError("a lost GPU")
 
-        def drain(self) -> None:
-            under_way.clear()
+    class Stream:
+        def synchronize(self) -> None:
+            begun.clear()
 
-    monkeypatch.setattr(stream, "_Lane", Lane)
-    for name in ("device", "stream", "Stream"):
-        monkeypatch.setattr(torch.cuda, name, nullcontext)
-    weights = WeightStream("cuda")
-    chunk: Any = "a chunk"
-    weights._tasks.append([chunk, chunk])
-    weights._work()
-    assert not under_way
-    assert weights._error is None
+    (tmp_path / "weights").write_bytes(b"12345678")
+    copies = tuple(stream._Copy(cast(Any, Target()), 0, start, 4) for start in (0, 4))
+    buffer = torch.empty(8, dtype=torch.uint8)
+    with open(tmp_path / "weights", "rb") as file, pytest.raises(RuntimeError, match="lost"):
+        stream._bring(stream._Chunk(file.fileno(), 0, 8, copies, stream._Part(None)), buffer, Stream())
+    assert not begun
+
+
+def test_room_that_is_missing_is_told_to_who_waits(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made in a thread."""
+
+    def make_room(*_: Any) -> None:
+        raise torch.OutOfMemoryError("none left")
+
+    monkeypatch.setattr(WeightStream, "_make_room", make_room)
+    monkeypatch.setattr(WeightStream, "_work", lambda self: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    with WeightStream("cuda") as weights:
+        weights.begin(folders / "vae")
+        with pytest.raises(torch.OutOfMemoryError, match="none left"):
+            weights.take(folders / "vae")
 
 
 def test_a_file_that_became_shorter_is_an_error(tmp_path: Path) -> None:

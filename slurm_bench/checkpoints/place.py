@@ -1,9 +1,12 @@
-"""Tensors → a model of diffusers or transformers, as `from_pretrained` makes it of the same folder."""
+"""Tensors → a model of diffusers or transformers, as `from_pretrained` makes it of the same folder.
+
+Each way first does what can be done while the tensors are on their way, and gives a function that takes them.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,22 +15,26 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+Fill = Callable[[Mapping[str, "Tensor"]], Any]
 
-def transformers_model(
-    cls: Any, folder: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype, device: str, **options: Any
-) -> Any:
+
+def transformers_model(cls: Any, folder: Path, dtype: torch.dtype, device: str, **options: Any) -> Fill:
     """transformers itself puts the tensors in: it renames, ties, casts and knows of quantized checkpoints."""
     from transformers import GenerationConfig
 
     config = cls.config_class.from_pretrained(folder)
-    with _without_reservation():
-        model = cls.from_pretrained(
-            None, config=config, state_dict=dict(tensors), dtype=dtype, device_map={"": device}, **options
-        )
-    model.config.name_or_path = model.name_or_path = str(folder)
-    if (folder / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder)
-    return model
+
+    def fill(tensors: Mapping[str, Tensor]) -> Any:
+        with _without_reservation():
+            model = cls.from_pretrained(
+                None, config=config, state_dict=dict(tensors), dtype=dtype, device_map={"": device}, **options
+            )
+        model.config.name_or_path = model.name_or_path = str(folder)
+        if (folder / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(folder)
+        return model
+
+    return fill
 
 
 @contextmanager
@@ -47,14 +54,15 @@ def _without_reservation() -> Iterator[None]:
         setattr(modeling_utils, name, before)
 
 
-def diffusers_model(cls: Any, folder: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype, device: str) -> Any:
+def diffusers_model(cls: Any, folder: Path, dtype: torch.dtype, device: str) -> Fill:
     """diffusers takes files alone, so this is its own way of loading: built without weights, then filled. Buffers
-    that aren't stored, and tables that are plain attributes, come from the constructor. Raises RuntimeError where
-    a tensor is missing, unknown, or of another shape."""
+    that aren't stored, and tables that are plain attributes, come from the constructor. To fill it raises RuntimeError
+    where a tensor is missing, unknown, or of another shape."""
     import torch
     from accelerate import init_empty_weights
+    from diffusers.models.modeling_utils import no_init_weights
 
-    with _default_dtype(dtype), init_empty_weights(include_buffers=False):
+    with _default_dtype(dtype), no_init_weights(), init_empty_weights(include_buffers=False):
         model = cls.from_config(cls.load_config(folder))
     ignored = [re.compile(pattern) for pattern in cls._keys_to_ignore_on_load_unexpected or ()]
     wide = set(cls._keep_in_fp32_modules or ())
@@ -64,10 +72,13 @@ def diffusers_model(cls: Any, folder: Path, tensors: Mapping[str, Tensor], dtype
             return tensor
         return tensor.to(torch.float32 if wide & set(name.split(".")) else dtype)
 
-    wanted = {n: cast(n, t) for n, t in tensors.items() if not any(pattern.search(n) for pattern in ignored)}
-    model.load_state_dict(wanted, assign=True)
-    model.register_to_config(_name_or_path=str(folder))
-    return model.to(device).eval()
+    def fill(tensors: Mapping[str, Tensor]) -> Any:
+        wanted = {n: cast(n, t) for n, t in tensors.items() if not any(pattern.search(n) for pattern in ignored)}
+        model.load_state_dict(wanted, assign=True)
+        model.register_to_config(_name_or_path=str(folder))
+        return model.to(device).eval()
+
+    return fill
 
 
 @contextmanager

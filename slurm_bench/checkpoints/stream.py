@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +26,13 @@ from slurm_bench.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Of pinned host memory there are THREADS * BUFFERS * CHUNK bytes, 512 MiB. On an H100, 57.7 GB from the page cache: 4
-# threads 18 GB/s, 8 30, 16 42. With four, too, the weights arrive before Python has imported the model's code, which
-# more would hold up; and four processes of a node at once make 37 GB/s. safetensors' own load_file made 5 GB/s,
-# runai-model-streamer 7, fastsafetensors 24, and instanttensor, which maps all files into memory, 48.
+# Of pinned host memory there are THREADS * CHUNK bytes, 256 MiB. To read a chunk takes ten times as long as the GPU's
+# copy of it, for which a thread waits. On an H100, 57.7 GB from the page cache: 4 threads 18 GB/s, 8 30, 16 42. With
+# four, too, most weights arrive before Python has imported the model's code, which more hold up (on an H200, by 0.7 s
+# with 6, which the wait for the weights is shorter); and four processes of a node at once make 37 GB/s. safetensors'
+# own load_file made 5 GB/s, runai-model-streamer 7, fastsafetensors 24, and instanttensor, which maps all files into
+# memory, 48.
 THREADS = 4
-BUFFERS = 2  # a thread reads into one while the GPU fetches the other
 CHUNK = 64 << 20
 
 # A read of PROBE bytes takes about 20 µs from the page cache, 100 from an NVMe disk, and more than this from storage
@@ -75,17 +77,27 @@ class _Chunk:
     part: _Part
 
 
-class _Part:
-    """One model's tensors by name, and how many of its chunks are still on their way."""
+@dataclass(frozen=True)
+class _File:
+    """`tensors`, in its order: name, shape, dtype, and where it begins."""
 
-    def __init__(self) -> None:
+    descriptor: int
+    tensors: tuple[tuple[str, tuple[int, ...], Any, int], ...]
+
+
+class _Part:
+    """One model's tensors by name, and how many of its files and chunks are still to come. On `stream`, which was the
+    current one where it was asked for, the tensors are made."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
         self.tensors: dict[str, Tensor] = {}
-        self.files: list[int] = []
-        self.chunks = 0
+        self.files: list[_File] = []
+        self.missing = 0
 
     def close(self) -> None:
         for file in self.files:
-            os.close(file)
+            os.close(file.descriptor)
         self.files.clear()
 
 
@@ -103,6 +115,7 @@ class WeightStream:
         self._changed = threading.Condition()
         self._error: BaseException | None = None
         self._closed = False
+        self._room = ThreadPoolExecutor(1, "room")
         self._threads = [threading.Thread(target=self._work, name=f"weights-{n}", daemon=True) for n in range(threads)]
 
     def __enter__(self) -> WeightStream:
@@ -115,15 +128,18 @@ class WeightStream:
         """Start to read the weights of this folder. Raises UserError for a file that is none."""
         if not self.device.startswith("cuda"):
             return
-        files = weight_files(folder)
-        part = self._parts[folder] = _Part()
-        sequential = not quick_to_read(files)
-        plans = [self._plan(part, file) for file in files]
-        with self._changed:
-            for chunks in plans:
-                part.chunks += len(chunks)
-                self._tasks.extend([chunks] if sequential else [[chunk] for chunk in chunks])
-            self._changed.notify_all()
+        import torch
+
+        paths = weight_files(folder)
+        part = self._parts[folder] = _Part(torch.cuda.current_stream(self.device))
+        sequential = not quick_to_read(paths)
+        for path in paths:
+            tensors = sorted(read_header(path).tensors.items(), key=lambda item: item[1].start)
+            shapes = tuple((name, info.shape, _dtype(path, info), info.start) for name, info in tensors)
+            part.files.append(_File(os.open(path, os.O_RDONLY), shapes))
+        part.missing = len(part.files)
+        for file in tuple(part.files):
+            self._room.submit(self._open, part, file, sequential)
         for thread in self._threads:
             if thread.ident is None:
                 thread.start()
@@ -134,7 +150,7 @@ class WeightStream:
             return read_plainly(folder)
         part = self._parts[folder]
         with self._changed:
-            self._changed.wait_for(lambda: part.chunks == 0 or self._error is not None)
+            self._changed.wait_for(lambda: part.missing == 0 or self._error is not None)
         if self._error is not None:
             raise self._error
         part.close()
@@ -146,6 +162,7 @@ class WeightStream:
             self._closed = True
             self._tasks.clear()
             self._changed.notify_all()
+        self._room.shutdown(cancel_futures=True)
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join()
@@ -153,90 +170,80 @@ class WeightStream:
             part.close()
         self._parts.clear()
 
-    def _plan(self, part: _Part, path: Path) -> Sequence[_Chunk]:
-        """Room for a file's tensors on the GPU, and the chunks to fill it with."""
+    def _open(self, part: _Part, file: _File, sequential: bool) -> None:
+        """In a thread of its own, as the driver takes a good part of a second for all of them. In their order."""
+        try:
+            chunks = self._make_room(part, file)
+        except BaseException as error:
+            self._failed(error)
+            return
+        with self._changed:
+            part.missing += len(chunks) - 1
+            if not self._closed:
+                self._tasks.extend([chunks] if sequential else [[chunk] for chunk in chunks])
+            self._changed.notify_all()
+
+    def _make_room(self, part: _Part, file: _File) -> Sequence[_Chunk]:
+        """For a file's tensors on the GPU; and the chunks to fill it with."""
         import torch
 
-        tensors = sorted(read_header(path).tensors.items(), key=lambda item: item[1].start)
-        shapes = [(name, info.shape, _dtype(path, info), info.start) for name, info in tensors]
-        file = os.open(path, os.O_RDONLY)
-        part.files.append(file)
-        # One large block, which the allocator then hands out in pieces: one request to the driver, not hundreds.
-        torch.empty(os.fstat(file).st_size, dtype=torch.uint8, device=self.device)
         targets = []
-        for name, shape, dtype, start in shapes:
-            tensor = part.tensors[name] = torch.empty(shape, dtype=dtype, device=self.device)
-            if tensor.nbytes:
-                targets.append((tensor.reshape(-1).view(torch.uint8), start, start + tensor.nbytes))
+        with torch.cuda.stream(part.stream):
+            # One large block, which the allocator then hands out in pieces: one request to the driver, not hundreds.
+            torch.empty(os.fstat(file.descriptor).st_size, dtype=torch.uint8, device=self.device)
+            for name, shape, dtype, start in file.tensors:
+                tensor = part.tensors[name] = torch.empty(shape, dtype=dtype, device=self.device)
+                if tensor.nbytes:
+                    targets.append((tensor.reshape(-1).view(torch.uint8), start, start + tensor.nbytes))
         # What was freed there may still be in use by kernels under way.
-        torch.cuda.current_stream(self.device).synchronize()
-        return [_Chunk(file, begin, end - begin, copies, part) for begin, end, copies in _cut(targets, self._chunk)]
+        part.stream.synchronize()
+        cut = _cut(targets, self._chunk)
+        return [_Chunk(file.descriptor, begin, end - begin, copies, part) for begin, end, copies in cut]
 
     def _work(self) -> None:
         import torch
 
         try:
-            with torch.cuda.device(self.device), torch.cuda.stream(own := torch.cuda.Stream()):
-                lane = _Lane(self._chunk, own, self._arrived)
-                try:
-                    while (chunks := self._next_task(lane)) is not None:
-                        for chunk in chunks:
-                            if self._closed:
-                                return
-                            lane.send(chunk)
-                finally:
-                    lane.drain()  # until then the GPU writes to memory that others get once this is closed
+            with torch.cuda.device(self.device), torch.cuda.stream(stream := torch.cuda.Stream()):
+                buffer = torch.empty(self._chunk, dtype=torch.uint8, pin_memory=True)
+                while (chunks := self._next_task()) is not None:
+                    for chunk in chunks:
+                        if self._closed:
+                            return
+                        _bring(chunk, buffer, stream)
+                        self._arrived(chunk)
         except BaseException as error:
-            with self._changed:
-                self._error = self._error or error
-                self._changed.notify_all()
+            self._failed(error)
 
-    def _next_task(self, lane: _Lane) -> Sequence[_Chunk] | None:
+    def _failed(self, error: BaseException) -> None:
         with self._changed:
-            if self._tasks:
-                return self._tasks.popleft()
-        lane.drain()
+            self._error = self._error or error
+            self._changed.notify_all()
+
+    def _next_task(self) -> Sequence[_Chunk] | None:
         with self._changed:
             self._changed.wait_for(lambda: self._tasks or self._closed)
             return self._tasks.popleft() if self._tasks else None
 
     def _arrived(self, chunk: _Chunk) -> None:
         with self._changed:
-            chunk.part.chunks -= 1
-            if chunk.part.chunks == 0:
+            chunk.part.missing -= 1
+            if chunk.part.missing == 0:
                 self._changed.notify_all()
 
 
-class _Lane:
-    """A thread's pinned buffers, used in turn; works on the current CUDA stream, which is `own`: to ask torch which one
-    that is takes half a millisecond of Python's lock."""
-
-    def __init__(self, size: int, own: Any, arrived: Any) -> None:
-        import torch
-
-        self._own, self._arrived = own, arrived
-        self._free = [torch.empty(size, dtype=torch.uint8, pin_memory=True) for _ in range(BUFFERS)]
-        self._under_way: deque[tuple[Any, Any, _Chunk]] = deque()
-
-    def send(self, chunk: _Chunk) -> None:
-        if not self._free:
-            self._await_oldest()
-        buffer = self._free.pop()
-        read_exactly(chunk.file, memoryview(buffer.numpy().data)[: chunk.length], chunk.position)
+def _bring(chunk: _Chunk, buffer: Tensor, stream: Any) -> None:
+    """Through a pinned buffer, on the current CUDA stream. Whatever happens, when this is left the GPU reads and writes
+    nothing more: what is freed then may be another's."""
+    read_exactly(chunk.file, memoryview(buffer.numpy().data)[: chunk.length], chunk.position)
+    try:
         for copy in chunk.copies:
             target = copy.target[copy.offset : copy.offset + copy.length]
             target.copy_(buffer[copy.start : copy.start + copy.length], non_blocking=True)
-        self._under_way.append((buffer, self._own.record_event(), chunk))
-
-    def drain(self) -> None:
-        while self._under_way:
-            self._await_oldest()
-
-    def _await_oldest(self) -> None:
-        buffer, fetched, chunk = self._under_way.popleft()
-        fetched.synchronize()
-        self._free.append(buffer)
-        self._arrived(chunk)
+    finally:
+        # Not by an event: to record one asks for the driver's lock with Python's held, and the driver is busy with the
+        # memory that another thread asks for.
+        stream.synchronize()
 
 
 def read_plainly(folder: Path) -> dict[str, Tensor]:

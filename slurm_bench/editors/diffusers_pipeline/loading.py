@@ -10,14 +10,14 @@ from slurm_bench.editors.diffusers_pipeline.watch import keep_positions, refuse_
 from slurm_bench.editors.qwen.loading import apply_loras
 from slurm_bench.errors import UserError
 from slurm_bench.lean_imports import lean_imports
-from slurm_bench.machine import without_collection
+from slurm_bench.machine import lasting
 
 
 def load_pipeline(chosen: Settings, source: str, device: str) -> Any:
     """Safetensors only, straight to the device unless parts of it are to come and go. Raises UserError."""
     import torch
 
-    with marks.part("import diffusers"), lean_imports(), without_collection():
+    with marks.part("import diffusers"), lean_imports(), lasting():
         import diffusers
 
         cls = getattr(diffusers, chosen.pipeline)

@@ -32,8 +32,8 @@ from slurm_bench.machine import (
     choose_device,
     free_memory,
     gpu_at,
+    lasting,
     visible_gpu,
-    without_collection,
 )
 
 MODEL_KEY = "editor.params.model_name"
@@ -117,7 +117,7 @@ class BaseEditor:
         instead of all of the device."""
         check_diffusers(self.family.diffusers)
         start = time.perf_counter()
-        with marks.part("import torch"), without_collection():
+        with marks.part("import torch"), lasting():
             self.device = str(pipeline.vae.device) if pipeline else choose_device(self.settings.device, f"{KEY}.device")
         profile = self.settings.profile_on(cuda=self.device.startswith("cuda"))
         check_extras(profile)

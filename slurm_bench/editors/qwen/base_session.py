@@ -180,7 +180,7 @@ class BaseSession(ABC):
             return
         self.runner = self.pipeline.transformer = None
         free_memory()
-        self.pipeline.text_encoder = loading.load_components(self.source, ["text_encoder"])["text_encoder"]
+        self.pipeline.text_encoder = loading.load_component(self.source, "text_encoder")
         self._patch_text_encoder()
 
     def _offload_text_encoder(self) -> None:
@@ -195,5 +195,5 @@ class BaseSession(ABC):
     def _load_missing_transformer(self) -> None:
         if self.runner is None:
             assert self.source is not None
-            self.pipeline.transformer = loading.load_components(self.source, ["transformer"])["transformer"]
+            self.pipeline.transformer = loading.load_component(self.source, "transformer")
             self._make_runner()

@@ -16,7 +16,7 @@ from slurm_bench.machine import GIB
 @dataclass(frozen=True)
 class Family:
     """`pipelines` are diffusers' classes. `classes` are those of the components with weights, each as library and
-    class, in the order in which they are needed. `workspace` is what an edit takes beside the weights, in bytes:
+    class, in the order in which they are loaded. `workspace` is what an edit takes beside the weights, in bytes:
     activations at a megapixel, the CUDA context, the allocator's slack; `text_workspace`, what prompts take that are
     encoded first. `run_once(device, fp8)` calls each kernel of a step once. `schedulers` are fields of a scheduler's
     configuration by a name."""
@@ -47,8 +47,8 @@ QWEN_IMAGE_EDIT = Family(
     pipelines=("QwenImageEditPipeline", "QwenImageEditPlusPipeline"),
     classes={
         "text_encoder": ("transformers", "Qwen2_5_VLForConditionalGeneration"),
-        "transformer": ("diffusers", "QwenImageTransformer2DModel"),
         "vae": ("diffusers", "AutoencoderKLQwenImage"),
+        "transformer": ("diffusers", "QwenImageTransformer2DModel"),
     },
     narrowable=Narrowable(
         names=(

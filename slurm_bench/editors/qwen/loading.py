@@ -3,7 +3,8 @@ model's own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +19,7 @@ from slurm_bench.editors.qwen.family import Family
 from slurm_bench.editors.qwen.profiles import Profile
 from slurm_bench.editors.qwen.warm_up import warm_up
 from slurm_bench.lean_imports import lean_imports
-from slurm_bench.machine import without_collection
+from slurm_bench.machine import lasting
 
 LORA_KEY = "editor.params.lora"
 PLACE = {"transformers": transformers_model, "diffusers": diffusers_model}
@@ -35,11 +36,13 @@ class Source:
     on_host: tuple[str, ...] = ()
 
 
-def load_components(source: Source, names: Sequence[str]) -> dict[str, Any]:
-    """Of the family's those with these `names`. Their weights are on the way while the code is imported."""
+@contextmanager
+def arriving(source: Source, names: Sequence[str]) -> Iterator[Callable[[str], Any]]:
+    """The weights of the components with these `names` are on their way, in this order, while their code is imported;
+    gives a function that awaits and builds one."""
     import torch
 
-    with without_collection(), WeightStream(source.device) as stream:
+    with lasting(), WeightStream(source.device) as stream:
         for name in names:
             if name not in source.on_host:
                 stream.begin(source.folder / name)
@@ -47,28 +50,37 @@ def load_components(source: Source, names: Sequence[str]) -> dict[str, Any]:
             classes = {
                 name: getattr(import_module(library), cls) for name, (library, cls) in source.family.classes.items()
             }
-        components = {}
-        for name in names:
-            library, _ = source.family.classes[name]
-            folder = source.folder / name
-            with marks.part(f"await {name}"):
-                tensors = read_plainly(folder) if name in source.on_host else stream.take(folder)
+
+        def component(name: str) -> Any:
+            on_host, folder = name in source.on_host, source.folder / name
+            place = PLACE[source.family.classes[name][0]]
             with marks.part(f"build {name}"):
-                place, dtype = PLACE[library], getattr(torch, source.dtype)
-                device = "cpu" if name in source.on_host else source.device
-                components[name] = place(classes[name], folder, tensors, dtype, device)
-        return components
+                fill = place(classes[name], folder, getattr(torch, source.dtype), "cpu" if on_host else source.device)
+            with marks.part(f"await {name}"):
+                tensors = read_plainly(folder) if on_host else stream.take(folder)
+            with marks.part(f"fill {name}"):
+                return fill(tensors)
+
+        yield component
+
+
+def load_component(source: Source, name: str) -> Any:
+    with arriving(source, [name]) as component:
+        return component(name)
 
 
 def load_pipeline(source: Source, profile: Profile, text_first: bool) -> Any:
-    """The pipeline on the device; with `text_first`, still without its transformer."""
-    with warm_up(source.device, profile, source.family.run_once):
-        names = [name for name in source.family.classes if name != "transformer" or not text_first]
-        components = load_components(source, names)
+    """The pipeline on the device; with `text_first`, still without its transformer. That is the largest part and comes
+    last: all else is built while it is on its way."""
+    names = [name for name in source.family.classes if name != "transformer"]
+    last = [] if text_first else ["transformer"]
+    with warm_up(source.device, profile, source.family.run_once), arriving(source, names + last) as component:
+        components = {name: component(name) for name in names}
         with marks.part("build the pipeline"), lean_imports():
             from diffusers import DiffusionPipeline
 
-            pipeline = DiffusionPipeline.from_pretrained(source.folder, **{"transformer": None, **components})
+            pipeline = DiffusionPipeline.from_pretrained(source.folder, transformer=None, **components)
+        pipeline.register_modules(**{name: component(name) for name in last})
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -18,8 +18,8 @@ QWEN_IMAGE_21 = Family(
     pipelines=("QwenImage21Pipeline",),
     classes={
         "text_encoder": ("transformers", "Qwen3VLForConditionalGeneration"),
-        "transformer": ("diffusers", "QwenImage21Transformer2DModel"),
         "vae": ("diffusers", "AutoencoderKLQwenImage21"),
+        "transformer": ("diffusers", "QwenImage21Transformer2DModel"),
     },
     narrowable=Narrowable(
         names=(*(f"attn.{name}" for name in (*_ATTENTION, "to_out.0")), *(f"img_mlp.{n}" for n in (*_SWIGLU, "out"))),

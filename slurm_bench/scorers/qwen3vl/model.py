@@ -21,7 +21,7 @@ from slurm_bench.errors import UserError
 from slurm_bench.kernels.first_use import first_use
 from slurm_bench.lean_imports import lean_imports
 from slurm_bench.logs import log
-from slurm_bench.machine import without_collection
+from slurm_bench.machine import lasting
 from slurm_bench.scorers.judge.parse import Reply, opens_thinking
 from slurm_bench.scorers.judge.prompt import DIGITS, Prompt
 from slurm_bench.scorers.qwen3vl.packing import Packing, pack
@@ -61,16 +61,17 @@ def load_model(folder: Path, dtype: str, device: str) -> Any:
     """Safetensors only, no code of the model's own, streamed to the device while transformers is imported."""
     import torch
 
-    with without_collection(), WeightStream(device) as stream:
+    with lasting(), WeightStream(device) as stream:
         stream.begin(folder)
         with first_use(device), marks.part("import transformers"), lean_imports():
             import transformers
 
             cls = getattr(transformers, read_json(folder / "config.json")["architectures"][0])
         with marks.part("await weights"):
+            fill = transformers_model(cls, folder, getattr(torch, dtype), device, attn_implementation="sdpa")
             tensors = stream.take(folder)
         with marks.part("build the model"):
-            return transformers_model(cls, folder, tensors, getattr(torch, dtype), device, attn_implementation="sdpa")
+            return fill(tensors)
 
 
 def load_processor(folder: Path) -> Any:

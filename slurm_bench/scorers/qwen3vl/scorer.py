@@ -22,8 +22,8 @@ from slurm_bench.machine import (
     check_gpu_memory,
     choose_device,
     gpu_at,
+    lasting,
     visible_gpu,
-    without_collection,
 )
 from slurm_bench.scorers.base import Score, Scored, ScoreRequest
 from slurm_bench.scorers.judge import parse, prompt
@@ -145,7 +145,7 @@ class Qwen3VLScorer:
             check_gpu_memory(needed, visible_gpu(), self.model_name, mend)
 
     def load(self) -> None:
-        with marks.part("import torch"), without_collection():
+        with marks.part("import torch"), lasting():
             device = choose_device(self.device, _DEVICE_KEY)
         folder = self._locate() or download_model(self.model_name, self.revision)
         check_judge_folder(folder, self.model_name, self.profile)
