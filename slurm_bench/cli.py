@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slurm_bench import __version__, verbs
+from slurm_bench.cluster.interrupts import remembered
 from slurm_bench.command import EXECUTORS, SLURM_OPTIONS, command, program
 from slurm_bench.errors import COMPLETE, INTERRUPTED, USER_ERROR, UserError, storage_problem
 from slurm_bench.export import FORMATS
@@ -39,7 +40,8 @@ def main(words: Sequence[str] | None = None) -> int:
         refuse_no_setting(parser, word, VERBS)
     log_to_stderr()
     try:
-        code = VERBS[name].act(options)
+        with remembered():
+            code = VERBS[name].act(options)
         sys.stdout.flush()
         return code
     except UserError as error:

@@ -235,7 +235,8 @@ def test_raw_results_are_named_by_hardware_and_date(file: Path) -> None:
 @pytest.mark.parametrize("file", [file for file in RAW if file.name.startswith("run-")], ids=lambda file: file.name)
 def test_whole_runs_are_named_by_hardware_and_date(file: Path) -> None:
     raw = json.loads(file.read_text())
-    hardware = f"{len(raw['gpus'])}x{slug(raw['gpus'][0])}{model(raw)}"
+    by = "" if raw["executor"] == "local" else f"-{raw['executor']}"
+    hardware = f"{len(raw['gpus'])}x{slug(raw['gpus'][0])}{model(raw)}{by}"
     assert re.fullmatch(rf"run-{re.escape(hardware)}(-cold)?-\d{{4}}-\d{{2}}-\d{{2}}(-\d)?\.json", file.name)
     assert "torch" in raw["versions"]
     assert raw["processes"]

@@ -1,14 +1,19 @@
-"""What must start at once imports nothing heavy."""
+"""What must start at once imports nothing heavy; a Ctrl-C amid imports is one."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from helpers import REPO
 
+from slurm_bench import cli
 from slurm_bench.cli import VERBS
+from slurm_bench.errors import UserError
 
 PROBE = """
 import sys, runpy
@@ -37,3 +42,31 @@ def test_help_imports_nothing_heavy(verb: str) -> None:
 def test_who_reads_a_run_needs_neither_torch_nor_submitit(words: list[str], finished_run: str) -> None:
     verb = [word.format(run=finished_run) for word in words]
     assert imported([*verb, finished_run], {"torch", "diffusers", "transformers", "submitit"}) == "[]"
+
+
+@pytest.mark.parametrize(("error", "code"), [(RuntimeError("half imported"), 130), (UserError("no such run"), 1)])
+def test_a_ctrl_c_that_an_import_swallows_is_one_still(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, code: int
+) -> None:
+    def act(_: object) -> int:
+        with suppress(BaseException):  # as some packages have around what is optional to them
+            signal.raise_signal(signal.SIGINT)
+        raise error
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setitem(cli.VERBS, "status", replace(cli.VERBS["status"], act=act))
+    try:
+        assert cli.main(["status", "run"]) == code
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ("interrupted" in capsys.readouterr().err) == (code == 130)
+
+
+def test_what_fails_without_a_ctrl_c_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def act(_: object) -> int:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setitem(cli.VERBS, "status", replace(cli.VERBS["status"], act=act))
+    with pytest.raises(RuntimeError, match="ours"):
+        cli.main(["status", "run"])
