@@ -37,7 +37,10 @@ class Printable(logging.Formatter):
     and no secret."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return "\n".join(map(visible, hide_secrets(super().format(record)).split("\n")))
+        line: str | None = getattr(record, "printable", None)
+        if line is None:  # a file and a terminal ask for the same
+            line = record.printable = "\n".join(map(visible, hide_secrets(super().format(record)).split("\n")))
+        return line
 
 
 FORMAT = Printable("%(asctime)s %(levelname)s %(message)s")

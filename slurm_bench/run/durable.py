@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import msgspec
 
+_HOST = socket.gethostname()
 _ENCODER = json.JSONEncoder(allow_nan=False)  # json.dumps makes one a call
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
@@ -89,13 +90,14 @@ class LineWriter:
 
     def __init__(self, path: Path, reserved: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._file = open(path, "ab" if reserved else "xb", buffering=0)  # noqa: SIM115 (closed by close)
         if not reserved:
             _sync_folder(_folder_of(path))
 
     def write(self, value: dict[str, Any]) -> None:
         line = json_line(value)
-        with _named(Path(self._file.name)):
+        with _named(self._path):
             written = self._file.write(line)
             if written != len(line):
                 raise OSError(errno.ENOSPC, f"only {written} of {len(line)} bytes could be written")
@@ -145,7 +147,7 @@ def _finite(digits: str) -> float:
 def _beside(path: Path) -> Iterator[BinaryIO]:
     """A temporary file, which is whole and on disk once the block is left without an error."""
     name = os.path.basename(path)
-    temporary = f"{_folder_of(path)}/.{name[:120]}.{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}.tmp"
+    temporary = f"{_folder_of(path)}/.{name[:120]}.{_HOST}-{os.getpid()}-{threading.get_ident()}.tmp"
     try:
         with _named(path, temporary), _made(temporary) as file:
             yield file

@@ -55,12 +55,11 @@ class Sources:
 
 @dataclass(frozen=True)
 class EditInput:
-    """`pixels` and `small` tell the first source as it was read: an editor may paint on its own."""
+    """`before` is the first source as it was read: an editor may paint on the request's."""
 
     request: EditRequest
     source_sha256: str | list[str]
-    pixels: bytes
-    small: Image.Image
+    before: Image.Image
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class EditWork:
         request = EditRequest(sample.id, sample.instruction, sources.images, sample.seed)
         if self.rewriting is not None:
             request = self.rewriting.rewritten(sample, request, sources.for_record)
-        return EditInput(request, sources.for_record, pixels_digest(request.image), small(request.image))
+        return EditInput(request, sources.for_record, request.image.copy())
 
     def _check_turn(self, before: str) -> None:
         record = (self.turns or {}).get(before)
@@ -108,7 +107,7 @@ class EditWork:
             raise NoTurnBefore(f"its turn before, {before!r}, has lost its image: {problem}")
 
     def weight(self, given: EditInput) -> int:
-        return _bytes_of(given.request.images)
+        return _bytes_of([*given.request.images, given.before])
 
     def expect(self, coming: Callable[[], Sequence[EditInput]]) -> None:
         """An editor is told of the whole task, by its `prepare`."""
@@ -131,7 +130,8 @@ class EditWork:
         if isinstance(parts, dict):
             parts["encode"] = round(time.monotonic() - begin, 4)
         sha256 = hashlib.sha256(data).hexdigest()
-        change = largest_change(taken.given.small, small(taken.image))
+        before = taken.given.before
+        change = largest_change(small(before), small(taken.image))
         if self.turns is not None:
             self.turns[sample.id] = {"image": path, "sha256": sha256}
         return {
@@ -141,7 +141,7 @@ class EditWork:
             "source_sha256": taken.given.source_sha256,
             "width": taken.image.width,
             "height": taken.image.height,
-            "unchanged": change == 0 and pixels_digest(taken.image) == taken.given.pixels,
+            "unchanged": change == 0 and pixels_digest(taken.image) == pixels_digest(before),
             "largest_change": change,
             "info": taken.info,
         }
@@ -250,10 +250,11 @@ def copied(image: Image.Image) -> Image.Image:
     if min(image.size) < 1:
         raise SampleError(f"the editor gave an empty image, {image.width}×{image.height}")
     try:
-        plain = image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
-        return Image.frombytes(plain.mode, plain.size, plain.tobytes())
+        own = image.copy() if image.mode in ("RGB", "RGBA") else image.convert("RGB")
     except Exception as error:
         raise SampleError(f"the editor's image can't be decoded: {type(error).__name__}: {error}") from None
+    own.info = {}  # else a profile, or a colour that counts as transparent, would go into the PNG
+    return own
 
 
 def pixels_digest(image: Image.Image) -> bytes:
