@@ -74,11 +74,11 @@ def _however_little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(takeover, "WORTH", -1.0)
 
 
-def begin(root: Path, slices: int, stage: str = "edit") -> Attempt:
+def begin(root: Path, slices: int, stage: str = "edit", number: int = 1) -> Attempt:
     run = open_run(root)
     state = run.state()
     attempt = claim(
-        run.folder, stage, state.to_edit() if stage == "edit" else state.to_score(), slices, "local", 0, 1, run.by
+        run.folder, stage, state.to_edit() if stage == "edit" else state.to_score(), slices, "local", 0, number, run.by
     )
     assert attempt is not None
     return attempt
@@ -227,6 +227,32 @@ def test_what_a_dead_taker_had_claimed_is_taken_again_but_for_what_it_had_in_han
     assert "s-6" not in images(root), "a suspect stays with the task whose process it killed"
     assert task(root, 1) == Tally(ok=1), "which goes on with it when it is started again"
     assert set(images(root)) == set(attempt.samples)
+
+
+def test_what_a_process_of_an_earlier_attempt_died_with_stays_in_its_slice(tmp_path: Path) -> None:
+    """Whoever takes it would do it beside others, and its own task, which keeps it for the end, once more."""
+    root = prepare(tmp_path, "Tint", {}, count=8)
+    begin(root, 1)
+    folder = run_dir(root)
+    journal = Journal(folder.journal("edit", 1, 0, 0))
+    journal.note("spawn")
+    journal.hold("editor", ["s-4", "s-6"])
+    journal.note("exit", code=-9)
+    journal.close()
+    begin(root, 2, number=2)
+    claims = Claims(folder.slice_claims("edit", 2, "editor", 0), Holder(0, 0))
+    assert claims.take(3)  # s-6: a process of its own task has claimed its block, and died before it began it
+    died = Journal(folder.journal("edit", 2, 0, 0))
+    died.note("spawn")
+    died.note("exit", code=-9)
+    died.close()
+    folder.records("edit").mkdir(parents=True)
+    folder.manifest("edit", 2, 0, 0).touch()
+    assert run_task(open_run(root), "edit", 2, 1, StopSignals()) == Tally(ok=6)
+    assert set(images(root)) == {"s-0", "s-1", "s-2", "s-3", "s-5", "s-7"}
+    assert run_task(open_run(root), "edit", 2, 0, StopSignals()) == Tally(ok=2)
+    done = Counter(record["id"] for record in read_records(folder, "edit"))
+    assert done == dict.fromkeys((f"s-{n}" for n in range(8)), 1), "each of them once"
 
 
 def test_a_taker_and_the_one_it_takes_from_are_killed_and_no_sample_is_lost(tmp_path: Path) -> None:

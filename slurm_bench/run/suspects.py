@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from slurm_bench.run.journal import LOST, TaskProcess
+from slurm_bench.run.journal import LOST, TaskProcess, read_journals
+from slurm_bench.run.layout import RunDir
 from slurm_bench.run.records import Record
 
 # So often must a process have died with a sample alone in hand before the sample is given up.
@@ -63,19 +64,32 @@ def find_suspects(
         if record.get("error", {}).get("type") == ProcessDied.__name__:
             given_up[record["id"]] = max(given_up.get(record["id"], 0.0), record.get("time", 0.0))
     good_nodes = {record.get("node") for record in records if record["status"] == "ok"}
-    deaths: Mapping[str, list[TaskProcess]] = defaultdict(list)
-    for process in processes:
-        if process.end in (None, LOST) and process.plugin == plugin:
-            for sample_id in process.in_hand:
-                if sample_id in ids:
-                    deaths[sample_id].append(process)
     found = []
-    for sample_id, died in deaths.items():
+    for sample_id, died in _deaths(processes, plugin).items():
+        if sample_id not in ids:
+            continue
         alone = [p for p in died if p.in_hand == (sample_id,) and p.started > given_up.get(sample_id, 0.0)]
         several = len({process.node for process in alone}) > 1
         counted = tuple(p for p in alone if several or p.node in good_nodes)
         found.append(Suspect(sample_id, counted, len(alone)))
     return sorted(found, key=lambda suspect: suspect.times)
+
+
+def died_before(run: RunDir, stage: str, attempt: int, plugin: str) -> Collection[str]:
+    """What processes of the attempts before this one had in hand for that plug-in when they died: suspect, whichever
+    slice it is in now."""
+    earlier = [process for process in read_journals(run, stage, holding=True) if process.attempt < attempt]
+    return _deaths(earlier, plugin).keys()
+
+
+def _deaths(processes: Iterable[TaskProcess], plugin: str) -> Mapping[str, list[TaskProcess]]:
+    """Who died with a sample in hand, by its id."""
+    found: Mapping[str, list[TaskProcess]] = defaultdict(list)
+    for process in processes:
+        if process.end in (None, LOST) and process.plugin == plugin:
+            for sample_id in process.in_hand:
+                found[sample_id].append(process)
+    return found
 
 
 class ProcessDied(Exception):

@@ -7,7 +7,7 @@ A slice's own task claims nothing until somebody else has; from then on it asks 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from slurm_bench.config import Config
 from slurm_bench.logs import log
@@ -43,7 +43,9 @@ def window_of(attempt: Attempt, task: int) -> list[int]:
 
 
 class Share:
-    """One process's part of an attempt, for one plug-in. Without `on` it is the task's slice, and nothing else."""
+    """One process's part of an attempt, for one plug-in. Without `on` it is the task's slice, and nothing else.
+    `died_before` is what a process of an earlier attempt had in hand when it died: each stays in its slice, whose task
+    does it last and alone."""
 
     def __init__(
         self,
@@ -54,9 +56,11 @@ class Share:
         plugin: str,
         pick: Picker,
         on: bool,
+        died_before: Collection[str] = (),
     ) -> None:
         self._folder, self._attempt, self._me, self._pick, self._on = folder, attempt, me, pick, on
         self._plugin, self._same_card = plugin, config.takeover == "auto"
+        self._died_before = frozenset(died_before)
         self._batch_size = config.batch_size if attempt.stage == "edit" else config.score_batch_size
         self._cut: dict[int, list[Sequence[str]]] = {}
         self._tasks: dict[int, Peer] = {}
@@ -153,7 +157,7 @@ class Share:
         claims.look(now=True)
         blocks, begun = self._blocks(task), owner.recorded
         first = next((n + 1 for n in range(len(blocks) - 1, -1, -1) if not begun.isdisjoint(blocks[n])), 0)
-        hand, claimed = owner.in_hand, claims.turns()
+        hand, claimed = owner.in_hand | self._died_before, claims.turns()
         free = [n for n in range(first, len(blocks)) if n not in claimed and hand.isdisjoint(blocks[n])]
         free = [n for n in free if self._pick(blocks[n])]
         return free if self._is_worth(owner, sum(len(blocks[n]) for n in free)) else []
@@ -191,7 +195,9 @@ class Share:
                 last = self._tasks[holders[-1].task]
                 # A slice's own task goes on with what an earlier process of its claimed.
                 if last.is_dead(-1 if last.number == task else holders[-1].restart):
-                    begun = self._tasks[task].in_hand.union(*(t.recorded | t.in_hand for t in theirs))
+                    begun = self._died_before.union(
+                        self._tasks[task].in_hand, *(t.recorded | t.in_hand for t in theirs)
+                    )
                     left = [sample_id for sample_id in left if sample_id not in begun]
                     if self._pick(left):
                         return task, block, left

@@ -31,7 +31,7 @@ from slurm_bench.run.records import (
     read_records,
     reserve_manifest,
 )
-from slurm_bench.run.suspects import ProcessDied, Suspect, find_suspects
+from slurm_bench.run.suspects import ProcessDied, Suspect, died_before, find_suspects
 from slurm_bench.run.turns import followed, less_what_follows
 from slurm_bench.stages.engine import Engine, GpuLost, Tally, Work
 from slurm_bench.stages.loading import keep_bytecode, load_slot
@@ -167,7 +167,8 @@ class _Task:
     def _share(self, key: str, plugin: Any, pick: Picker) -> Share:
         me = Holder(self.task, self.restart)
         shared = may_share(self.config, self.attempt, plugin)
-        return Share(self.folder, self.config, self.attempt, me, key, pick, shared)
+        died_with = died_before(self.folder, self.attempt.stage, self.attempt.number, key) if shared else ()
+        return Share(self.folder, self.config, self.attempt, me, key, pick, shared, died_with)
 
     def _mark(self, key: str) -> str:
         return self.attempt.by.get(key, "")
