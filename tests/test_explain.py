@@ -19,6 +19,7 @@ from tasks import prepare, work
 
 from slurm_bench.cluster.heard import hear
 from slurm_bench.cluster.job import finish
+from slurm_bench.cluster.queue import Job
 from slurm_bench.command import command
 from slurm_bench.run.attempts import claim, close, note_jobs, read_attempts
 from slurm_bench.run.journal import Journal
@@ -185,6 +186,34 @@ def test_a_run_that_its_finishing_job_concluded_incomplete_is_not_told_as_abando
     assert "nobody" in {cause.kind for cause in explain(gather(open_run(root), nobody))}, "concluded before, not now"
 
 
+def test_an_array_that_nothing_follows_is_told_while_it_works(tmp_path: Path) -> None:
+    """Who cancels the finishing job and its standby is told before the array's hours are over, not after."""
+    root = prepare(tmp_path, "Tint", {})
+    claimed = claim(run_dir(root), "edit", [f"s-{n}" for n in range(6)], 2, "slurm", 0, 1)
+    assert claimed is not None
+    attempt = note_jobs(run_dir(root), claimed, ["41"], "42", "43")
+    array, finishing, standby = attempt.job_names
+    working = [Job(f"41_{n}", array, "RUNNING") for n in range(2)]
+    for others, told in (
+        ([], ["nothing_follows"]),
+        ([Job("42", finishing, "PENDING", "Dependency")], []),
+        ([Job("43", standby, "RUNNING")], []),
+    ):
+        heard = Heard([attempt], [*working, *others], ended=lambda: [("42", "CANCELLED Dependency")])
+        seen = gather(open_run(root), lambda run, over: heard)  # noqa: B023
+        found = explain(seen)
+        assert [cause.kind for cause in found] == told
+        assert ("nothing is wrong so far" in render(seen, found)) is (told == [])
+    heard = Heard([attempt], working, ended=lambda: [("42", "CANCELLED Dependency")])
+    (cause,) = explain(gather(open_run(root), lambda run, over: heard))
+    assert "CANCELLED Dependency" in cause.what
+    assert cause.next == f"{command('status', root, '--watch')}; {command('resubmit', root)}"
+    assert len(cause.samples) == 6
+    close(run_dir(root), attempt)
+    closed = Heard(read_attempts(run_dir(root)), working)
+    assert explain(gather(open_run(root), lambda run, over: closed)) == [], "a person's cancel, on its way"
+
+
 def test_braces_in_a_runs_name_are_no_fields_to_fill(tmp_path: Path) -> None:
     root = prepare(tmp_path, "Tint", {}, name="run-{a}")
     cause = told_of_a_process(root, "stopped", "SIGTERM", "PREEMPTED 0:0")
@@ -305,7 +334,10 @@ def test_what_a_process_said_itself_is_not_taken_for_slurms_words(
     assert told_of_a_process(prepare(tmp_path, "Tint", {}), end, said, slurm).kind == kind
 
 
-@pytest.mark.parametrize(("slurm", "kind"), [("", "preempted"), (NODE, "node_failed")])
+ASKED = "slurmstepd-n1: error: *** JOB 53 ON n1 CANCELLED AT T DUE TO JOB REQUEUE ***"
+
+
+@pytest.mark.parametrize(("slurm", "kind"), [("", "preempted"), (NODE, "node_failed"), (ASKED, "requeued")])
 def test_a_requeued_process_that_was_told_to_leave(slurm: str, kind: str) -> None:
     assert kind_of(Symptom("requeued", "SIGTERM", f"SIGTERM {slurm}", slurm, end="stopped")).name == kind
 

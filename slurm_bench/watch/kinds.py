@@ -77,6 +77,7 @@ def waits(pattern: str) -> Test:
 # A process, or a sample that was given up because of its processes.
 DIED = at("process", "requeued", "sample", "systematic")
 NODE_FAILED = slurm_says("NODE[ _]FAIL|NodeDown|node broken|BootFail|BOOT_FAIL")
+ASKED = slurm_says("DUE TO JOB REQUEUE")  # by a person, who typed `scontrol requeue`
 
 # The first that fits is the one.
 KINDS = (
@@ -103,6 +104,13 @@ KINDS = (
         waits("DependencyNeverSatisfied"),
         "job {job} waits for another that did not end as it asks, and would wait for ever",
         "{cancel} && {resubmit}",
+        now=True,
+    ),
+    Kind(
+        "nothing_follows",
+        at("unfollowed"),
+        "the array is in the queue, but no job that would go on after it, and none will score or report: {detail}",
+        "{watch}; {resubmit}",
         now=True,
     ),
     Kind(
@@ -205,7 +213,7 @@ KINDS = (
     ),
     Kind(
         "preempted",
-        any_of(slurm_says("PREEMPT"), every(at("requeued"), signalled("SIGTERM"), no(NODE_FAILED))),
+        any_of(slurm_says("PREEMPT"), every(at("requeued"), signalled("SIGTERM"), no(NODE_FAILED), no(ASKED))),
         "preempted by another job; Slurm starts a requeued task again after some two minutes: {detail}",
         WATCH,
         together=True,

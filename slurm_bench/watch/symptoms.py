@@ -26,10 +26,11 @@ IN_ORDER = ("", "None", "Dependency", "JobArrayTaskLimit")
 
 @dataclass(frozen=True)
 class Symptom:
-    """`where` it shows: sample, process, requeued, waiting, unborn (a task without a process), launcher, finish (the
-    job that goes on with the run, or whoever should), stuck, node, lost, mixed. `words` is all that was said of it, to
-    tell its kind by, `slurm` what Slurm alone said of that, and `detail` what a person should read of it. `samples` are
-    those that have no result because of it. `past` is what another process has taken up since."""
+    """`where` it shows: sample, process, requeued, waiting, unborn (a task without a process), launcher, unfollowed (an
+    array that no job follows), finish (the job that goes on with the run, or whoever should), stuck, node, lost, mixed.
+    `words` is all that was said of it, to tell its kind by, `slurm` what Slurm alone said of that, and `detail` what a
+    person should read of it. `samples` are those that have no result because of it. `past` is what another process has
+    taken up since."""
 
     where: str
     detail: str
@@ -53,6 +54,7 @@ def find_symptoms(seen: Evidence) -> list[Symptom]:
         found += _of_task(seen, task, owned[task.name])
     return [
         *found,
+        *_unfollowed(seen),
         *_finish(seen, orphans),
         *_samples(seen, failed),
         *_nodes(seen),
@@ -220,6 +222,17 @@ def _waiting(seen: Evidence, owned: Mapping[str, tuple[str, ...]]) -> Iterator[S
 
 def _wait(job: Job, samples: tuple[str, ...], task: tuple[str, int] | None) -> Symptom:
     return Symptom("waiting", job.reason, job.reason, samples=samples, task=task, job=job.number)
+
+
+def _unfollowed(seen: Evidence) -> Iterator[Symptom]:
+    """The newest attempt's arrays are in the queue, and nothing is that would go on once they have ended."""
+    latest = seen.attempts[-1] if seen.attempts else None
+    if latest is None or latest.closed or not (samples := tuple(seen.state.unscored())):
+        return
+    own = {job.number for job in seen.jobs if job.belongs_to(latest)}
+    if own and own <= set(latest.arrays):
+        said = seen.finishing
+        yield Symptom("unfollowed", said.slurm[-1] if said and said.slurm else "nothing says why", samples=samples)
 
 
 def _finish(seen: Evidence, orphans: tuple[str, ...]) -> Iterator[Symptom]:
