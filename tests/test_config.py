@@ -132,11 +132,18 @@ def test_what_does_not_decide_the_results_may_change_from_time_to_time(tmp_path:
     assert (changed.gpus, changed.retries, changed.batch_size) == (3, 0, 4)
 
 
-def test_forced_it_goes_on_with_the_new_one_but_for_what_was_planned(tmp_path: Path) -> None:
+def test_forced_it_goes_on_with_the_new_one_but_for_what_was_planned(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     begun(tmp_path)
     with pytest.raises(UserError, match="the plan is frozen"):
         begun(tmp_path, "seed=3")
-    forced = begun(tmp_path, "seed=3", "data.limit=5", "editor.params.delay=1", force=True)
+    with pytest.raises(UserError, match=r"the plan is frozen, with the samples it has: .*--reuse"):
+        begun(tmp_path, "data.limit=5")
+    with caplog.at_level("WARNING"):
+        forced = begun(tmp_path, "seed=3", "data.limit=5", "editor.params.delay=1", force=True)
+    told = [record.getMessage() for record in caplog.records]
+    assert [line.partition(",")[0] for line in told] == [f"'{key}': the plan is frozen" for key in ("seed", "data")]
     assert (forced.seed, forced.data.limit, forced.editor.params) == (0, None, {"delay": 1})
     assert begun(tmp_path, "editor.params.delay=1") == forced
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from helpers import images, launch, make_benchmark, make_config, run_dir
 from PIL import Image
 
@@ -41,8 +42,27 @@ def test_data_that_grew_is_said_at_once(tmp_path: Path) -> None:
     make_benchmark(tmp_path / "bench", 5)
     done = launch(*words)
     assert done.returncode == 0, done.stderr
-    assert "5 samples in it, 3 in the plan" in done.stderr
+    assert "5 samples in it, 3 in the plan, which is frozen: 2 new ('s-3', …);" in done.stderr
     assert f"--reuse {tmp_path / 'run'}" in done.stderr
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_data_that_say_another_thing_are_said_at_once(tmp_path: Path, repeats: int) -> None:
+    """An instruction that was put right, a sample that was taken out: the run is complete, by the data of before."""
+    data = make_benchmark(tmp_path / "bench", 4)
+    config = make_config(tmp_path / "c.yaml", data, repeats=repeats)
+    words = ("--config", config, "--executor", "debug", "--run-dir", tmp_path / "run")
+    assert launch(*words).returncode == 0
+    lines = data.read_text().splitlines()
+    data.write_text("\n".join([lines[3], lines[0], lines[1]]) + "\n\n")
+    moved = launch(*words).stderr
+    assert f"{repeats} gone ('s-2'" in moved
+    assert "new" not in moved.partition("frozen")[2].partition(";")[0]
+    assert "changed (" not in moved, "in another order the samples are the same"
+    data.write_text("\n".join([lines[0].replace("edit 0", "make it night"), *lines[1:]]))
+    assert f"which is frozen: {repeats} changed ('s-0'" in launch(*words).stderr
+    data.write_text("\n\n".join(lines))
+    assert "in the plan" not in launch(*words).stderr, "another file that says the same"
 
 
 def test_what_another_editor_made_is_not_taken(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from slurm_bench.data.item import Item
 from slurm_bench.errors import UserError
 from slurm_bench.logs import log
 from slurm_bench.run.by import config_by_content
-from slurm_bench.run.durable import create_once, write_atomic
+from slurm_bench.run.durable import create_once, json_line, write_atomic
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run, open_run
 from slurm_bench.run.plan import Plan, Sample
@@ -77,7 +77,8 @@ def create_run(root: Path, config: Config, items: Callable[[], Iterable[Item]], 
     _check_name(folder)
     if folder.config.exists() and folder.plan.exists():
         run = reconfigure(open_run(folder.root), config, models, force)
-        _tell_what_changed(run, items)
+        if not differences(run.config, config, ["data"]):
+            _tell_what_changed(run, items)
         return run
     made = _make_folder(folder)
     plan = Plan(folder)
@@ -127,13 +128,14 @@ def _agreed(folder: RunDir, stored: Config, config: Config, models: Models, forc
     before = read_provenance(folder).get("models", {})
     changed = differences(config_by_content(stored, before), config_by_content(config, models))
     changed += model_changes(folder, stored, config, models)
-    if config.seed != stored.seed:
-        frozen = (
-            f"the plan is frozen, and its samples' seeds come from {stored.seed}: for others start a new run folder"
-        )
-        if force:
-            log.warning("'seed': %s", frozen)
-        changed.append(frozen)
+    for key, frozen in (
+        ("seed", f"its samples' seeds come from {stored.seed}: for others start a new run folder"),
+        ("data", f"with the samples it has: for others plan a new run, --run-dir NEW --reuse {folder.root}"),
+    ):
+        if differences(stored, config, [key]):
+            if force:
+                log.warning("'%s': the plan is frozen, %s", key, frozen)
+            changed.append(f"the plan is frozen, {frozen}")
     if changed and not force:
         raise UserError(
             f"{folder.root} was begun with another configuration ({'; '.join(changed)}); start a new run folder, or "
@@ -152,21 +154,34 @@ def _tell_unknown_facts(config: Config, samples: Sequence[Sample]) -> None:
 
 
 def _tell_what_changed(run: Run, items: Callable[[], Iterable[Item]]) -> None:
-    """A data file that was changed after the plan was frozen may have further samples: the plan won't."""
+    """A data file that was changed after the plan was frozen may have other samples, or say another thing of these: the
+    plan won't."""
     if data_stamp(run.config) in (None, read_provenance(run.folder).get("data")):
         return
+    found = Plan(run.folder, unpack=False)
     try:
-        found = {item.id for item in items()}
+        found.add(items(), run.config.seed, run.config.repeats)
     except UserError as error:
         log.warning("the data was changed since the run was planned, and can't be read now: %s", error)
         return
-    planned = {sample.id for sample in run.samples}
-    if found - planned:
+    planned, now = ({sample.id: _of_the_data(sample) for sample in samples} for samples in (run.samples, found.samples))
+    changes = {
+        "new": [i for i in now if i not in planned],
+        "gone": [i for i in planned if i not in now],
+        "changed": [i for i in now if i in planned and now[i] != planned[i]],
+    }
+    told = [f"{len(ids)} {how} ({ids[0]!r}{', …' if len(ids) > 1 else ''})" for how, ids in changes.items() if ids]
+    if told:
         log.warning(
-            "the data was changed since the run was planned: %d samples in it, %d in the plan, which is frozen; "
-            "for the others plan a new run that takes over this one's images: --run-dir NEW --reuse %s",
-            *(len(found), len(planned), run.root),
+            "the data was changed since the run was planned: %d samples in it, %d in the plan, which is frozen: %s; "
+            "for the data as it is now plan a new run that takes over this one's images: --run-dir NEW --reuse %s",
+            *(len(now), len(planned), ", ".join(told), run.root),
         )
+
+
+def _of_the_data(sample: Sample) -> bytes:
+    """A sample's line of the plan, but for where it stands."""
+    return json_line(sample.to_json() | {"index": 0})
 
 
 def _check_name(folder: RunDir) -> None:
