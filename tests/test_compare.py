@@ -327,6 +327,22 @@ def test_tests_agree_with_scipys() -> None:
     assert holm([0.01, 0.04, 0.03, None]) == [pytest.approx(0.03), pytest.approx(0.06), pytest.approx(0.06), None]
 
 
+def test_the_smallest_effect_is_of_the_differences_not_of_how_many_samples_a_source_has() -> None:
+    rng = np.random.default_rng(0)
+    sources = [n for n in range(20) for _ in range(10 if n % 2 else 1)]
+    found = compare_pairs([0.0] * len(sources), list(1 + rng.normal(0, 0.1, len(sources))), sources)
+    assert found.ci_low is not None
+    assert found.ci_high is not None
+    standard_error = (found.ci_high - found.ci_low) / 2 / stats.t.ppf(0.975, 19)
+    assert found.smallest_effect == pytest.approx(2.80 * standard_error, rel=0.05)
+
+
+def test_a_p_of_a_twentieth_is_not_under_it() -> None:
+    found = Paired(20, 0.0, 1.0, 1.0, 0.1, 1.9, 1.0, 15, 0, 5, 0.05)
+    assert verdict(found, 0.05, True, 0.1, "B")[0] == "can't say"
+    assert verdict(found, 0.0499, True, 0.1, "B")[0] == "better"
+
+
 def test_a_source_whose_differences_cancel_out_is_a_tie() -> None:
     """In floating point 0.1 + 0.2 - 0.3 isn't 0."""
     differences = [0.1, 0.2, -0.3] * 6

@@ -103,6 +103,9 @@ def test_one_sentence_says_whether_more_seeds_or_more_samples_would_help() -> No
     by_sample = Spread(samples=50, seeds=2, between_samples=4.0, between_seeds=0.4, seed_error=0.06)
     assert "more samples would help (twice as many narrow the interval by 29 %), more seeds hardly" in advice(by_sample)
     assert "neither" in advice(Spread(50, 2, 0.0, 0.0, 0.0))
+    alike = spread_of([0.7] * 15, [n // 3 for n in range(15)])
+    assert alike is not None
+    assert "neither" in advice(alike), "the mean of three 0.7 isn't quite 0.7"
     assert spread_of([1.0, 2.0, 3.0], ["a", "b", "c"]) is None, "one seed each tells nothing of seeds"
     assert spread_of([1.0, 2.0], ["a", "a"]) is None
 

@@ -43,15 +43,20 @@ JUDGE = {"q": [1, 5, True], "aside": [0, 1, None]}
 def made(
     tmp_path: Path, *rows: tuple[str, str, Outcome, dict[str, Outcome]], **more: Any
 ) -> tuple[dict[str, Any], list[dict[str, str]], str]:
-    """summary.json, scores.csv and report.md of samples given as (id, category, edit, scores by scorer)."""
+    """summary.json, scores.csv and report.md of samples given as (id, category, edit, scores by scorer). `seeds` has
+    each one's data id and repeat."""
     declared = more.pop("declared", None)
     facts = more.pop("facts", None) or [{} for _ in rows]
+    seeds = more.pop("seeds", None) or [("", 1) for _ in rows]
     sources = more.pop("sources", None) or [f"{row[0]}.png" for row in rows]
     if declared is not None:
         (tmp_path / "provenance.json").write_text(json.dumps({"scores": declared}))
     scorers = {name: PluginConfig("m.S") for name in rows[0][3]}
     config = Config(data=DataConfig(), editor=PluginConfig("m.E"), scorers=scorers, **more)
-    samples = [Sample(n, row[0], row[1], "do", (sources[n],), n, facts=facts[n]) for n, row in enumerate(rows)]
+    samples = [
+        Sample(n, row[0], row[1], "do", (sources[n],), n, facts=facts[n], sample=seeds[n][0], repeat=seeds[n][1])
+        for n, row in enumerate(rows)
+    ]
     state = State(samples, {row[0]: row[2] for row in rows}, {row[0]: row[3] for row in rows})
     write_report(Run(run_dir(tmp_path), config, state.samples), state)
     with open(tmp_path / "report" / "scores.csv", newline="", encoding="utf-8") as file:
@@ -110,7 +115,7 @@ def test_what_stands_in_a_mean_as_the_end_of_its_scale_is_told_wherever_the_mean
 
 
 def test_several_scorers_keep_their_scores_apart_and_half_a_score_is_a_failure(tmp_path: Path) -> None:
-    summary, table, _ = made(
+    summary, table, text = made(
         tmp_path,
         ("a", "c", DONE, {"j": outcome(q=8.0), "m": outcome(q=0.5, z=1.0)}),
         ("b", "c", DONE, {"j": failed("silent"), "m": outcome(q=0.25)}),
@@ -121,6 +126,20 @@ def test_several_scorers_keep_their_scores_apart_and_half_a_score_is_a_failure(t
     assert summary["headline"] == "m.q"
     assert summary["categories"]["c"]["scores"]["j.q"]["n"] == 1
     assert "score (j): ParseFailure: silent" in table[1]["error"]
+    assert "50.0 % lack a score." in text, "it has one"
+
+
+def test_a_sample_that_failed_makes_its_seeds_no_shared_source(tmp_path: Path) -> None:
+    rows = [
+        (f"s-{n}@{k}", "c", DONE, {"j": outcome(q=float(n + k)) if n else failed("silent")})
+        for n in range(4)
+        for k in (1, 2)
+    ]
+    seeds = [(f"s-{n}", k) for n in range(4) for k in (1, 2)]
+    own, shared = ([f"{of(n)}.png" for n in range(4) for _ in (1, 2)] for of in (lambda n: n, lambda n: n // 2))
+    told = [made(tmp_path / str(n), *rows, seeds=seeds, sources=each)[2] for n, each in enumerate((own, shared))]
+    assert ["Intervals count samples, not edits." in text for text in told] == [True, False]
+    assert ["Some samples share a source image (2 sources)" in text for text in told] == [False, True]
 
 
 def test_the_table_is_the_same_in_whatever_parts_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,35 @@ def test_a_macro_interval_weighs_categories_alike() -> None:
     assert found.ci_high - found.ci_low == pytest.approx(2 * 1.98 * error, rel=0.02)
 
 
+def test_more_seeds_of_the_same_samples_are_no_more_samples() -> None:
+    """Categories of few samples among larger ones too: each counts as much, and tells its own spread."""
+    rng = np.random.default_rng(0)
+    groups = {name: list(rng.normal(5, 2, n)) for name, n in (("a", 2), ("b", 40), ("c", 7))}
+    sources = [f"{name}{n}" for name, values in groups.items() for n in range(len(values))]
+    once = macro_mean_of(groups, 0, 10)
+    twice = macro_mean_of(
+        {name: [v for v in values for _ in range(2)] for name, values in groups.items()},
+        0,
+        10,
+        [source for source in sources for _ in range(2)],
+    )
+    assert once.ci_low is not None
+    assert (twice.ci_low, twice.ci_high) == (pytest.approx(once.ci_low), pytest.approx(once.ci_high))
+    alone = macro_mean_of({"a": [2.0, 2.1], "b": [9.0, 1.0, 5.0, 5.0, 7.0, 8.0]}, 0, 10, [*"aabbccdd"])
+    assert (alone.mean, alone.ci_low) == (pytest.approx((2.05 + 35 / 6) / 2), None), "one source tells no spread"
+
+
+def test_sources_in_every_category_make_no_more_sources() -> None:
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        sources = rng.normal(0, 0.8, 4)
+        groups = {name: list(sources + rng.normal(0, 0.6, 4)) for name in "abcde"}
+        found = macro_mean_of(groups, clusters=[*range(4)] * 5)
+        held += found.ci_low is not None and found.ci_high is not None and found.ci_low <= 0 <= found.ci_high
+    assert held / 400 >= 0.92
+
+
 def test_a_histogram_is_over_the_scale() -> None:
     found = histogram([0.0, 5.0, 10.0, 10.0], 0, 10)
     assert found["counts"] == [1, 0, 0, 0, 0, 1, 0, 0, 0, 2]

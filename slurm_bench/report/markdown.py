@@ -29,9 +29,7 @@ def render(
     lines = [f"# {escape(name)}", "", *_what_ran(config, summary, provenance)]
     lines += ["", "| " + " | ".join(counts) + " |", "|" + "---:|" * len(counts)]
     lines += ["| " + " | ".join(str(value) for value in counts.values()) + " |", ""]
-    lines += [
-        f"{percent(rates['failure_rate'])} have no score. Replies that couldn't be read: {rates['parse_failed']}."
-    ]
+    lines += [f"{percent(rates['failure_rate'])} lack a score. Replies that couldn't be read: {rates['parse_failed']}."]
     lines += ["", "## By category", "", *_headline(summary), ""]
     lines += _rows("category", summary["categories"])
     lines += [
@@ -79,8 +77,8 @@ def _official(summary: Mapping[str, Any]) -> list[str]:
 def _rows(of: str, rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A table of the headline score, a row a group of samples."""
     lines = [
-        f"| {escape(of)} | planned | scored | mean | 95 % interval | sd | median | failures as worst | failed "
-        "| unread |",
+        f"| {escape(of)} | planned | scored | mean | 95 % interval | sd | median | failures as worst "
+        "| failed or missing | unread |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, row in rows.items():
@@ -180,7 +178,8 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
     if any(row["too_few"] and row["ci_low"] is not None for row in rows):
         lines.append("† Of fewer than 10 samples (or source images): too few to trust the interval of a skewed score.")
     if clusters := max((row["clusters"] or 0 for row in rows), default=0):
-        if clusters == (summary["repeats"] or {}).get("samples"):
+        repeats = summary["repeats"]
+        if repeats and repeats["sources_planned"] == repeats["samples_planned"]:
             lines.append("Intervals count samples, not edits.")
         else:
             lines.append(

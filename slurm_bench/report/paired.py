@@ -12,7 +12,7 @@ from slurm_bench.report.statistics import CONFIDENCE, Interval, difference_of
 if TYPE_CHECKING:
     import numpy as np
 
-ALPHA = 1 - CONFIDENCE
+ALPHA = round(1 - CONFIDENCE, 9)  # 1 - 0.95 is a little above 0.05, which a p may be
 FLIPS = 9999
 EXACT = 14  # with so many units all 2^n flips are tried
 POWER = 2.80  # z of 0.975 plus z of 0.8: the effect in standard errors that is seen four times out of five
@@ -59,8 +59,10 @@ def compare_pairs(
     a, b = np.asarray(first, dtype=float), np.asarray(other, dtype=float)
     d = np.round(b - a, 12)  # 0.3 - 0.1 and 0.4 - 0.2 are a tie
     mean = difference_of([float(value) for value in d], clusters)
-    units = d if mean.clusters is None else np.round(_sums_by(d, clusters or ()), 12)  # 0.1 + 0.2 - 0.3 is a tie too
-    means = d if mean.clusters is None else units / _sums_by(np.ones(len(d)), clusters or ())
+    units, means, away = d, d, d - (mean.mean or 0.0)
+    if mean.clusters is not None and clusters is not None:
+        units, away = (np.round(_sums_by(each, clusters), 12) for each in (d, away))  # 0.1 + 0.2 - 0.3 is a tie too
+        means = units / _sums_by(np.ones(len(d)), clusters)
     passes = bool(np.isin(np.concatenate([a, b]), (0, 1)).all())
     low, high = mean.ci_low, mean.ci_high
     if passes and mean.clusters is None:
@@ -82,7 +84,7 @@ def compare_pairs(
         p_sign=p_sign,
         p_wilcoxon=_wilcoxon(means),
         p_mcnemar=p_sign if passes and mean.clusters is None else None,
-        smallest_effect=_smallest_effect(units, len(d)),
+        smallest_effect=_smallest_effect(away, len(d)),
         clusters=mean.clusters,
     )
 
@@ -164,11 +166,13 @@ def _wilcoxon(d: np.ndarray) -> float | None:
     return float(wilcoxon(d).pvalue) if (d != 0).any() else 1.0
 
 
-def _smallest_effect(units: np.ndarray, n: int) -> float | None:
-    count = len(units)
+def _smallest_effect(away: np.ndarray, n: int) -> float | None:
+    """`away` has how far each unit's differences are from their mean over all, in sum: of sources with more samples
+    than others the sums differ, whether or not the differences do."""
+    count = len(away)
     if count < 2:
         return None
-    error = float(units.std(ddof=1)) * math.sqrt(count) / n
+    error = math.sqrt(float((away**2).sum()) * count / (count - 1)) / n
     return POWER * error if error > 0 else None
 
 

@@ -42,9 +42,13 @@ def spread_of(values: Sequence[float], marks: Sequence[Hashable]) -> Spread | No
     if groups < 2 or count == groups:
         return None
     sizes = np.bincount(index)
-    means = np.bincount(index, weights=x) / sizes
-    within = float(((x - means[index]) ** 2).sum()) / (count - groups)
-    among = float((sizes * (means - x.mean()) ** 2).sum()) / (groups - 1)
+    # Away from a score of the sample's own: of equal ones nothing is left, where their mean, rounded, is another.
+    first = x[np.unique(index, return_index=True)[1]]
+    away = x - first[index]
+    means = np.bincount(index, weights=away) / sizes
+    within = float(((away - means[index]) ** 2).sum()) / (count - groups)
+    centres = first + means - first[0]
+    among = float((sizes * (centres - (sizes * centres).sum() / count) ** 2).sum()) / (groups - 1)
     scores_a_sample = (count - float((sizes**2).sum()) / count) / (groups - 1)
     return Spread(
         samples=groups,

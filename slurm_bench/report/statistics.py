@@ -186,26 +186,25 @@ def _macro_interval(
     count = len(parts)
     if count == 1:
         return _interval(parts[0], index, units, low, high)
-    residuals = [(part - _mean(part)) / (count * len(part)) for part in parts]
-    if index is not None:
-        freedom = units - count
-        if freedom < 1:
-            return None, NO_INTERVAL
-        return t_interval(mean, _sums(np.concatenate(residuals), index), units / freedom, freedom)
-    if any(len(part) < 2 for part in parts):
+    ends_of_parts = np.cumsum([*map(len, parts)])[:-1]
+    marks: Sequence[np.ndarray | None] = [None] * count if index is None else np.split(index, ends_of_parts)
+    sizes = [len(part) if own is None else len(np.unique(own)) for part, own in zip(parts, marks, strict=True)]
+    if min(sizes) < 2:  # samples, or sources, of a category: of one alone nothing tells how others would differ
         return None, NO_INTERVAL
-    if all(_passes_and_fails(part, low, high) for part in parts):
+    if index is None and all(_passes_and_fails(part, low, high) for part in parts):
         ends = [(_mean(part), *_wilson(_mean(part), len(part))) for part in parts]
         below = math.sqrt(sum((at - start) ** 2 for at, start, _ in ends)) / count
         above = math.sqrt(sum((stop - at) ** 2 for at, _, stop in ends)) / count
         return "Wilson, combined", (mean - below, mean + above)
-    scaled = [r * math.sqrt(len(r) / (len(r) - 1)) for r in residuals]
-    variances = [float((r**2).sum()) for r in scaled]
+    weights = [math.sqrt(size / (size - 1)) / (count * len(part)) for part, size in zip(parts, sizes, strict=True)]
+    residuals = [(part - _mean(part)) * weight for part, weight in zip(parts, weights, strict=True)]
+    variances = [float((_sums(r, own) ** 2).sum()) for r, own in zip(residuals, marks, strict=True)]
     if sum(variances) == 0:
         return None, NO_INTERVAL
-    # Welch and Satterthwaite: the categories' variances are estimated from few samples each.
-    freedom_of_all = sum(variances) ** 2 / sum(v**2 / (len(r) - 1) for v, r in zip(variances, scaled, strict=True))
-    return t_interval(mean, np.concatenate(scaled), 1.0, freedom_of_all)
+    # Welch and Satterthwaite: the categories' variances are estimated from few samples each. One source's edits in
+    # several categories don't make more of it.
+    freedom = sum(variances) ** 2 / sum(v**2 / (size - 1) for v, size in zip(variances, sizes, strict=True))
+    return t_interval(mean, _sums(np.concatenate(residuals), index), 1.0, min(freedom, units - 1))
 
 
 def t_interval(mean: float, parts: np.ndarray, correction: float, freedom: float) -> tuple[str | None, Interval]:

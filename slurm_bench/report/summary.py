@@ -86,7 +86,7 @@ def summarize(
             "scored_only": _overall(scores, groups, top, marks, with_failures=False),
             "failures_as_zero": _overall(scores, groups, top, marks, with_failures=True),
         },
-        "repeats": _repeats(table, top, state),
+        "repeats": _repeats(table, top, state, sources),
         "official": official_numbers(state, provenance),
         "edits_say": edits_say(state),
         "seconds": {
@@ -254,15 +254,21 @@ def _overall(
     return {"micro": described | counts_as, "macro": asdict(macro) | counts_as}
 
 
-def _repeats(table: pd.DataFrame, top: _Headline, state: State) -> dict[str, Any] | None:
+def _repeats(table: pd.DataFrame, top: _Headline, state: State, sources: np.ndarray) -> dict[str, Any] | None:
     """Where every sample has several seeds: how far the headline score varies by seed and by sample."""
+    import numpy as np
+
     seeds = max((sample.repeat for sample in state.samples), default=1)
     if seeds == 1:
         return None
     values = top.rows(table, with_failures=False)
     assert values is not None
     spread = spread_of(list(values), list(table["sample"][values.index]))
-    planned = {"seeds_planned": seeds, "samples_planned": int(table["sample"].nunique())}
+    planned = {
+        "seeds_planned": seeds,
+        "samples_planned": int(table["sample"].nunique()),
+        "sources_planned": len(np.unique(sources)),
+    }
     return planned | ({**asdict(spread), "advice": advice(spread)} if spread else {"advice": None})
 
 
