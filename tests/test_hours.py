@@ -57,7 +57,7 @@ def at(event: str, time: float, **facts: Any) -> dict[str, Any]:
 
 def hours(root: Path) -> list[TaskHours]:
     run = open_run(root)
-    return hours_of(read_attempts(run.folder), read_timeline(run.folder), run.state())
+    return hours_of(read_attempts(run.folder), read_timeline(run.folder), run.folder)
 
 
 def test_each_second_of_a_task_is_told_once(root: Path) -> None:
@@ -90,6 +90,19 @@ def test_each_second_of_a_task_is_told_once(root: Path) -> None:
     whole = by_stage([first, second], open_run(root).state())["edit"]
     assert (whole.tasks, whole.samples, whole.held, whole.tail) == (2, 3, 56.5, 19)
     assert whole.a_sample == pytest.approx(56.5 / 3)
+
+
+def test_work_that_was_done_again_was_work(root: Path) -> None:
+    """By another task, or by another editor since: it is in no number, but its seconds weren't idle."""
+    for task in (0, 1):
+        journal(root, task, 0, at("start", 1100), at("works", 1100), at("end", 1120))
+        records(root, task, 0, (0, 1110, 10, {}), (2, 1120, 10, {}))
+    file = run_dir(root).manifest("edit", 1, 1, 0)
+    file.write_text(file.read_text().replace('"info"', '"by": "another", "info"'))
+    assert [task.by_kind for task in hours(root)] == [{"other work": 20}] * 2
+    again = '{"id": "s-0", "status": "lost", "edit_time": 1110}\n'
+    (run_dir(root).records("edit") / "lost-1.jsonl").write_text(again)
+    assert [task.by_kind for task in hours(root)] == [{"other work": 20}] * 2
 
 
 def test_what_a_process_did_after_its_last_record_died_with_it(root: Path) -> None:
@@ -184,4 +197,4 @@ def test_an_attempt_that_is_not_known_any_more_is_left_out(root: Path) -> None:
     journal(root, 0, 0, at("start", 1000), at("end", 1030))
     run = open_run(root)
     others = [replace(attempt, number=2) for attempt in read_attempts(run.folder)]
-    assert hours_of(others, read_timeline(run.folder), run.state()) == []
+    assert hours_of(others, read_timeline(run.folder), run.folder) == []

@@ -147,7 +147,8 @@ def _of_run(run: Run, stage: str) -> Pace | None:
     """None where it has brought nothing forward in that stage. Where its logs are gone, its records tell of the work
     alone."""
     state = run.state()
-    rows = [row for row in hours_of(read_attempts(run.folder), read_timeline(run.folder), state) if row.stage == stage]
+    tasks = hours_of(read_attempts(run.folder), read_timeline(run.folder), run.folder)
+    rows = [row for row in tasks if row.stage == stage]
     whole = by_stage(rows, state).get(stage)
     sizes = [o.ok["bytes"] for o in state.edits.values() if o.ok is not None and o.ok.get("bytes") is not None]
     size = fmean(sizes) if sizes else None

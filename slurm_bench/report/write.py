@@ -65,7 +65,7 @@ def write_report(
     provenance = _provenance_with_machines(run.folder)
     # Not among the numbers: these are made from plan and records alone (law 1), hours from the tasks' logs. Before
     # the table is there, as they need room.
-    hours = hours_of(each_attempt(run.folder), read_timeline(run.folder), state)
+    hours = hours_of(each_attempt(run.folder), read_timeline(run.folder), run.folder)
     sources, declared = source_numbers(state), declared_in(provenance)
     give_back_freed()
     table = score_table(run.config, state)

@@ -1,5 +1,5 @@
 """Where the hours of a run's tasks went: waiting in the queue, starting, loading, working by part, idle. A task holds
-its GPU from its start to its end, whatever it does. Pure, over journals and records."""
+its GPU from its start to its end, whatever it does."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, takewhile
+from itertools import takewhile
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from msgspec import UNSET
 
 from slurm_bench.run.attempts import Attempt
-from slurm_bench.run.manifest import OkRecord
-from slurm_bench.run.records import Outcome, Record, State
+from slurm_bench.run.layout import RunDir
+from slurm_bench.run.manifest import Manifest, Record, manifest_key
+from slurm_bench.run.records import State, manifests
 from slurm_bench.run.shapes import LONGEST
 from slurm_bench.run.timeline import CLOSE, LOAD, START, WAIT, WARM, WORK, Part, Process
 
@@ -81,15 +83,20 @@ class StageHours:
         return {"tasks": self.tasks, "samples": self.samples, "seconds_a_sample": a_sample} | _as_json(self)
 
 
-def hours_of(attempts: Iterable[Attempt], timeline: Iterable[Process], state: State) -> list[TaskHours]:
-    """A row for each task that a process has worked on, by stage, attempt and task."""
+def hours_of(attempts: Iterable[Attempt], timeline: Iterable[Process], run: RunDir) -> list[TaskHours]:
+    """A row for each task that a process has worked on, by stage, attempt and task. Of the run the records are read, a
+    task's at a time."""
     processes = defaultdict(list)
     for process in timeline:
         processes[process.stage, process.attempt, process.task].append(process)
     by_name = {(a.stage, a.number): replace(a, samples=(), chains=()) for a in attempts}
-    records = _records(state)
+    written = defaultdict(list)
+    for stage in {stage for stage, _ in by_name}:
+        for file in manifests(run, stage):
+            attempt, task, _ = manifest_key(file.name) or (0, 0, 0)
+            written[stage, attempt, task].append(file)
     rows = [
-        _task(by_name[key[:2]], own, sorted((record for record in records[key] if record["time"]), key=_time))
+        _task(by_name[key[:2]], own, _records(written[key]))
         for key, own in sorted(processes.items())
         if key[:2] in by_name
     ]
@@ -117,22 +124,15 @@ def by_stage(rows: Sequence[TaskHours], state: State) -> dict[str, StageHours]:
     }
 
 
-def _records(state: State) -> Mapping[tuple[str, Any, Any], list[Record]]:
-    found: dict[tuple[str, Any, Any], list[Record]] = defaultdict(list)
-    scores = zip(*(outcomes.values() for outcomes in state.by_scorer().values()), strict=True)
-    stages: Sequence[tuple[str, Iterable[Outcome]]] = (
-        ("edit", state.edits.values()),
-        ("score", chain.from_iterable(scores)),
-    )
-    for stage, outcomes in stages:
-        for outcome in outcomes:
-            for record in (*outcome.errors, outcome.ok):
-                if type(record) is OkRecord:  # read field by field: there may be a million
-                    if record.time is not UNSET and record.seconds is not UNSET:
-                        found[stage, record.get("attempt", 0), record.get("task", 0)].append(record)
-                elif record is not None and "time" in record and "seconds" in record:
-                    found[stage, record.get("attempt", 0), record.get("task", 0)].append(record)
-    return found
+def _records(files: Iterable[Path]) -> list[Record]:
+    """All that processes wrote, oldest first: also what was made again since, or by another plug-in, took its time."""
+    found: list[Record] = []
+    for file in files:
+        done, errors = Manifest(file, ()).news()
+        # Read field by field: there may be a million.
+        found += [record for record in done if record.time is not UNSET and record.seconds is not UNSET]
+        found += [record for record in errors if "time" in record and "seconds" in record]
+    return sorted((record for record in found if record["time"]), key=_time)
 
 
 def _task(attempt: Attempt, processes: Sequence[Process], records: Sequence[Record]) -> TaskHours:

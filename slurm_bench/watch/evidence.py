@@ -189,15 +189,13 @@ def gather(
     look: Callable[[], State] | None = None,
     over: bool = False,
     images: bool = False,
-    whole: bool = False,
 ) -> Evidence:
     """`look` gives what the records say, where the caller has looked before. `over` says that the caller knows the run
-    to have ended. With `images` the folders' listings are looked at for images that are gone, `whole` is for who asks
-    for more of the records than how they ended and when. The queue is heard first: what ends meanwhile is then seen to
-    have ended."""
+    to have ended. With `images` the folders' listings are looked at for images that are gone. The queue is heard first:
+    what ends meanwhile is then seen to have ended."""
     heard = hear(run.folder, over)
     attempts, jobs = heard.attempts, heard.jobs
-    state = (look or run.ledger(whole or images).look)()
+    state = (look or run.ledger(images).look)()
     processes = [p for stage in STAGES for p in read_journals(run.folder, stage)]
     alive = {a.name: False if over else _alive(a, jobs, heard.silent) for a in attempts}
     known = heard.ended() if state.to_edit() or state.to_score() else ()

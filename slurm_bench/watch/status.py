@@ -35,7 +35,7 @@ FEW = 2
 def status_of(run: Run, hear: Hear, hours: bool = False, look: Callable[[], State] | None = None) -> dict[str, Any]:
     """What `status --json` prints. Seconds and counts are numbers, what isn't known is null. With `hours` it says where
     those of the tasks went, too."""
-    seen = gather(run, hear, look, whole=hours)
+    seen = gather(run, hear, look)
     state = seen.state
     planned, scored = len(run.samples), len(state.scored())
     failed = sum(bool(state.failure(sample_id)) for sample_id in state.unscored())
@@ -65,7 +65,7 @@ def status_of(run: Run, hear: Hear, hours: bool = False, look: Callable[[], Stat
 
 
 def _hours(seen: Evidence) -> dict[str, Any]:
-    rows = hours_of(seen.attempts, read_timeline(seen.run.folder), seen.state)
+    rows = hours_of(seen.attempts, read_timeline(seen.run.folder), seen.run.folder)
     return {
         "stages": {stage: hours.as_json() for stage, hours in by_stage(rows, seen.state).items()},
         "tasks": [row.as_json() for row in rows],
