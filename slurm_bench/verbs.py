@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from slurm_bench.terminal import console, one_line
 
 if TYPE_CHECKING:
     from slurm_bench.run.opened import Run
+    from slurm_bench.run.records import Record
 
 # What `bench` measures, and the GPUs that it tells the time of a benchmark for, unless others are asked for.
 DEFAULT_MODEL = "qwen-image-edit"
@@ -128,21 +129,23 @@ def score(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     from slurm_bench.run.images import find_changed
+    from slurm_bench.run.losses import note_losses
     from slurm_bench.run.opened import open_run
-    from slurm_bench.run.records import note_lost
 
-    opened = open_run(options.run)
-    edited = {i: outcome.ok for i, outcome in opened.state().edits.items() if outcome.ok is not None}
-    lost = find_changed(opened.folder, edited.values())
-    if lost:
-        note_lost(opened.folder, [edited[sample_id] for sample_id in lost], lost)
+    opened, checked = open_run(options.run), set[str]()
+
+    def find(records: Collection[Record]) -> dict[str, str]:
+        checked.update(record["id"] for record in records)
+        return find_changed(opened.folder, records)
+
+    lost = note_losses(opened, find)[1]
     typed = command("resubmit", opened.root) if lost else None
     if options.json:
-        print(json.dumps({"run": str(opened.root), "checked": len(edited), "lost": lost, "next": typed}))
+        print(json.dumps({"run": str(opened.root), "checked": len(checked), "lost": lost, "next": typed}))
     else:
         for sample_id, problem in lost.items():
             print(f"{sample_id!r}: {problem}")
-        print(f"{len(edited)} images checked, {len(lost)} lost")
+        print(f"{len(checked)} images checked, {len(lost)} lost")
         if typed:
             print(f"to make them again, type: {typed}")
     return INCOMPLETE if lost else COMPLETE

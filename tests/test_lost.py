@@ -60,6 +60,23 @@ def test_a_lost_image_is_made_again(tmp_path: Path, harm: Callable[[Path], None]
     assert launch("verify", root).returncode == 0
 
 
+@pytest.mark.parametrize("verified", [True, False])
+def test_an_image_that_two_tasks_recorded_is_lost_for_both(tmp_path: Path, verified: bool) -> None:
+    """By a claim that was deleted, say. The other's record would pass for an image, and where it was overwritten and
+    not deleted, until somebody verifies again."""
+    root = edited(tmp_path)
+    record = edits(root)["s-2"]
+    twice = {**record, "time": record["time"] - 1, "task": 1}
+    run_dir(root).manifest("edit", 1, 1, 0).write_text(json.dumps(twice) + "\n")
+    (overwrite if verified else delete)(root / record["image"])
+    if verified:
+        assert "6 images checked, 1 lost" in launch("verify", root).stdout
+        assert open_run(root).state().to_edit() == ["s-2"]
+    assert heal(root) == 0
+    assert attempts(root)[1]["samples"] == ["s-2"]
+    assert launch("verify", root).returncode == 0
+
+
 @pytest.mark.parametrize("harm", [delete, empty])
 def test_the_chain_sees_by_itself_that_an_image_is_gone(tmp_path: Path, harm: Callable[[Path], None]) -> None:
     root = edited(tmp_path)

@@ -19,6 +19,8 @@ from PIL import Image, ImageDraw
 from plugins import Tint
 from tasks import edits, prepare, work
 
+from slurm_bench.cluster.heard import hear
+from slurm_bench.command import command
 from slurm_bench.config import load_config
 from slurm_bench.data import read_items
 from slurm_bench.editors.base import Edited, EditRequest
@@ -27,6 +29,7 @@ from slurm_bench.report.health import NO_CHANGE
 from slurm_bench.run.attempts import claim
 from slurm_bench.run.create import create_run
 from slurm_bench.run.journal import read_journals
+from slurm_bench.run.layout import RunDir
 from slurm_bench.run.ledger import read_state
 from slurm_bench.run.opened import open_run
 from slurm_bench.run.plan import read_plan
@@ -38,6 +41,7 @@ from slurm_bench.stages.faults import is_out_of_memory, is_poisoned
 from slurm_bench.stages.stop import Stopped, StopSignals
 from slurm_bench.stages.task import run_task
 from slurm_bench.stages.work import checked_scores, copied, encode_png, largest_change, small
+from slurm_bench.watch.explain import read_causes
 
 
 def test_records_keep_the_contract_and_the_images_their_promise(tmp_path: Path) -> None:
@@ -287,6 +291,33 @@ def test_models_load_one_at_a_time_on_a_node(tmp_path: Path) -> None:
     assert len(spans) == 3
     assert all(end <= start for (_, end), (start, _) in pairwise(spans))
     assert "load slot" in (tmp_path / "run" / "logs" / "edit-001-0000.log").read_text()
+
+
+class Renames(Tint):
+    """At one sample somebody renames the run folder."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__()
+        self.root = Path(root)
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        if request.id == "s-2" and self.root.exists():
+            while len(read_records(RunDir(self.root), "edit")) < 2:
+                time.sleep(0.01)
+            self.root.rename(self.root.with_name("moved"))
+        return super().one(request)
+
+
+def test_a_run_folder_that_is_moved_gets_no_record_of_an_image_that_it_lacks(tmp_path: Path) -> None:
+    root, moved = prepare(tmp_path, "test_stages.Renames", {"root": str(tmp_path / "run")}), tmp_path / "moved"
+    with pytest.raises(StorageFailed, match="moved, renamed or deleted"):
+        work(root)
+    assert not root.exists(), "nothing makes a folder of that name again"
+    assert set(images(moved)) == {"s-0", "s-1"}, "each record's image is there"
+    cause = next(c for c in read_causes(open_run(moved), hear, over=True)[1] if c.kind == "run_moved")
+    assert cause.next == command("resubmit", moved)
+    work(moved, number=2)
+    assert len(images(moved)) == 6
 
 
 def test_after_the_storage_failed_nothing_more_is_written() -> None:

@@ -9,6 +9,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -25,8 +26,9 @@ from slurm_bench.run.create import store
 from slurm_bench.run.images import find_gone
 from slurm_bench.run.journal import REFUSED, read_journals
 from slurm_bench.run.layout import RunDir
+from slurm_bench.run.losses import note_losses
 from slurm_bench.run.opened import Run
-from slurm_bench.run.records import State, note_lost
+from slurm_bench.run.records import State
 from slurm_bench.run.turns import followed
 from slurm_bench.watch.explain import one_liners
 
@@ -85,15 +87,10 @@ def next_step(
 
 def look(run: Run) -> State:
     """What the records say, after images that are gone were noted as lost (law 15)."""
-    state = run.state()
-    edited = {sample_id: outcome.ok for sample_id, outcome in state.edits.items() if outcome.ok is not None}
-    gone = find_gone(run.folder, edited.values())
-    if not gone:
-        return state
-    for problem in gone.values():
+    state, lost = note_losses(run, partial(find_gone, run.folder))
+    for problem in lost.values():
         log.error("lost, and to be made again: %s", problem)
-    note_lost(run.folder, [edited[sample_id] for sample_id in gone], gone)
-    return run.state()
+    return state
 
 
 def start(run: Run, executor: Executor, force: bool, only_scores: bool = False) -> Attempt | None:

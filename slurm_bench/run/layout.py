@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 from collections.abc import Mapping
@@ -59,6 +60,12 @@ class RunDir:
         path = str(self.root)
         readable = _UNREADABLE.sub("-", self.root.name)[:32]
         return f"{readable}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+
+    def check_there(self) -> None:
+        """Raises FileNotFoundError where the folder was moved or deleted under whoever works in it. A write would make
+        one of that name again, while records go on in the one that was moved, by files that are open."""
+        if not self.config.exists():
+            raise FileNotFoundError(errno.ENOENT, "the run folder was moved, renamed or deleted", str(self.root))
 
     @property
     def config(self) -> Path:

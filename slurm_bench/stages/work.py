@@ -125,6 +125,7 @@ class EditWork:
         begin = time.monotonic()
         data = encode_png(taken.image)
         path = self.run.image(sample.id, self.by)
+        self.run.check_there()
         write_atomic(self.run.root / path, data)
         parts = taken.info.setdefault("seconds", {})
         if isinstance(parts, dict):

@@ -148,6 +148,13 @@ KINDS = (
         WATCH,
     ),
     Kind(
+        "run_moved",
+        says("StorageFailed: FileNotFoundError"),
+        "its jobs look for the run where it was launched: {detail}. Cancel a run before it is moved; what has a record "
+        "has its image",
+        together=True,
+    ),
+    Kind(
         "disk_full",
         says(r"No space left|Disk quota|StorageFailed|Errno (28|122|30)\b"),
         "the disk is full, or can't be written: {detail}. Make room first; what has a record has its image",
