@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -410,7 +411,7 @@ def test_cancel_goes_on_until_what_would_heal_has_ended(
     queue.command("squeue", SQUEUE.replace("#!/bin/sh\n", f"#!/bin/sh\n{third}\n"))
     queue.command("scancel", f"echo $* >> {queue.folder}/cancelled\nsed -i 's/RUNNING/COMPLETING/; /^51/d' {jobs}")
     queue.holds(f"42|{names.finish}|RUNNING")
-    assert cancel_run(run) == ["cancelled job 42 (RUNNING)", "cancelled job 51_0 (RUNNING)"]
+    assert cancel_run(run) == ["cancelled job 42 (RUNNING)", "cancelled job 51 (RUNNING)"]
     assert queue.cancelled() == ["42", "51"]
 
 
@@ -423,6 +424,19 @@ def test_a_job_that_does_not_end_holds_cancel_up_only_so_long(
     first, second = cancel_run(run)
     assert first == "cancelled job 42 (COMPLETING)"
     assert "has not ended yet" in second
+
+
+def test_a_copy_of_a_run_that_is_at_work_has_none_of_its_jobs(run: RunDir, queue: Queue, tmp_path: Path) -> None:
+    """Else it is told to be at work, and its `cancel` ends the other's."""
+    attempt = note_jobs(run, claimed(run, "slurm"), ["41"], "42", "43")
+    run.config.touch()
+    copy, moved = RunDir(Path(shutil.copytree(run.root, tmp_path / "copy"))), RunDir(tmp_path / "moved")
+    queue.holds(*(f"41_{n}|{attempt.job_names.array}|RUNNING|None|{run.submitit}/a | b.sh" for n in range(2)))
+    assert at_work(run) == ["job 41_0 (RUNNING)", "job 41_1 (RUNNING)"]
+    assert at_work(copy) == cancel_run(copy) == queue.cancelled() == []
+    run.root.rename(moved.root)
+    assert at_work(moved) == ["job 41_0 (RUNNING)", "job 41_1 (RUNNING)"], "nobody else has them"
+    assert cancel_run(moved) == ["cancelled job 41 (RUNNING)"]
 
 
 def test_a_job_that_has_an_old_id_of_the_runs_is_somebody_elses(run: RunDir, queue: Queue) -> None:

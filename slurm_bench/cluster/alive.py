@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from slurm_bench.cluster.queue import Job, has_slurm, jobs_of, old_ids
 from slurm_bench.run.attempts import CLAIM_GRACE, Attempt, read_attempts
@@ -23,10 +24,21 @@ def attempts_and_jobs(run: RunDir) -> tuple[list[Attempt], list[Job]]:
             return attempts, []
         names = [name for a in submitted for name in a.job_names]
         queued = jobs_of(names, [job_id for a in submitted for job_id in old_ids(a)])
+        queued = [job for job in queued if not _works_elsewhere(job, run)]
         again = read_attempts(run)
         if [(a.name, a.job_ids) for a in again] == [(a.name, a.job_ids) for a in attempts]:
             return again, queued
         attempts = again
+
+
+def _works_elsewhere(job: Job, run: RunDir) -> bool:
+    """A copy of a run has its attempts, whose jobs are the other's, as long as that one is where they were submitted.
+    Where it was moved they are whose attempts name them."""
+    try:
+        home = RunDir(Path(job.script).parents[len(run.submitit.relative_to(run.root).parts)])
+        return home.root != run.root and home.config.exists() and not home.root.samefile(run.root)
+    except (IndexError, OSError):
+        return False
 
 
 def at_work(run: RunDir) -> list[str]:

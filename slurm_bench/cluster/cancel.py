@@ -27,7 +27,8 @@ def cancel_run(run: RunDir) -> list[str]:
         for job in sorted(fresh, key=lambda job: (_turn(job), -int(job.number))):  # an array may wait for another one
             if job.number not in stopped:
                 cancel_jobs([job.id])
-                stopped[job.number] = f"cancelled {job}"
+                states = dict.fromkeys(one.state for one in fresh if one.number == job.number)
+                stopped[job.number] = f"cancelled job {job.number} ({', '.join(states)})"
         ending = [job for job in queued if _turn(job) < ARRAY and job.state != "PENDING"]
         if not fresh and (not ending or time.monotonic() > deadline):
             break

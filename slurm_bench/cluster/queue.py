@@ -36,6 +36,7 @@ class Job:
     name: str
     state: str
     reason: str = ""  # why it waits, in Slurm's word
+    script: str = ""  # the batch script's path
 
     def __str__(self) -> str:
         return f"job {self.id} ({self.state})"
@@ -103,12 +104,12 @@ def release(ids: Iterable[str]) -> None:
 
 def _squeue(*which: str) -> list[Job]:
     try:
-        text = _ask(["squeue", "--noheader", "--format=%i|%j|%T|%r", *which])
+        text = _ask(["squeue", "--noheader", "--format=%i|%j|%T|%r|%o", *which])
     except UserError as error:
         if "Invalid job id" in str(error):  # its words for one that is long over
             return []
         raise
-    rows = [line.strip().split("|") for line in text.splitlines() if line.strip()]
+    rows = [line.strip().split("|", 4) for line in text.splitlines() if line.strip()]
     return [Job(*row) for row in rows if len(row) >= 3]
 
 
