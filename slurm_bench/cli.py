@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from slurm_bench.errors import COMPLETE, INTERRUPTED, USER_ERROR, UserError, sto
 from slurm_bench.export import FORMATS
 from slurm_bench.logs import log_to_stderr
 from slurm_bench.terminal import one_line, stop_printing, take_any_character
-from slurm_bench.usage import Parser, refuse_no_setting
+from slurm_bench.usage import Once, Parser, refuse_no_setting
 from slurm_bench.verbs import DEFAULT_MODEL, FORECAST_GPUS
 
 
@@ -53,11 +54,20 @@ def main(words: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno is None:
             raise
-        print(f"{program()}: {one_line(storage_problem(error))}; then type the same again", file=sys.stderr)
+        problem = storage_problem(error) if _in_a_folder() else "the folder that you are in is gone; cd to another one"
+        print(f"{program()}: {one_line(problem)}; then type the same again", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         print(f"{program()}: interrupted; nothing that was done is lost", file=sys.stderr)
         return INTERRUPTED
+
+
+def _in_a_folder() -> bool:
+    """False where the shell's own was deleted."""
+    try:
+        return bool(os.getcwd())
+    except FileNotFoundError:
+        return False
 
 
 def _parser(name: str) -> argparse.ArgumentParser:
@@ -104,7 +114,7 @@ def _json_options(parser: argparse.ArgumentParser) -> None:
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="default: default.yaml, a bundled one; so is demo.yaml"
+        "--config", type=Path, action=Once, metavar="FILE", help="default: default.yaml, a bundled one; so is demo.yaml"
     )
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="new, or a run to go on with")
     parser.add_argument(

@@ -33,6 +33,15 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"there is no {value!r}; {known}")
 
 
+class Once(argparse.Action):
+    """An option that can be said once: of two the first would be passed over without a word."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        if getattr(namespace, self.dest) not in (self.default, values):
+            raise argparse.ArgumentError(self, "said twice, and there can be one; set what differs as key=value")
+        setattr(namespace, self.dest, values)
+
+
 def refuse_no_setting(parser: argparse.ArgumentParser, word: str, verbs: Iterable[str]) -> None:
     """A word that is neither a verb nor key=value: a run folder without a verb, or a verb mistyped."""
     verbs = list(verbs)

@@ -190,6 +190,14 @@ class DiesOnce(InHand):
         return super().one(request)
 
 
+class Breaks(Tint):
+    """Has a breakpoint in it."""
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        breakpoint()
+        return super().one(request)
+
+
 class WaitsFor(Tint):
     """Edits nothing until a file is there."""
 

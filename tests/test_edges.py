@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -42,6 +43,37 @@ def test_who_listens_no_more_has_made_no_mistake(finished_run: str, verb: str) -
         done = subprocess.run(words, cwd=REPO, stdout=out, stderr=subprocess.PIPE, text=True)
         assert (done.returncode, done.stderr) == (0, "")
     os.close(broken)
+
+
+def test_two_configurations_are_refused_not_the_first_one_passed_over(tmp_path: Path) -> None:
+    bench = make_benchmark(tmp_path / "bench", 2)
+    one, other = (make_config(tmp_path / name, bench, gpus=1) for name in ("a.yaml", "b.yaml"))
+    words = ("--run-dir", tmp_path / "run", "--executor", "debug")
+    done = launch("--config", one, "--config", other, *words)
+    assert done.returncode == 2
+    assert "--config: said twice" in done.stderr
+    assert not (tmp_path / "run").exists()
+    assert launch("plan", "--config", one, *words).returncode == 0
+
+
+def test_a_folder_that_was_deleted_under_a_shell_is_said(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    typed = f'cd {tmp_path}/gone && rmdir {tmp_path}/gone && exec "$@"'
+    words = [sys.executable, str(REPO / "launch.py"), "status"]
+    done = subprocess.run(["sh", "-c", typed, "sh", *words, "run"], capture_output=True, text=True)
+    assert (done.returncode, "is gone; cd to another one" in done.stderr) == (1, True), done.stderr
+
+
+def test_who_quits_a_breakpoint_leaves_the_run(tmp_path: Path) -> None:
+    """It was each sample's failure, with a breakpoint more for each try."""
+    bench = make_benchmark(tmp_path / "bench", 2)
+    words = ["--config", make_config(tmp_path / "c.yaml", bench, "Breaks"), "--run-dir", tmp_path / "run"]
+    typed = [sys.executable, "launch.py", *map(str, words), "--executor", "debug"]
+    done = subprocess.run(typed, cwd=REPO, input="q\n", capture_output=True, text=True)
+    assert done.returncode == 130, done.stderr
+    assert done.stdout.count("(Pdb)") == 1
+    assert f"resubmit {tmp_path / 'run'}" in done.stderr
+    assert json.loads(launch("status", tmp_path / "run", "--json").stdout)["counts"]["failed"] == 0
 
 
 @pytest.mark.parametrize("executor", ["debug", "local"])

@@ -186,6 +186,13 @@ def test_a_run_that_its_finishing_job_concluded_incomplete_is_not_told_as_abando
     assert "nobody" in {cause.kind for cause in explain(gather(open_run(root), nobody))}, "concluded before, not now"
 
 
+def test_a_source_that_is_gone_is_told_without_the_frames_of_who_reads_it(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    (tmp_path / "bench" / "2.png").unlink()
+    (line,) = worked(root)["sample_fault"].lines
+    assert line.endswith("2.png: no such file")
+
+
 def test_an_array_that_nothing_follows_is_told_while_it_works(tmp_path: Path) -> None:
     """Who cancels the finishing job and its standby is told before the array's hours are over, not after."""
     root = prepare(tmp_path, "Tint", {})

@@ -7,6 +7,7 @@ disk. What they hold is bounded.
 from __future__ import annotations
 
 import time
+from bdb import BdbQuit
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -199,6 +200,8 @@ class Engine:
                 raise ValueError(f"the plug-in gave {len(results)} results for {len(jobs)} samples")
         except SystemExit as error:  # a plug-in's way of giving up; its words are the sample's error
             results, raised = [RuntimeError(f"the plug-in called sys.exit: {error.code}")] * len(jobs), True
+        except BdbQuit:  # a person, at a breakpoint: no sample's fault
+            raise KeyboardInterrupt from None
         except Exception as error:
             results, raised = [error] * len(jobs), True
         seconds = (time.monotonic() - start) / len(jobs)

@@ -28,6 +28,8 @@ from slurm_bench.watch.symptoms import Symptom, find_symptoms
 TOLD = 20
 # Last lines of a log that are shown with a cause, and how much of each.
 LINES, LINE = 3, 300
+# Whose frames of a traceback tell nothing: what called the plug-in, and the threads in which it reads ahead.
+ENGINE = ("/slurm_bench/stages/", "/concurrent/futures/")
 # What ends a process from without leaves no traceback of its own: one in the log is of something else.
 SILENT = (
     "stuck",
@@ -211,7 +213,7 @@ def _with_lines(cause: Cause, run: RunDir) -> Cause:
 def _raised(lines: Sequence[str]) -> list[str]:
     """The first line, and of the traceback that follows it where the plug-in raised."""
     end = next((n for n, line in enumerate(lines) if n and OWN_LINE.match(line)), len(lines))
-    places = [n for n in range(end) if lines[n].startswith("  File ") and "/slurm_bench/stages/" not in lines[n]]
+    places = [n for n in range(end) if lines[n].startswith("  File ") and not any(own in lines[n] for own in ENGINE)]
     return list(lines[places[-1] : end][:LINES] if places else lines[:1])
 
 
