@@ -327,6 +327,25 @@ def test_tests_agree_with_scipys() -> None:
     assert holm([0.01, 0.04, 0.03, None]) == [pytest.approx(0.03), pytest.approx(0.06), pytest.approx(0.06), None]
 
 
+def test_the_page_gives_a_difference_of_pairs_alone_and_the_p_that_decides(tmp_path: Path) -> None:
+    scores = {f"a{n}": 5.0 + n / 10 for n in range(12)}
+    a = a_run(tmp_path / "A", scores)
+    b = a_run(tmp_path / "B", {i: s + 1 for i, s in scores.items()}, sources={"a3": "another"})
+    c = a_run(tmp_path / "C", {i: s + (-1) ** n * 0.1 for n, (i, s) in enumerate(scores.items())})
+    assert main(["compare", str(a), str(b), str(c), "--html", str(tmp_path / "page")]) == 0
+    script = (tmp_path / "page" / "page" / "data.js").read_text()
+    samples = {s["id"]: s for s in json.loads(script.removeprefix("var REPORT = ").rstrip().rstrip(";"))["samples"]}
+    assert samples["a2"]["scores"]["B − A"] == pytest.approx(1)
+    assert "B − A" not in samples["a3"]["scores"], "it is no pair"
+    assert samples["a3"]["scores"].keys() == {"C − A", "A", "B", "C"}
+    assert samples["a3"]["error"] == "the source image differs (sha256), in B"
+    compared = compare_runs([a, b, c])["comparisons"]
+    page = (tmp_path / "page" / "compare.html").read_text()
+    for row in compared:
+        shown = "<0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
+        assert f"by which it is decided, that of all pairs is {shown.replace('<', '&lt;')}." in page
+
+
 def test_the_smallest_effect_is_of_the_differences_not_of_how_many_samples_a_source_has() -> None:
     rng = np.random.default_rng(0)
     sources = [n for n in range(20) for _ in range(10 if n % 2 else 1)]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from slurm_bench.report.comparable import differ
 from slurm_bench.report.cost import cost_in_words
 from slurm_bench.report.page.assemble import Page
 from slurm_bench.report.page.facts import what_was_run
@@ -76,6 +77,7 @@ def card_of(sample_id: str, first: Sample, lacking: Sequence[str], edits: Mappin
 def _sample(sides: Sequence[Side], sample_id: str, show: Show, whole: bool) -> dict[str, Any]:
     first = sides[0].samples[sample_id]
     lacking = [f"{side.without_value(sample_id)} in {side.name}" for side in sides if sample_id not in side.values]
+    lacking += [f"{why}, in {other.name}" for other in sides[1:] if (why := differ(sides[0], other, sample_id))]
     values = {side.name: side.values[sample_id] for side in sides if sample_id in side.values}
     edits = {side.name: side.state.edits[sample_id] for side in sides}
     flags = [(side.name, flags_of(edits[side.name], side.state.scores[sample_id])) for side in sides]
@@ -92,12 +94,12 @@ def _sample(sides: Sequence[Side], sample_id: str, show: Show, whole: bool) -> d
 
 
 def _differences(sides: Sequence[Side], sample_id: str) -> dict[str, float]:
-    """Each other run's score less the first's."""
+    """Each other run's score less the first's, where the two are a pair."""
     first = sides[0].values.get(sample_id)
     return {
         f"{other.name} − {sides[0].name}": other.values[sample_id] - first
         for other in sides[1:]
-        if first is not None and sample_id in other.values
+        if first is not None and sample_id in other.values and not differ(sides[0], other, sample_id)
     }
 
 
