@@ -34,11 +34,12 @@ def run(options: argparse.Namespace) -> int:
     what = asked(options)
     if what.goes_on:
         refuse_at_work(open_run(options.run_dir), options.force)
+    earlier = open_run(options.reuse) if options.reuse else None
     planned = _planned(options, what)
     what.say(planned.samples)
-    if options.reuse:
+    if earlier is not None:
         store(planned)
-        print(f"reused    {reuse(planned, open_run(options.reuse))} images of {options.reuse}")
+        print(f"reused    {reuse(planned, earlier)} images of {options.reuse}")
     return launch(planned, what.executor, force=options.force, wait=options.wait)
 
 

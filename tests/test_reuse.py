@@ -46,6 +46,13 @@ def test_data_that_grew_is_said_at_once(tmp_path: Path) -> None:
     assert f"--reuse {tmp_path / 'run'}" in done.stderr
 
 
+def test_a_run_to_reuse_that_is_none_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    data = make_benchmark(tmp_path / "bench", 3)
+    words = ("--config", make_config(tmp_path / "c.yaml", data), "--executor", "debug", "--run-dir", tmp_path / "run")
+    assert "no such folder" in launch(*words, "--reuse", tmp_path / "nope").stderr
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("repeats", [1, 2])
 def test_data_that_say_another_thing_are_said_at_once(tmp_path: Path, repeats: int) -> None:
     """An instruction that was put right, a sample that was taken out: the run is complete, by the data of before."""

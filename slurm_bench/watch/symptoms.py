@@ -131,6 +131,8 @@ def _of_task(seen: Evidence, task: Task, left: tuple[str, ...]) -> Iterator[Symp
                 lines=lines,
                 log=task.said.file if task.said else "",
             )
+    elif task.job is not None and "held" in task.job.reason.lower():
+        yield _wait(task.job, left, (task.attempt.name, task.number))
     elif task.job is not None and task.job.state == "PENDING":
         yield _process(seen, task, task.last, left, slurm, where="requeued", past=not left)
     elif task.working:
