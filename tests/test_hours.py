@@ -193,6 +193,24 @@ def test_a_run_whose_logs_are_gone_has_no_hours_and_a_report_all_the_same(tmp_pa
     assert "hours went" not in (run.folder.report / "report.md").read_text()
 
 
+@pytest.mark.parametrize(("gpus", "unit"), [(0, ""), (1, "GPU-"), (2, "task-")])
+def test_hours_are_called_gpu_hours_where_a_task_has_one_gpu(root: Path, gpus: int, unit: str) -> None:
+    journal(
+        root,
+        0,
+        0,
+        at("start", 1000, gpus=[{"name": "H100", "driver": "580"}] * gpus),
+        at("works", 1000),
+        at("end", 1030),
+    )
+    run = open_run(root)
+    told = write_report(run, run.state())["hours"]["edit"]
+    assert (told["gpus"], told["held"]) == (gpus, 30)
+    report = (run.folder.report / "report.md").read_text()
+    assert f"## Where the {unit}hours went" in report
+    assert f"| {unit}time in all | 30.0 s |" in report
+
+
 def test_an_attempt_that_is_not_known_any_more_is_left_out(root: Path) -> None:
     journal(root, 0, 0, at("start", 1000), at("end", 1030))
     run = open_run(root)

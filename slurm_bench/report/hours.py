@@ -46,4 +46,6 @@ def amount(seconds: float) -> str:
 
 
 def _unit(hours: Mapping[str, Mapping[str, Any]]) -> str:
-    return "GPU-" if any(stage["gpu"] for stage in hours.values()) else ""
+    """A task of several GPUs holds all of them in each of its seconds."""
+    gpus = {stage["gpus"] for stage in hours.values()} - {0}
+    return "GPU-" if gpus == {1} else "task-" if gpus else ""

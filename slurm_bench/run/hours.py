@@ -48,6 +48,7 @@ class TaskHours:
     records: int
     gpu: str
     phases: Sequence[Part]
+    gpus: int = 0
     tail: float = 0.0
 
     @property
@@ -60,7 +61,7 @@ class TaskHours:
 
 @dataclass(frozen=True)
 class StageHours:
-    """The sums over a stage's tasks. `samples` are those that came right in it."""
+    """The sums over a stage's tasks. `samples` are those that came right in it, `gpus` the most that a task had."""
 
     tasks: int
     samples: int
@@ -69,6 +70,7 @@ class StageHours:
     behind: float
     tail: float
     gpu: str
+    gpus: int
 
     @property
     def held(self) -> float:
@@ -118,6 +120,7 @@ def by_stage(rows: Sequence[TaskHours], state: State) -> dict[str, StageHours]:
             behind=sum(row.behind for row in own),
             tail=sum(row.tail for row in own),
             gpu=", ".join(sorted({row.gpu for row in own if row.gpu})),
+            gpus=max(row.gpus for row in own),
         )
         for stage, samples in done.items()
         if (own := [row for row in rows if row.stage == stage])
@@ -170,6 +173,7 @@ def _task(attempt: Attempt, processes: Sequence[Process], records: Sequence[Reco
         behind=behind,
         records=len(records),
         gpu=processes[-1].gpu,
+        gpus=processes[-1].gpus,
         phases=[phase for phase in phases if phase.seconds > 0],
     )
 
@@ -251,6 +255,7 @@ def _as_json(row: TaskHours | StageHours) -> dict[str, Any]:
     """In seconds."""
     return {
         "gpu": row.gpu or None,
+        "gpus": row.gpus,
         "queue": round(row.queue, 3),
         "held": round(row.held, 3),
         "by_kind": {kind: round(seconds, 3) for kind, seconds in row.by_kind.items()},

@@ -37,7 +37,7 @@ class Process:
     """`name` is its journal's: stage, attempt, task and how often Slurm had started it; `end` is None where it was
     killed or still works. `held` is since when its supervisor's job had its place on a node, where it was that job's
     first process, else None; `phases` follow each other from `begin` to the newest line. `gpu` names what it could
-    use."""
+    use, `gpus` says how many."""
 
     name: str
     node: str
@@ -51,6 +51,7 @@ class Process:
     phases: Sequence[Part] = ()
     died: bool = False
     gpu: str = ""
+    gpus: int = 0
 
 
 def read_timeline(run: RunDir) -> list[Process]:
@@ -84,6 +85,7 @@ def _process(name: re.Match[str], rows: Sequence[Mapping[str, Any]]) -> Process 
         phases=list(_phases(begin, rows)),
         died="end" not in events and "exit" in events,
         gpu=", ".join(gpu.get("name", "") for gpu in start.get("gpus", [])),
+        gpus=len(start.get("gpus", [])),
     )
 
 
