@@ -8,6 +8,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -151,6 +152,15 @@ def test_what_is_refused_before_anything_starts(folder, params, said):
     assert "\n" not in str(refusal.value)
 
 
+# diffusers 0.40 hasn't the one, and the other fails there for two sources, which it says that it takes.
+SINCE_042 = ("QwenImage21Pipeline", "BriaFiboEditPipeline")
+
+
+def skip_before_its_release(pipeline):
+    if pipeline in SINCE_042 and not hasattr(diffusers, "QwenImage21Pipeline"):
+        pytest.skip("diffusers 0.42 has it")
+
+
 @pytest.mark.parametrize(
     ("pipeline", "call", "said"),
     [
@@ -167,6 +177,7 @@ def test_what_is_refused_before_anything_starts(folder, params, said):
     ],
 )
 def test_guidance_that_would_be_off_is_refused(monkeypatch, pipeline, call, said):
+    skip_before_its_release(pipeline)
     monkeypatch.setattr(DiffusersEditor, "_find", lambda self: None)
     with pytest.raises(UserError, match=said) as refusal:
         DiffusersEditor(pipeline, "owner/name", call=call).check()
@@ -451,6 +462,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("name", QUICK if "SLURM_BENCH_TEST_PIPELINES" not in os.environ else TINY)
 def test_pipelines_that_edit_by_instruction(name, tmp_path):
+    skip_before_its_release(name)
     if name == "ChronoEditPipeline":
         pytest.importorskip("ftfy")
     options = {"dtype": "float32", **OPTIONS.get(name, {})}
