@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -288,6 +289,13 @@ def test_a_job_that_ended_before_python_began_tells_its_node(tmp_path: Path, log
     assert [(found.task, found.node) for found in unborn_processes(run, [])] == ([(1, node)] if node else [])
     assert not list(unborn_processes(run, [TaskProcess("edit", 1, 1, 0, node="n1")]))
     assert not list(unborn_processes(run, [], "7_1"))
+
+
+@pytest.mark.parametrize(("number", "bad"), [(signal.SIGTERM, []), (signal.SIGUSR2, []), (signal.SIGKILL, ["n1"])])
+def test_who_was_told_to_leave_while_it_started_says_nothing_of_its_node(number: int, bad: list[str]) -> None:
+    """Who cancels at once and resubmits would go on without the node."""
+    started = [replace(process, exit=-number) for process in ends(("n1", None), ("n1", None))]
+    assert bad_nodes(started, ["n1", "n2"]) == bad
 
 
 def test_what_healed_in_place_is_not_held_against_the_node() -> None:

@@ -364,6 +364,11 @@ def test_a_requeued_process_that_was_told_to_leave(slurm: str, kind: str) -> Non
     assert kind_of(Symptom("requeued", "SIGTERM", f"SIGTERM {slurm}", slurm, end="stopped")).name == kind
 
 
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGTERM, "cancelled"), (signal.SIGUSR2, "time_limit")])
+def test_a_process_that_was_told_to_leave_while_it_started(number: int, kind: str) -> None:
+    assert kind_of(Symptom("process", "killed", "killed", exit=-number)).name == kind
+
+
 def test_watch_ends_with_the_run_and_its_code(finished_run: str, tmp_path: Path) -> None:
     done = launch("status", finished_run, "--watch")
     assert done.returncode == 0

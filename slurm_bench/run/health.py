@@ -24,7 +24,7 @@ def bad_nodes(processes: Iterable[TaskProcess], nodes: Sequence[str]) -> list[st
     for process in last.values():
         if process.end == DONE and (process.ok or process.failed < 2):
             succeeded[process.node] += 1
-        elif process.end != STOPPED:
+        elif process.end != STOPPED and not process.told_early:
             failed[process.node] += 1
 
     def is_bad(node: str) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import time
 from collections.abc import Iterable, Sequence
@@ -124,6 +125,11 @@ class TaskProcess:
     def signalled(self) -> bool:
         """It left as a signal told it to, and not by itself."""
         return self.end == STOPPED and self.message.startswith("SIG")
+
+    @property
+    def told_early(self) -> bool:
+        """What asks a process to leave ended it, before it could hear of it: it was starting."""
+        return self.end is None and self.exit in (-signal.SIGTERM, -signal.SIGUSR2)
 
     @property
     def how(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -214,7 +215,7 @@ KINDS = (
     ),
     Kind(
         "time_limit",
-        any_of(slurm_says("TIME LIMIT|TIMEOUT|TimeLimit"), signalled("SIGUSR2")),
+        any_of(slurm_says("TIME LIMIT|TIMEOUT|TimeLimit"), signalled("SIGUSR2"), left(-signal.SIGUSR2)),
         "its time was over: {detail}. What is done is kept",
         together=True,
     ),
@@ -261,7 +262,7 @@ KINDS = (
     ),
     Kind(
         "cancelled",
-        any_of(slurm_says("CANCELLED"), ended(STOPPED)),
+        any_of(slurm_says("CANCELLED"), ended(STOPPED), left(-signal.SIGTERM)),
         "it was stopped by somebody, a person or Slurm: {detail}",
         together=True,
     ),
