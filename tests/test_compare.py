@@ -327,6 +327,20 @@ def test_tests_agree_with_scipys() -> None:
     assert holm([0.01, 0.04, 0.03, None]) == [pytest.approx(0.03), pytest.approx(0.06), pytest.approx(0.06), None]
 
 
+def test_another_source_is_seen_where_the_first_seed_failed(tmp_path: Path) -> None:
+    scores = {"a0": 5.0, "a1": 6.0, "a0@2": 5.0, "a1@2": 6.0}
+    a = a_run(tmp_path / "A", scores, sources={"a0@2": "a0", "a1@2": "a1"})
+    b = a_run(tmp_path / "B", scores, sources={"a0": "another", "a0@2": "another", "a1@2": "a1"})
+    for root in (a, b):
+        plan = [json.loads(line) for line in (root / "plan.jsonl").read_text().splitlines()]
+        seeds = [{**row, "sample": row["id"][:2], "repeat": 1 + row["id"].endswith("@2")} for row in plan]
+        write_atomic(root / "plan.jsonl", b"".join(map(json_line, seeds)))
+    (edits,) = (b / "edit" / "records").iterdir()
+    edits.write_text("".join(edits.read_text().splitlines(keepends=True)[1:]))
+    found = compare_runs([a, b])["comparisons"][0]
+    assert (found["n"], found["left_out"]) == (1, {"the source image differs (sha256)": 1})
+
+
 def test_the_page_gives_a_difference_of_pairs_alone_and_the_p_that_decides(tmp_path: Path) -> None:
     scores = {f"a{n}": 5.0 + n / 10 for n in range(12)}
     a = a_run(tmp_path / "A", scores)

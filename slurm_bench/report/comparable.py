@@ -8,6 +8,7 @@ from typing import Any
 from slurm_bench.config import PluginConfig, differences
 from slurm_bench.report.side import Side
 from slurm_bench.run.by import by_content, config_by_content, contradictions
+from slurm_bench.run.plan import Sample
 
 
 def differ(a: Side, b: Side, sample_id: str) -> str | None:
@@ -37,9 +38,15 @@ def unlike_to_see(a: Side, b: Side, sample_id: str) -> str | None:
 
 
 def _sources_differ(a: Side, b: Side, sample_id: str) -> bool:
-    """None is known of a sample that wasn't edited."""
-    one, two = ((side.state.edits[sample_id].ok or {}).get("source_sha256") for side in (a, b))
+    """None is known of a sample that wasn't edited under any seed."""
+    one, two = (
+        next((sha for line in side.repeats[sample_id] if (sha := _source(side, line))), None) for side in (a, b)
+    )
     return None not in (one, two) and one != two
+
+
+def _source(side: Side, line: Sample) -> Any:
+    return (side.state.edits[line.id].ok or {}).get("source_sha256")
 
 
 def not_comparable(a: Side, b: Side) -> list[str]:
