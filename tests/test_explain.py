@@ -193,19 +193,30 @@ def test_a_source_that_is_gone_is_told_without_the_frames_of_who_reads_it(tmp_pa
     assert line.endswith("2.png: no such file")
 
 
-@pytest.mark.parametrize("reason", ["job requeued in held state", "launch failed requeued held", "JobHeldUser"])
-def test_a_task_that_was_requeued_and_is_held_will_not_start_by_itself(tmp_path: Path, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("state", "reason", "kind", "typed"),
+    [
+        ("PENDING", "job requeued in held state", "held", "scontrol release 41"),
+        ("PENDING", "launch failed requeued held", "held", "scontrol release 41"),
+        ("PENDING", "JobHeldUser", "held", "scontrol release 41"),
+        ("SUSPENDED", "None", "suspended", "scontrol show job 41"),
+    ],
+)
+def test_a_task_that_waits_for_a_person_is_not_said_to_go_on_by_itself(
+    tmp_path: Path, state: str, reason: str, kind: str, typed: str
+) -> None:
     root = prepare(tmp_path, "Tint", {})
     claimed = claim(run_dir(root), "edit", [f"s-{n}" for n in range(6)], 1, "slurm", 0, 1)
     assert claimed is not None
     attempt = note_jobs(run_dir(root), claimed, ["41"], "42", "43")
     journal = Journal(run_dir(root).journal("edit", 1, 0, 0))
     journal.start()
-    journal.end("stopped", "SIGTERM")
+    if state == "PENDING":
+        journal.end("stopped", "SIGTERM")
     array, finishing, _ = attempt.job_names
-    queue = [Job("41", array, "PENDING", reason), Job("42", finishing, "PENDING", "Dependency")]
+    queue = [Job("41", array, state, reason), Job("42", finishing, "PENDING", "Dependency")]
     (cause,) = explain(gather(open_run(root), lambda run, over: Heard([attempt], queue)))
-    assert (cause.kind, cause.next, len(cause.samples)) == ("held", "scontrol release 41", 6)
+    assert (cause.kind, cause.next, len(cause.samples)) == (kind, typed, 6)
 
 
 def test_an_array_that_nothing_follows_is_told_while_it_works(tmp_path: Path) -> None:

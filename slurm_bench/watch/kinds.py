@@ -122,6 +122,13 @@ KINDS = (
         now=True,
     ),
     Kind(
+        "suspended",
+        waits("^SUSPENDED$"),
+        "job {job} is suspended, by a person or for another job, and does nothing until it is resumed: {detail}",
+        "scontrol show job {job}",
+        now=True,
+    ),
+    Kind(
         "pending_partition_down",
         waits("Partition(Down|Inactive)"),
         "job {job} waits: its partition is down ({detail}); wait for it, or cancel and ask for another",

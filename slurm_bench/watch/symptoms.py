@@ -132,7 +132,9 @@ def _of_task(seen: Evidence, task: Task, left: tuple[str, ...]) -> Iterator[Symp
                 log=task.said.file if task.said else "",
             )
     elif task.job is not None and "held" in task.job.reason.lower():
-        yield _wait(task.job, left, (task.attempt.name, task.number))
+        yield _wait(task.job, task.job.reason, left, (task.attempt.name, task.number))
+    elif task.job is not None and task.job.state == "SUSPENDED":
+        yield _wait(task.job, task.job.state, left, (task.attempt.name, task.number))
     elif task.job is not None and task.job.state == "PENDING":
         yield _process(seen, task, task.last, left, slurm, where="requeued", past=not left)
     elif task.working:
@@ -217,13 +219,13 @@ def _waiting(seen: Evidence, owned: Mapping[str, tuple[str, ...]]) -> Iterator[S
         follows = job.name != attempt.job_names.array
         if tasks:
             for task in tasks:
-                yield _wait(job, owned[task.name], (attempt.name, task.number))
+                yield _wait(job, job.reason, owned[task.name], (attempt.name, task.number))
         elif follows:
-            yield _wait(job, (), None)
+            yield _wait(job, job.reason, (), None)
 
 
-def _wait(job: Job, samples: tuple[str, ...], task: tuple[str, int] | None) -> Symptom:
-    return Symptom("waiting", job.reason, job.reason, samples=samples, task=task, job=job.number)
+def _wait(job: Job, why: str, samples: tuple[str, ...], task: tuple[str, int] | None) -> Symptom:
+    return Symptom("waiting", why, why, samples=samples, task=task, job=job.number)
 
 
 def _unfollowed(seen: Evidence) -> Iterator[Symptom]:
