@@ -370,6 +370,19 @@ def test_the_smallest_effect_is_of_the_differences_not_of_how_many_samples_a_sou
     assert found.smallest_effect == pytest.approx(2.80 * standard_error, rel=0.05)
 
 
+def test_differences_that_are_equal_but_for_rounding_are_ties() -> None:
+    """Means over three seeds are thirds: 1/3 + 1/3 is as far as 2/3."""
+    thirds = [1, 1, 1, -2, 1, -2, 1, -1, 2, -1, 2, -2, -3, -1]
+    found = compare_pairs([0.0] * 14, [n / 3 for n in thirds])
+    assert found.p == compare_pairs([0.0] * 14, [float(n) for n in thirds]).p
+    # Of the sources each differs by 0.2, if by 0.6 / 3 or by 0.2 / 1.
+    sizes = [1 + 2 * (n % 2) for n in range(9)]
+    sources = [n for n, size in enumerate(sizes) for _ in range(size)]
+    ways = [-0.2 if n in (1, 4, 5) else 0.2 for n in sources]
+    alike = compare_pairs([0.0] * 9, [-0.2 if n in (1, 4, 5) else 0.2 for n in range(9)])
+    assert compare_pairs([0.0] * len(ways), ways, sources).p_wilcoxon == pytest.approx(alike.p_wilcoxon)
+
+
 def test_a_p_of_a_twentieth_is_not_under_it() -> None:
     found = Paired(20, 0.0, 1.0, 1.0, 0.1, 1.9, 1.0, 15, 0, 5, 0.05)
     assert verdict(found, 0.05, True, 0.1, "B")[0] == "can't say"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 ALPHA = round(1 - CONFIDENCE, 9)  # 1 - 0.95 is a little above 0.05, which a p may be
 FLIPS = 9999
 EXACT = 14  # with so many units all 2^n flips are tried
+PLACES = 12  # decimal ones of a difference: what is beyond them is rounding
 POWER = 2.80  # z of 0.975 plus z of 0.8: the effect in standard errors that is seen four times out of five
 
 Verdict = Literal["better", "worse", "no difference", "can't say"]
@@ -57,12 +58,12 @@ def compare_pairs(
     if not len(first):
         return Paired(0)
     a, b = np.asarray(first, dtype=float), np.asarray(other, dtype=float)
-    d = np.round(b - a, 12)  # 0.3 - 0.1 and 0.4 - 0.2 are a tie
+    d = np.round(b - a, PLACES)  # 0.3 - 0.1 and 0.4 - 0.2 are a tie
     mean = difference_of([float(value) for value in d], clusters)
     units, means, away = d, d, d - (mean.mean or 0.0)
     if mean.clusters is not None and clusters is not None:
-        units, away = (np.round(_sums_by(each, clusters), 12) for each in (d, away))  # 0.1 + 0.2 - 0.3 is a tie too
-        means = units / _sums_by(np.ones(len(d)), clusters)
+        units, away = (np.round(_sums_by(each, clusters), PLACES) for each in (d, away))  # 0.1 + 0.2 - 0.3 is a tie
+        means = np.round(units / _sums_by(np.ones(len(d)), clusters), PLACES)
     passes = bool(np.isin(np.concatenate([a, b]), (0, 1)).all())
     low, high = mean.ci_low, mean.ci_high
     if passes and mean.clusters is None:
@@ -141,7 +142,8 @@ def _flip_test(units: np.ndarray) -> float | None:
     units = units[units != 0]
     if not len(units):
         return 1.0
-    found = abs(float(units.sum())) * (1 - 1e-12)
+    # What differs by rounding is as far: thirds, of three seeds say, don't add up to what they would.
+    found = abs(float(units.sum())) - 10.0**-PLACES * (len(units) + float(abs(units).sum()))
     if len(units) <= EXACT:
         bits = np.arange(2 ** len(units))[:, None] >> np.arange(len(units)) & 1
         return float((abs((2 * bits - 1) @ units) >= found).mean())
