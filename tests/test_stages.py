@@ -44,6 +44,11 @@ from slurm_bench.stages.work import checked_scores, copied, encode_png, largest_
 from slurm_bench.watch.explain import read_causes
 
 
+def logged(root: Path) -> str:
+    """By the first attempt's first task."""
+    return (root / "logs" / "edit-001-0000.log").read_text()
+
+
 def test_records_keep_the_contract_and_the_images_their_promise(tmp_path: Path) -> None:
     root = prepare(tmp_path, "Tint", {})
     assert work(root) == [Tally(ok=6)]
@@ -68,6 +73,7 @@ def test_a_sample_that_always_fails_is_a_record_and_hurts_no_other(tmp_path: Pat
     assert record["error"] == {"type": "ValueError", "message": "s-1 fails always"}
     assert record["tries"] == 2
     assert set(images(root)) == {"s-0", "s-2", "s-3", "s-5"}
+    assert logged(root).count("Traceback") == 1, "where it was raised, once for all that fail alike"
 
 
 def test_a_failed_sample_gets_one_more_try(tmp_path: Path) -> None:
@@ -109,6 +115,7 @@ def test_broken_sources_are_records_too(tmp_path: Path) -> None:
     (tmp_path / "bench" / "2.png").unlink()
     assert work(root) == [Tally(ok=4, failed=2)]
     assert edits(root)["s-1"]["error"]["type"] == "SampleError"
+    assert "Traceback" not in logged(root), "it is said in words"
 
 
 def test_an_image_that_is_not_the_recorded_one_is_not_scored(tmp_path: Path) -> None:

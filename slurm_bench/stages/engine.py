@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from slurm_bench.errors import LostGpu, ServiceDown, UserError
+from slurm_bench.errors import LostGpu, SampleError, ServiceDown, UserError
 from slurm_bench.logs import log
 from slurm_bench.machine import free_memory
 from slurm_bench.run.durable import LineWriter
@@ -280,9 +280,10 @@ class Engine:
         self.progress(record)
 
     def _log_failure(self, sample: Sample, error: Exception) -> None:
-        """A failure's traceback once; a hundred samples may fail alike."""
+        """A failure's traceback once, as a hundred samples may fail alike. What is said in words has none."""
         kind = failure_kind(describe(error))
-        log.error("%r: %s", sample.id, _line(error), exc_info=None if kind in self._logged else error)
+        told = kind in self._logged or isinstance(error, SampleError)
+        log.error("%r: %s", sample.id, _line(error), exc_info=None if told else error)
         self._logged.add(kind)
 
 
