@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from slurm_bench.errors import LostGpu, SampleError, ServiceDown, UserError
+from slurm_bench.errors import LostGpu, ServiceDown, UserError
 from slurm_bench.logs import log
 from slurm_bench.machine import free_memory
 from slurm_bench.run.durable import LineWriter
@@ -20,7 +20,7 @@ from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import failure_kind
 from slurm_bench.stages.ahead import Readable, ReadAhead
 from slurm_bench.stages.behind import WriteBehind
-from slurm_bench.stages.faults import describe, drop_frames, is_out_of_memory, is_poisoned
+from slurm_bench.stages.faults import describe, drop_frames, in_words, is_out_of_memory, is_poisoned
 from slurm_bench.stages.stop import Stopped, StopSignals
 
 # A failed sample gets one more try at the task's end: what failed it may have passed.
@@ -282,7 +282,7 @@ class Engine:
     def _log_failure(self, sample: Sample, error: Exception) -> None:
         """A failure's traceback once, as a hundred samples may fail alike. What is said in words has none."""
         kind = failure_kind(describe(error))
-        told = kind in self._logged or isinstance(error, SampleError)
+        told = kind in self._logged or in_words(error)
         log.error("%r: %s", sample.id, _line(error), exc_info=None if told else error)
         self._logged.add(kind)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
-from slurm_bench.errors import LostGpu
+from slurm_bench.errors import LostGpu, SampleError, UserError
 from slurm_bench.logs import hide_secrets
 
+_OURS = Path(__file__).parent
 # All in lower case. cuBLAS and cuDNN say a lack of memory for their workspace in words of their own.
 _OUT_OF_MEMORY = ("out of memory", "cublas_status_alloc_failed", "cudnn_status_alloc_failed")
 _LOST_GPU = (
@@ -41,6 +43,12 @@ def is_poisoned(error: BaseException) -> bool:
     if isinstance(error, LostGpu):
         return True
     return isinstance(error, RuntimeError) and not is_out_of_memory(error) and _says(error, _LOST_GPU)
+
+
+def in_words(error: BaseException) -> bool:
+    """Whether its message is all there is to know: it was written for a person, or raised by nobody's code but ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return isinstance(error, SampleError | UserError) or all(Path(f.filename).parent == _OURS for f in frames)
 
 
 def _says(error: BaseException, signs: Iterable[str]) -> bool:
