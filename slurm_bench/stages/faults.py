@@ -46,9 +46,12 @@ def is_poisoned(error: BaseException) -> bool:
 
 
 def in_words(error: BaseException) -> bool:
-    """Whether its message is all there is to know: it was written for a person, or raised by nobody's code but ours."""
+    """Whether its message is all there is to know: it was written for a person, or raised by nobody's code but ours,
+    and for no other's error but the storage's, which has its words."""
+    if isinstance(error, SampleError | UserError):
+        return True
     frames = traceback.extract_tb(error.__traceback__)
-    return isinstance(error, SampleError | UserError) or all(Path(f.filename).parent == _OURS for f in frames)
+    return isinstance(error.__cause__, OSError | None) and all(Path(f.filename).parent == _OURS for f in frames)
 
 
 def _says(error: BaseException, signs: Iterable[str]) -> bool:

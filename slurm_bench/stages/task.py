@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -34,6 +35,7 @@ from slurm_bench.run.records import (
 from slurm_bench.run.suspects import ProcessDied, Suspect, died_before, find_suspects
 from slurm_bench.run.turns import followed, less_what_follows
 from slurm_bench.stages.engine import Engine, GpuLost, Tally, Work
+from slurm_bench.stages.faults import in_words
 from slurm_bench.stages.loading import keep_bytecode, load_slot
 from slurm_bench.stages.rewriting import Rewriting
 from slurm_bench.stages.stop import Stopped, StopSignals
@@ -56,10 +58,12 @@ def run_task(run: Run, stage: str, number: int, task: int, stop: StopSignals, re
         with closing(manifest), marks.listening(journal.part):
             tally = _Task(run, attempt, task, restart, manifest, journal, stop).run()
         journal.end(STOPPED if tally.stopped else DONE, tally.stopped or "", tally.ok, tally.failed)
-        log.info("task %d: %d ok, %d failed%s", task, tally.ok, tally.failed, _because(tally.stopped))
+        level = logging.WARNING if tally.stopped else logging.INFO
+        log.log(level, "task %d: %d ok, %d failed%s", task, tally.ok, tally.failed, _because(tally.stopped))
         return tally
     except (Exception, SystemExit) as error:
-        log.error("task %d ends: %s: %s", task, type(error).__name__, error, exc_info=error)
+        told = in_words(error)
+        log.error("task %d ends: %s: %s", task, type(error).__name__, error, exc_info=None if told else error)
         how = REFUSED if isinstance(error, UserError) else LOST if isinstance(error, GpuLost | LostGpu) else FAILED
         journal.end(how, f"{type(error).__name__}: {error}")
         raise

@@ -201,12 +201,15 @@ def _alike(detail: str) -> str:
 
 
 def _with_lines(cause: Cause, run: RunDir) -> Cause:
-    """The telling lines of its log, where Slurm said none: what stands there of its first sample, else the last."""
+    """The telling lines of its log, where Slurm said none: what stands there of its first sample, else our own last
+    word, which says how the task ended, if it could say that."""
     if cause.lines or not cause.log:
         return cause
     lines = tail(cause.log)
     begun = [n for n, line in enumerate(lines) if cause.samples and f" ERROR {cause.samples[0]!r}: " in line]
-    telling = _raised(lines[begun[-1] :]) if begun else [] if cause.kind in SILENT else _raised(lines)
+    if not begun and cause.kind not in SILENT:
+        begun = [n for n, line in enumerate(lines) if OWN_LINE.match(line)]
+    telling = _raised(lines[begun[-1] :]) if begun else []
     return replace(cause, lines=tuple(visible(line.strip())[:LINE] for line in telling or lines[-LINES:]))
 
 
