@@ -7,11 +7,14 @@ import gc
 import weakref
 
 import pytest
+import torch
 
 from slurm_bench.errors import LostGpu, UserError
 from slurm_bench.machine import check_device, choose_device, free_memory, lasting, visible_gpus
 
 KEY = "editor.params.device"
+# A process that has used its GPU doesn't look again which ones it was given.
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
 
 @pytest.fixture(autouse=True)

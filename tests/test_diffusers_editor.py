@@ -381,6 +381,7 @@ def test_lora(folder, editor, tmp_path):
             editor_of(folder, lora=lora_file(tmp_path / f"{name}.safetensors", modules)).check()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_pipeline_moves_to_a_gpu_that_is_not_there(folder, monkeypatch):
     with pytest.raises(UserError, match=r"editor\.params\.offload"):
         editor_of(folder, offload="model").load()

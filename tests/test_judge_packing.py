@@ -169,6 +169,15 @@ def test_a_micro_batch_holds_a_sample_s_aspects_together():
     assert sum(counts["patches"]) == sum(by_hand)
 
 
+def test_as_many_samples_are_judged_at_once_whatever_their_aspects():
+    for aspects in (["overall"], ASPECTS):
+        judge = tiny_judge.scorer(aspects=aspects)
+        counts = worked(judge)
+        judge.score([tiny_judge.request(number) for number in range(9)])
+        first = 2 // len(aspects) or 1  # the first few, so that the model can start soon
+        assert len(counts["tokens"]) == 2, f"{first} and {9 - first} samples"
+
+
 def test_a_judge_that_writes_shares_too():
     """And its cache holds each prompt whole."""
     judge = tiny_judge.scorer(mode="generate", max_new_tokens=8)

@@ -17,7 +17,6 @@ from slurm_bench.editors.qwen.fit import ways_to_fit
 from slurm_bench.editors.qwen.narrow import bring
 from slurm_bench.editors.qwen.profiles import (
     CACHE_DEFAULTS,
-    FP8_CAPABILITY,
     PROFILES,
     check_capability,
     check_fp8,
@@ -30,6 +29,7 @@ from slurm_bench.editors.qwen.transformer import ExactTransformer
 from slurm_bench.editors.qwen.waiting import Waiting
 from slurm_bench.errors import UserError
 from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear, WidenedLinear
+from slurm_bench.kernels.fp8_support import FP8_CAPABILITY
 from slurm_bench.machine import Gpu
 
 torch.set_num_threads(1)  # more only get in each other's way at this size

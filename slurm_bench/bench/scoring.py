@@ -14,15 +14,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
 from slurm_bench.bench.kernels import kernel_groups
 from slurm_bench.bench.machine import peak_gib, reset_peak, seconds_of
 from slurm_bench.bench.pictures import INSTRUCTION, picture
 from slurm_bench.config import Config
+from slurm_bench.kernels.fp8 import why_unsupported
 from slurm_bench.machine import free_memory
 from slurm_bench.run.durable import LineWriter, write_atomic
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample
-from slurm_bench.scorers.qwen3vl.fit import EXACT, MICRO_BATCH, W8A16, narrow
+from slurm_bench.scorers.qwen3vl.fit import EXACT, FP8, MICRO_BATCH, W8A16, narrow
 from slurm_bench.scorers.qwen3vl.random_weights import random_judge
 from slurm_bench.scorers.qwen3vl.scorer import Qwen3VLScorer
 from slurm_bench.stages.engine import Engine
@@ -41,8 +44,10 @@ class Case:
 CASES = (
     Case(),
     Case(aspects=("overall", "instruction", "preservation", "quality")),
+    Case(profile=FP8),
     Case(profile=W8A16),
     Case("generate"),
+    Case("generate", profile=FP8),
 )
 SAMPLES = {"full": {"expected": 160, "generate": 32}, "tiny": {"expected": 4, "generate": 2}}
 NEW_TOKENS = {"full": 128, "tiny": 4}
@@ -56,6 +61,8 @@ def measure_scoring(size: str, device: str, kernels: bool, say: Callable[[str], 
     say("judge: drawing pictures")
     pngs = _pictures(2 * max(SAMPLES[size].values()), SIDE[size])
     for case in CASES:
+        if case.profile == FP8 and (device != "cuda" or why_unsupported(torch.device(device))):
+            continue
         say(f"judge: {case.mode}, {len(case.aspects)} of the aspects, {case.profile}")
         # Random weights put hardly any probability on digits, and never end a reply.
         scorer = Qwen3VLScorer(
@@ -69,8 +76,8 @@ def measure_scoring(size: str, device: str, kernels: bool, say: Callable[[str], 
             device=device,
         )
         model, processor = random_judge(size, device=device, dtype="bfloat16" if device == "cuda" else "float32")
-        if case.profile == W8A16:
-            narrow(model, device)
+        if case.profile != EXACT:
+            narrow(model, case.profile, device)
         free_memory()
         scorer.use(model, processor)
         del model
@@ -112,7 +119,7 @@ def _measure(scorer: Any, folder: Path, pngs: Sequence[bytes], device: str, kern
         "peak_gib": peak_gib(),
     }
     asked = [scorer.questions(place, request) for place, request in enumerate(requests)]
-    few = asked[: max(1, MICRO_BATCH[scorer.mode] // len(asked[0]))]
+    few = asked[: MICRO_BATCH[scorer.mode]]
     prompts = [question.prompt for questions in few for question in questions]
     inputs = scorer.judge.preprocess(prompts)
     row["tokens"] = max(inputs.lengths)

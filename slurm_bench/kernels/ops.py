@@ -30,6 +30,11 @@ def linear(layer: Any, x: Rows, out: Tensor | None = None) -> Tensor:
     return torch.addmm(layer.bias, x, layer.weight.t(), out=out)
 
 
+def rows_for(layer: Any, x: Tensor) -> Rows:
+    """`x` [T, C] as `layer` multiplies it, for several layers of one input: it is brought into 8 bits once."""
+    return quantize(x) if isinstance(layer, Fp8Linear) else x
+
+
 def feed_forward(first: Any, last: Any, x: Rows) -> Tensor:
     """`last(gelu(first(x)))` with the tanh form of GELU. In bf16 on a GPU, GELU is the first product's epilogue."""
     if isinstance(last, OutlierLinear):

@@ -9,7 +9,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from slurm_bench.errors import UserError
+from slurm_bench.kernels.fp8_support import check_device_has_fp8, check_gpu_has_fp8
 from slurm_bench.machine import Gpu
+
+_PROFILE_KEY = "editor.params.profile"
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ CACHE_DEFAULTS: dict[str, Any] = {
     "max_continuous_cached_steps": 4,
     "taylorseer_order": 1,
 }
-FP8_CAPABILITY = (8, 9)
+
 
 MASK_POLICIES = ("slow", "medium", "fast", "ultra", None)
 
@@ -65,38 +68,23 @@ def profile_named(name: str | None, cuda: bool, among: Mapping[str, Profile] = P
     if name is None:
         return next(p for p in among.values() if p.default_on == ("cuda" if cuda else "cpu"))
     if name not in among:
-        raise UserError(f"'editor.params.profile': no profile '{name}'; there are {', '.join(among)}")
+        raise UserError(f"'{_PROFILE_KEY}': no profile '{name}'; there are {', '.join(among)}")
     return among[name]
 
 
 def check_extras(profile: Profile) -> None:
     """Raises UserError if the profile needs a library that isn't installed."""
     if profile.cache and find_spec("cache_dit") is None:
-        raise UserError(f"'editor.params.profile': {profile.name} needs cache-dit: pip install cache-dit")
+        raise UserError(f"'{_PROFILE_KEY}': {profile.name} needs cache-dit: pip install cache-dit")
 
 
 def check_capability(profile: Profile, gpu: Gpu | None) -> None:
-    """Raises UserError if a GPU of NVIDIA's can be seen here and has no fp8 matrix products. (0, 0) is one whose
-    capability isn't told."""
-    if profile.fp8 and gpu is not None and (0, 0) < gpu.capability < FP8_CAPABILITY:
-        raise UserError(
-            f"'editor.params.profile': {profile.name} needs a GPU with fp8 matrix products (Ada, Hopper or later: "
-            f"compute capability 8.9), {gpu.name} has {gpu.capability[0]}.{gpu.capability[1]}; use profile=exact"
-        )
+    """Raises UserError if a GPU can be seen here that hasn't what the profile computes in."""
+    if profile.fp8:
+        check_gpu_has_fp8(gpu, _PROFILE_KEY, profile.name)
 
 
 def check_fp8(profile: Profile, device: str) -> None:
     """Once the device is chosen: raises UserError if it can't run the fp8 products of the profile."""
-    if not profile.fp8:
-        return
-    if not device.startswith("cuda"):
-        raise UserError(f"'editor.params.profile': {profile.name} needs a GPU with fp8 matrix products, not {device}")
-    import torch
-
-    from slurm_bench.kernels.fp8 import why_unsupported
-
-    if reason := why_unsupported(torch.device(device)):
-        raise UserError(
-            f"'editor.params.profile': {profile.name} can't run on {torch.cuda.get_device_name(device)} with torch "
-            f"{torch.__version__} ({reason}); use profile=exact"
-        )
+    if profile.fp8:
+        check_device_has_fp8(device, _PROFILE_KEY, profile.name)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from slurm_bench.checkpoints.folder import ModelFolder, check_transformers_folder, read_json
 from slurm_bench.errors import UserError
-from slurm_bench.scorers.qwen3vl.fit import EXACT, W8A16
+from slurm_bench.scorers.qwen3vl.fit import EXACT
 
 DENSE, MOE = "Qwen3VLForConditionalGeneration", "Qwen3VLMoeForConditionalGeneration"
 PROCESSOR_FILES = (
@@ -28,10 +28,10 @@ def check_judge_folder(folder: Path, name: str, profile: str) -> ModelFolder:
             f"'{MODEL_KEY}': {name} is a quantized checkpoint, which this judge doesn't run; take the one in bfloat16, "
             f"or {_SERVE_IT}"
         )
-    if profile == W8A16 and kind == MOE:
+    if profile != EXACT and kind == MOE:
         raise UserError(
-            f"'{PROFILE_KEY}': {W8A16} is for dense judges, and {name} has its weights in experts, which stay as they "
-            f"are; take a dense one, or profile={EXACT}"
+            f"'{PROFILE_KEY}': {profile} is for dense judges, and {name} has its weights in experts, which stay as "
+            f"they are; take a dense one, or profile={EXACT}"
         )
     model = check_transformers_folder(folder)
     for files in PROCESSOR_FILES:

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from slurm_bench.kernels.ops import rms_norm, rotate_, silu_mul
+from slurm_bench.kernels.ops import linear, rms_norm, rotate_, rows_for, swiglu
 
 # (the layer's attention, query, key, value), each [T, H, C] → [T, D].
 Attend = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
@@ -49,11 +49,14 @@ class LanguageModel:
         them in its own pass. With `only`, the output of these tokens alone."""
         attn = layer.self_attn
         x, h = _normed(layer.input_layernorm, x, y)
-        key, value = (project(h).unflatten(-1, (-1, attn.head_dim)) for project in (attn.k_proj, attn.v_proj))
+        rows = rows_for(attn.k_proj, h)
+        key, value = (
+            linear(project, rows).unflatten(-1, (-1, attn.head_dim)) for project in (attn.k_proj, attn.v_proj)
+        )
         _rotate(key, attn.k_norm, tables)
         if only is not None:
-            x, h, tables = x[only], h[only], (tables[0][only], tables[1][only])
-        query = attn.q_proj(h).unflatten(-1, (-1, attn.head_dim))
+            x, rows, tables = x[only], rows_for(attn.q_proj, h[only]), (tables[0][only], tables[1][only])
+        query = linear(attn.q_proj, rows).unflatten(-1, (-1, attn.head_dim))
         _rotate(query, attn.q_norm, tables)
         x, h = _normed(layer.post_attention_layernorm, x, attend(attn, query, key, value))
         return x, self._feed_forward(layer.mlp, h)
@@ -64,7 +67,7 @@ class LanguageModel:
 
     def _feed_forward(self, mlp: Any, h: Tensor) -> Tensor:
         if self._silu and hasattr(mlp, "gate_proj"):
-            return mlp.down_proj(silu_mul(mlp.gate_proj(h), mlp.up_proj(h)))
+            return swiglu(mlp.gate_proj, mlp.up_proj, mlp.down_proj, rows_for(mlp.gate_proj, h))
         return mlp(h[None]).view_as(h)
 
 

@@ -26,9 +26,6 @@ from slurm_bench.scorers.judge.parse import Reply, opens_thinking
 from slurm_bench.scorers.judge.prompt import DIGITS, Prompt
 from slurm_bench.scorers.qwen3vl.packing import Packing, pack
 
-# The model's own processor refuses longer strips.
-MAX_ASPECT_RATIO = 200
-
 # What a Qwen model that doesn't think writes behind an opened thought.
 _NO_THOUGHT = "\n</think>\n\n"
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from slurm_bench import marks
 from slurm_bench.checkpoints.folder import ModelFolder, read_json, weight_files
 from slurm_bench.checkpoints.hub import download_model, locate
 from slurm_bench.checkpoints.stream import quick_to_read
-from slurm_bench.errors import SampleError
+from slurm_bench.errors import SampleError, UserError
+from slurm_bench.kernels.fp8_support import check_device_has_fp8, check_gpu_has_fp8
 from slurm_bench.logs import log
 from slurm_bench.machine import (
     DTYPE_BYTES,
@@ -30,49 +29,25 @@ from slurm_bench.scorers.judge import parse, prompt
 from slurm_bench.scorers.judge.expectation import DigitAnswer, expected
 from slurm_bench.scorers.judge.options import asks, check_judging, number, one_of, text
 from slurm_bench.scorers.judge.question import Picture, Question
+from slurm_bench.scorers.qwen3vl.asked import Asked, length_of, too_narrow
 from slurm_bench.scorers.qwen3vl.checkpoint import MODEL_KEY, PROFILE_KEY, check_judge_folder
 from slurm_bench.scorers.qwen3vl.fit import (
     EXACT,
+    FP8,
     MICRO_BATCH,
     PROFILES,
     W8A16,
     narrow,
     needed_memory,
-    prompts_at_once,
     reply_bytes,
+    sample_bytes,
+    samples_at_once,
     weight_bytes,
 )
 from slurm_bench.scorers.qwen3vl.micro_batches import MicroBatches
-from slurm_bench.scorers.qwen3vl.model import (
-    MAX_ASPECT_RATIO,
-    Inputs,
-    Judge,
-    load_model,
-    load_processor,
-)
+from slurm_bench.scorers.qwen3vl.model import Inputs, Judge, load_model, load_processor
 
 _DEVICE_KEY = "params.device"
-
-
-@dataclass(frozen=True)
-class _Question:
-    """One prompt to the judge; `place` is its request's in the batch, `aspects` what its answer gives."""
-
-    place: int
-    request: ScoreRequest | Question
-    aspects: tuple[str, ...]
-    prompt: prompt.Prompt
-    length: int
-
-    @property
-    def key(self) -> tuple[int, int, tuple[str, ...]]:
-        return self.place, id(self.request), self.aspects
-
-    @property
-    def alike(self) -> Hashable:
-        """At a glance at the first image: aspects of one sample, edits of one source."""
-        first = next(iter(self.prompt.images), None)
-        return first and (first.size, first.resize((8, 8), Image.Resampling.NEAREST).tobytes())
 
 
 @dataclass
@@ -85,11 +60,12 @@ class Qwen3VLScorer:
     judge write, greedily, up to `max_new_tokens`; what can't be parsed is asked again up to `retries` times,
     sampled at `temperature` with another seed each, and is a failure after that.
 
-    `max_pixels` bounds each image. `micro_batch` is how many prompts the model takes at once: 8, or 16 where the
-    judge writes, as a token takes as long for one as for all; fewer where the GPU has no memory for them. While it
-    works on some, the next are prepared.
+    `max_pixels` bounds each image. `micro_batch` is how many prompts the model takes at once: those of 8 samples, or of
+    16 where the judge writes, as a token takes as long for one as for all; fewer where the GPU has no memory for them.
+    While it works on some, the next are prepared.
 
-    `profile`: "exact", or "w8a16", the weights of the language model's layers in 8 bits, never unless it is asked for.
+    `profile`: "exact", or, never unless it is asked for, the language model's layers in 8 bits: "fp8" computes in them,
+    "w8a16" has their weights alone so.
 
     Scores don't depend on the batch beyond rounding. Measured with random weights, samples of mixed sizes and
     lengths together against each alone: on a CPU at most 3e-6 in float32 and nothing in bfloat16; on an H100 in
@@ -117,6 +93,8 @@ class Qwen3VLScorer:
         text(self, "revision", optional=True)
         one_of(self, "dtype", tuple(DTYPE_BYTES))
         one_of(self, "profile", PROFILES)
+        if self.profile == FP8 and self.dtype != "bfloat16":
+            raise UserError(f"'{PROFILE_KEY}': {FP8} computes in bfloat16 beside its 8 bits; leave params.dtype out")
         number(self, "micro_batch", 1, 1024, optional=True)
         number(self, "max_new_tokens", 8, 1 << 16)
         text(self, "device", optional=True)
@@ -125,11 +103,13 @@ class Qwen3VLScorer:
         self.scores = {aspect: Score(*prompt.SCORE_RANGE) for aspect in self.aspects}
         self._found: ModelFolder | None = None
         self.judge: Judge | None = None
-        self._batches: MicroBatches[_Question] | None = None
+        self._batches: MicroBatches[Asked] | None = None
 
     def check(self) -> None:
         """The checkpoint is there and complete, of a known class, and fits the GPU if one is to be seen."""
         check_device(self.device, _DEVICE_KEY)
+        if self.profile == FP8:
+            self._check_fp8()
         folder = self._locate()
         if folder is None:
             return
@@ -138,28 +118,32 @@ class Qwen3VLScorer:
         if self.device != "cpu":
             weights = weight_bytes(model.tensors[""], self.dtype, self.profile)
             reply = self._reply_bytes(read_json(folder / "config.json"))
-            needed = needed_memory(weights, self.mode, self.profile, self.micro_batch or 1, reply)
+            needed = needed_memory(weights, self.profile, self.micro_batch or 1, self._each(reply))
             narrower = "Moe" in model.class_name or self.profile == W8A16
             mend = "take a smaller judge" + ("" if narrower else f", or {PROFILE_KEY}={W8A16}")
             mend += ", or fewer params.max_new_tokens" if reply > GIB else ""
             check_gpu_memory(needed, visible_gpu(), self.model_name, mend)
+
+    def _check_fp8(self) -> None:
+        if self.device == "cpu":
+            check_device_has_fp8("cpu", PROFILE_KEY, FP8)
+        check_gpu_has_fp8(visible_gpu(), PROFILE_KEY, FP8)
 
     def load(self) -> None:
         with marks.part("import torch"), lasting():
             device = choose_device(self.device, _DEVICE_KEY)
         folder = self._locate() or download_model(self.model_name, self.revision)
         check_judge_folder(folder, self.model_name, self.profile)
-        if self.profile == W8A16:
-            model = narrow(load_model(folder, self.dtype, "cpu"), device)
-        else:
-            model = load_model(folder, self.dtype, device)
-        self.use(model, load_processor(folder))
+        if self.profile == FP8:
+            check_device_has_fp8(device, PROFILE_KEY, FP8)
+        model = load_model(folder, self.dtype, "cpu" if self.profile == W8A16 else device)
+        self.use(model if self.profile == EXACT else narrow(model, self.profile, device), load_processor(folder))
 
     def streams(self) -> bool:
         """Whether `load` would find its weights where many readers at once are quick, and so needs no turn. In 8 bits
         they pass through the host's memory as a whole."""
         folder = self._locate()
-        return self.profile == EXACT and folder is not None and quick_to_read(weight_files(folder))
+        return self.profile != W8A16 and folder is not None and quick_to_read(weight_files(folder))
 
     def _locate(self) -> Path | None:
         return locate(self.model_name, self.revision, MODEL_KEY, index="config.json")
@@ -170,11 +154,21 @@ class Qwen3VLScorer:
         weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
         gpu = gpu_at(str(model.device))
         reply = self._reply_bytes(model.config.to_dict())
-        size = self.micro_batch or prompts_at_once(weights, self.mode, self.profile, gpu, reply)
-        if size < MICRO_BATCH[self.mode] and self.micro_batch is None:
-            log.info("the judge takes %d prompts at once: more don't fit this GPU's memory", size)
+        samples = samples_at_once(weights, self.mode, self.profile, gpu, self._each(reply))
+        if samples < MICRO_BATCH[self.mode] and self.micro_batch is None:
+            log.info("the judge takes %d samples at once: more don't fit this GPU's memory", samples)
+        size = self.micro_batch or samples * self._prompts
         # A prefill's first few are soon at work; a reply takes as long for two as for all.
         self._batches = MicroBatches(self._preprocess, size, first=min(2, size) if self.mode == "expected" else size)
+
+    @property
+    def _prompts(self) -> int:
+        """In which a sample is asked about."""
+        return len(self.aspects) if self.mode == "expected" else 1
+
+    def _each(self, reply: int) -> int:
+        """Bytes of a sample, or of a prompt where it is said how many there are at once."""
+        return sample_bytes(self.mode, 1 if self.micro_batch else self._prompts, reply)
 
     def _reply_bytes(self, config: dict[str, Any]) -> int:
         return reply_bytes(config, self.dtype, self.mode, self.max_new_tokens)
@@ -221,21 +215,21 @@ class Qwen3VLScorer:
         for place, question in enumerate(questions):
             parts = tuple(part.image() if isinstance(part, Picture) else part for part in question.parts)
             asked = prompt.Prompt(question.system, parts)
-            if refused := _too_narrow(asked):
+            if refused := too_narrow(asked):
                 found[place] = refused
             elif question.temperature:
                 inputs = judge.preprocess([asked])
                 (found[place],) = judge.generate(inputs, max_tokens, question.temperature, question.seed)
             else:
-                greedy.append(_Question(place, question, (), asked, self._length(asked)))
+                greedy.append(Asked(place, question, (), asked, length_of(asked, self.max_pixels)))
         for batch, inputs in batches.split(greedy):
             written = judge.generate(inputs, max_tokens)
             found |= {question.place: reply for question, reply in zip(batch, written, strict=True)}
         return [found[place] for place in range(len(questions))]
 
-    def _questions(self, batch: Sequence[ScoreRequest]) -> tuple[list[_Question], dict[int, SampleError]]:
+    def _questions(self, batch: Sequence[ScoreRequest]) -> tuple[list[Asked], dict[int, SampleError]]:
         """What to ask, and by its place what can't be asked about."""
-        questions: list[_Question] = []
+        questions: list[Asked] = []
         refused: dict[int, SampleError] = {}
         for place, request in enumerate(batch):
             try:
@@ -244,13 +238,16 @@ class Qwen3VLScorer:
                 refused[place] = error
         return questions, refused
 
-    def questions(self, place: int, request: ScoreRequest) -> list[_Question]:
+    def questions(self, place: int, request: ScoreRequest) -> list[Asked]:
         prompts = prompt.prompts(request, self._rubrics, self.mode, self.aspects)
-        if refused := _too_narrow(next(iter(prompts.values()))):
+        if refused := too_narrow(next(iter(prompts.values()))):
             raise refused
-        return [_Question(place, request, aspects, built, self._length(built)) for aspects, built in prompts.items()]
+        return [
+            Asked(place, request, aspects, built, length_of(built, self.max_pixels))
+            for aspects, built in prompts.items()
+        ]
 
-    def _expected(self, questions: Sequence[_Question]) -> dict[int, Scored]:
+    def _expected(self, questions: Sequence[Asked]) -> dict[int, Scored]:
         """Every batch is launched before the first answer is fetched, so that the GPU doesn't wait for it."""
         judge, batches = self._loaded()
         launched = [(batch, judge.digit_probabilities(inputs)) for batch, inputs in batches.split(questions)]
@@ -263,7 +260,7 @@ class Qwen3VLScorer:
                 answers.setdefault(question.place, []).append(answer)
         return {place: expected(given, self.aspects, self.min_mass) for place, given in answers.items()}
 
-    def _generated(self, questions: Sequence[_Question]) -> dict[int, Scored]:
+    def _generated(self, questions: Sequence[Asked]) -> dict[int, Scored]:
         judge, batches = self._loaded()
         replies: dict[int, parse.Reply] = {}
         for batch, inputs in batches.split(questions):
@@ -271,7 +268,7 @@ class Qwen3VLScorer:
             replies |= {question.place: reply for question, reply in zip(batch, written, strict=True)}
         return {question.place: self._read_or_ask_again(question, replies[question.place]) for question in questions}
 
-    def _read_or_ask_again(self, question: _Question, reply: parse.Reply) -> Scored:
+    def _read_or_ask_again(self, question: Asked, reply: parse.Reply) -> Scored:
         judge, _ = self._loaded()
         result = parse.scored(reply, self.aspects)
         for retry in range(1, self.retries + 1):
@@ -282,22 +279,10 @@ class Qwen3VLScorer:
             result = replace(parse.scored(reply, self.aspects), info={"judge_retries": retry})
         return result
 
-    def _preprocess(self, batch: Sequence[_Question]) -> Inputs:
+    def _preprocess(self, batch: Sequence[Asked]) -> Inputs:
         return self._loaded()[0].preprocess([question.prompt for question in batch])
 
-    def _length(self, built: prompt.Prompt) -> int:
-        """About how many pixels, and letters of text, the model will see."""
-        pixels = sum(min(image.width * image.height, self.max_pixels) for image in built.images)
-        return pixels + sum(len(part) for part in built.parts if isinstance(part, str))
-
-    def _loaded(self) -> tuple[Judge, MicroBatches[_Question]]:
+    def _loaded(self) -> tuple[Judge, MicroBatches[Asked]]:
         if self.judge is None or self._batches is None:
             raise RuntimeError("the judge is not loaded")
         return self.judge, self._batches
-
-
-def _too_narrow(asked: prompt.Prompt) -> SampleError | None:
-    for image in asked.images:
-        if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
-            return SampleError(f"an image of {image.width}×{image.height} is too narrow for the judge")
-    return None
