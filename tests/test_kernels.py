@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional
 
+from slurm_bench.kernels import attention as attention_module
 from slurm_bench.kernels import ops
 from slurm_bench.kernels.attention import _flash_attention_3, attention
 from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear, WidenedLinear, quantize, stack_linears
@@ -232,6 +235,32 @@ def test_a_flash_attention_built_for_another_torch_is_a_warning(tmp_path, monkey
     finally:
         _flash_attention_3.cache_clear()
     assert "undefined symbol: aoti" in caplog.text
+
+
+def test_a_flash_attention_without_that_operator_is_called_by_its_function(tmp_path, monkeypatch) -> None:
+    (tmp_path / "fa3_fwd_interface.py").write_text(
+        "def flash_attn_func(query, key, value, softmax_scale, causal):\n"
+        "    return [query, key, value, softmax_scale, causal]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "fa3_fwd_interface", raising=False)
+    monkeypatch.setattr(attention_module, "FLASH_ATTENTION_3", {"fa3_fwd_interface": "no_such_operators"})
+    _flash_attention_3.cache_clear()
+    try:
+        assert _flash_attention_3()("q", "k", "v", 0.3, True) == ["q", "k", "v", 0.3, True]
+    finally:
+        _flash_attention_3.cache_clear()
+
+
+@pytest.mark.skipif(not GPU or not find_spec("fa3_fwd_interface"), reason="no GPU with FlashAttention 3")
+@pytest.mark.parametrize(("queries", "causal", "scale"), [(200, False, None), (200, True, 0.3), (64, True, None)])
+def test_its_operator_computes_what_its_function_does(queries: int, causal: bool, scale: float | None) -> None:
+    torch.manual_seed(0)
+    of = {count: torch.randn(2, count, 4, 72, device="cuda", dtype=torch.bfloat16) for count in (queries, 201)}
+    query, key, value = of[queries], of[201][:, :, :2], of[201][:, :, 2:]
+    function = import_module("fa3_fwd_interface").flash_attn_func
+    by_function = function(query, key, value, softmax_scale=scale, causal=causal)
+    assert torch.equal(attention_module._by_operator("fa3_fwd")(query, key, value, scale, causal), by_function)
 
 
 @pytest.mark.skipif(not GPU, reason="the matrix products' epilogues are a GPU's")

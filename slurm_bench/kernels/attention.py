@@ -21,8 +21,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from slurm_bench.logs import log
 
-# FlashAttention 3's module, as the wheel `fa3-fwd` and as a build from its source call it.
-FLASH_ATTENTION_3 = ("fa3_fwd_interface", "flash_attn_interface")
+Compute = Callable[[Tensor, Tensor, Tensor, float | None, bool], Tensor]  # (query, key, value, scale, causal)
+
+# FlashAttention 3's module, as the wheel `fa3-fwd` and as a build from its source call it, and torch's namespace of its
+# operators.
+FLASH_ATTENTION_3 = {"fa3_fwd_interface": "fa3_fwd", "flash_attn_interface": "flash_attn_3"}
 
 _FLASH_FIRST = [
     SDPBackend.FLASH_ATTENTION,
@@ -38,10 +41,10 @@ _CUDNN_FIRST = [
 
 @dataclass(frozen=True)
 class AttentionKernel:
-    """`name` is what a record says. `compute` takes (query, key, value, scale, causal)."""
+    """`name` is what a record says."""
 
     name: str
-    compute: Callable[[Tensor, Tensor, Tensor, float | None, bool], Tensor]
+    compute: Compute
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, scale: float | None = None, causal: bool = False) -> Tensor:
@@ -78,10 +81,7 @@ def select_kernel(device: torch.device, dtype: torch.dtype) -> AttentionKernel:
     if flash is None:
         return AttentionKernel("cuDNN", partial(_torch_attention, _CUDNN_FIRST))
 
-    def compute(query: Tensor, key: Tensor, value: Tensor, scale: float | None, causal: bool) -> Tensor:
-        return flash(query, key, value, softmax_scale=scale, causal=causal)
-
-    return AttentionKernel("FlashAttention 3", compute)
+    return AttentionKernel("FlashAttention 3", flash)
 
 
 def _torch_attention(
@@ -110,14 +110,39 @@ def _is_hopper(device: torch.device) -> bool:
 
 
 @cache
-def _flash_attention_3() -> Callable[..., Any] | None:
-    """Its function; None where it isn't installed, or was built for another torch or CUDA."""
-    for module in FLASH_ATTENTION_3:
+def _flash_attention_3() -> Compute | None:
+    """None where it isn't installed, or was built for another torch or CUDA."""
+    for module, namespace in FLASH_ATTENTION_3.items():
         if find_spec(module) is not None:
             try:
-                return import_module(module).flash_attn_func
+                function = import_module(module).flash_attn_func  # which brings the operators
+                return _by_operator(namespace) or _by_function(function)
             except Exception as error:
                 log.warning("FlashAttention 3 (%s) is installed but not usable: %s", module, error)
                 return None
     log.info("attention by cuDNN; FlashAttention 3 is a seventh faster: pip install fa3-fwd")
     return None
+
+
+def _by_function(function: Callable[..., Tensor]) -> Compute:
+    def compute(query: Tensor, key: Tensor, value: Tensor, scale: float | None, causal: bool) -> Tensor:
+        return function(query, key, value, softmax_scale=scale, causal=causal)
+
+    return compute
+
+
+def _by_operator(namespace: str) -> Compute | None:
+    """As the function calls it, which does more in Python around that than a GPU takes for the attention of a short
+    prompt: of an edit by Qwen-Image-2.1 it waited 20 ms."""
+    packet = getattr(getattr(torch.ops, namespace), "fwd", None)
+    operator: Any = getattr(packet, "default", None)
+    arguments = {each.name for each in operator._schema.arguments} if operator else set()
+    if not {"softmax_scale", "is_causal", "num_splits"} <= arguments:
+        return None
+
+    def compute(query: Tensor, key: Tensor, value: Tensor, scale: float | None, causal: bool) -> Tensor:
+        scale = query.shape[-1] ** -0.5 if scale is None else scale
+        attended: Tensor = operator(query, key, value, softmax_scale=scale, is_causal=causal, num_splits=1)[0]
+        return attended
+
+    return compute

@@ -113,7 +113,7 @@ class OutlierLinear(nn.Module):
             order = largest.sort(descending=True, stable=True).indices
             self._channels = order[: self.outliers].sort().values
             self._is_outlier = torch.zeros(x.shape[1], dtype=torch.int8, device=x.device)
-            self._is_outlier[self._channels] = 1
+            self._is_outlier.index_fill_(0, self._channels, 1)
             by_channel = self.exact.weight.detach().t()
             self._weight = by_channel[self._channels.to(by_channel.device)].contiguous().to(x.device)
         rows, outliers = quantize_without_outliers(x, self._channels, self._is_outlier, self.gelu)

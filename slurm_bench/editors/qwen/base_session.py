@@ -6,6 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -152,8 +153,9 @@ class BaseSession(ABC):
 
     def _wish(self, request: EditRequest) -> Any:
         images = self.sources(request)
+        wish = partial(self.runner.wish, images, request.instruction, request.seed)
         if not self.settings.text_first:
-            return self.runner.wish(images, request.instruction, request.seed)
+            return wish(partial(self.encode, images, request.instruction))
         encoded = self._encoded[request.id]
         if isinstance(encoded, Exception):
             import torch
@@ -161,9 +163,7 @@ class BaseSession(ABC):
             if isinstance(encoded, torch.OutOfMemoryError):  # another time there may be room
                 del self._encoded[request.id]
             raise encoded
-        from slurm_bench.editors.qwen.base_runner import Wish
-
-        return Wish(images, request.seed, encoded.to(self.device))
+        return wish(partial(encoded.to, self.device))
 
     def _encode(self, request: EditRequest) -> Any:
         start = time.perf_counter()

@@ -58,31 +58,19 @@ class ExactRunner(BaseRunner):
     def _source_pixels(self) -> int:
         return MEGAPIXEL
 
-    def _encode(self, images: list[Image.Image], instruction: str) -> PromptEmbeds:
-        return encode_prompts(self.pipeline, images, instruction, self.sampling, self.plus)
-
     def _grid(self, size: Size) -> Grid:
         side = 2 * self.pipeline.vae_scale_factor
         return 1, size.height // side, size.width // side
 
-    def _prepare_latents(
-        self, images: list[Image.Image], source_sizes: list[Size], size: Size, seed: int
-    ) -> tuple[Tensor, Tensor]:
-        preprocess = self.pipeline.image_processor.preprocess
-        pixels = [
-            preprocess(image, each.height, each.width).unsqueeze(2)
-            for image, each in zip(images, source_sizes, strict=True)
-        ]
-        return self.pipeline.prepare_latents(
-            pixels if self.plus else pixels[0],
-            1,
-            self.transformer.source.config.in_channels // 4,
-            size.height,
-            size.width,
-            self.pipeline.vae.dtype,
-            self.device,
-            torch.Generator().manual_seed(seed),
-        )
+    def _pixels(self, image: Image.Image, size: Size) -> Tensor:
+        pixels: Tensor = self.pipeline.image_processor.preprocess(image, size.height, size.width)
+        return pixels.unsqueeze(2)
+
+    def _channels(self) -> int:
+        return int(self.transformer.source.config.in_channels) // 4
+
+    def _as_given(self, pixels: Sequence[Tensor]) -> Any:
+        return list(pixels) if self.plus else pixels[0]
 
     def _denoise(self, samples: Sequence[Sample], size: Size) -> tuple[Sequence[Tensor], int]:
         (sample,) = samples

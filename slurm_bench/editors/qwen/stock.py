@@ -34,7 +34,9 @@ class StockRunner:
         self.pipeline = pipeline
         self.sampling = sampling
 
-    def wish(self, images: list[Image.Image], instruction: str, seed: int) -> tuple[list[Image.Image], str, int]:
+    def wish(
+        self, images: list[Image.Image], instruction: str, seed: int, encode: Any
+    ) -> tuple[list[Image.Image], str, int]:
         """The pipeline encodes its prompts itself."""
         return images, instruction, seed
 

@@ -53,30 +53,16 @@ class ExactRunner(BaseRunner):
         pixels: int = self.sampling.pixels
         return pixels
 
-    def _encode(self, images: list[Image.Image], instruction: str) -> Prompts:
-        return encode_prompts(self.pipeline, images, instruction, self.sampling)
-
     def grid(self, size: Size) -> Grid:
         side = self.pipeline.vae_scale_factor
         return 1, size.height // side, size.width // side
 
-    def _prepare_latents(
-        self, images: list[Image.Image], source_sizes: list[Size], size: Size, seed: int
-    ) -> tuple[Tensor, Tensor]:
-        preprocess = self.pipeline.image_processor.preprocess
-        return self.pipeline.prepare_latents(
-            [
-                preprocess(image, width=each.width, height=each.height).unsqueeze(2)
-                for image, each in zip(images, source_sizes, strict=True)
-            ],
-            1,
-            self.transformer.source.config.in_channels,
-            size.height,
-            size.width,
-            self.pipeline.vae.dtype,
-            self.device,
-            torch.Generator().manual_seed(seed),
-        )
+    def _pixels(self, image: Image.Image, size: Size) -> Tensor:
+        pixels: Tensor = self.pipeline.image_processor.preprocess(image, width=size.width, height=size.height)
+        return pixels.unsqueeze(2)
+
+    def _channels(self) -> int:
+        return int(self.transformer.source.config.in_channels)
 
     def _denoise(self, samples: Sequence[Sample], size: Size) -> tuple[Sequence[Tensor], int]:
         scheduler, transformer, sampling = self.pipeline.scheduler, self.transformer, self.sampling
