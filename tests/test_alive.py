@@ -439,6 +439,18 @@ def test_a_copy_of_a_run_that_is_at_work_has_none_of_its_jobs(run: RunDir, queue
     assert cancel_run(moved) == ["cancelled job 41 (RUNNING)"]
 
 
+def test_a_copy_of_a_run_has_not_its_local_launcher(
+    run: RunDir, launcher: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    run.config.touch()
+    note_jobs(run, by(claimed(run, "local"), launcher), (), None, None)
+    copy, moved = RunDir(Path(shutil.copytree(run.root, tmp_path / "copy"))), RunDir(tmp_path / "moved")
+    assert at_work(copy) == cancel_run(copy) == []
+    assert launcher.poll() is None
+    run.root.rename(moved.root)
+    assert len(at_work(moved)) == 1
+
+
 def test_a_job_that_has_an_old_id_of_the_runs_is_somebody_elses(run: RunDir, queue: Queue) -> None:
     attempt = note_jobs(run, claimed(run, "slurm"), ["41"], "42", "43")
     queue.command("squeue", "echo '42|train-my-thesis|RUNNING|None'")

@@ -34,11 +34,9 @@ def attempts_and_jobs(run: RunDir) -> tuple[list[Attempt], list[Job]]:
 def _works_elsewhere(job: Job, run: RunDir) -> bool:
     """A copy of a run has its attempts, whose jobs are the other's, as long as that one is where they were submitted.
     Where it was moved they are whose attempts name them."""
-    try:
-        home = RunDir(Path(job.script).parents[len(run.submitit.relative_to(run.root).parts)])
-        return home.root != run.root and home.config.exists() and not home.root.samefile(run.root)
-    except (IndexError, OSError):
-        return False
+    above = len(run.submitit.relative_to(run.root).parts)
+    folders = Path(job.script).parents
+    return len(folders) > above and run.is_copy_of(folders[above])
 
 
 def at_work(run: RunDir) -> list[str]:

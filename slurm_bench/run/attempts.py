@@ -39,6 +39,7 @@ class Attempt:
     together, and `chains` has how many each chain has here. `retry` counts the attempts that brought no sample
     forward since a person asked; with `only_scores` that was for scores, and nothing is edited afterwards. `key` and
     `by` are the run's name in the queue and the plug-ins' marks (law 14) at that time. `pack` tasks share a job.
+    `root` is the run folder that it was claimed in, of which this one is a copy where it is `copied`.
     `job_id` is its array's, `more_job_ids` those of further arrays, where the cluster takes none that is long enough;
     `more_standby_job_ids` are of the standbys behind jobs that took over.
 
@@ -67,6 +68,8 @@ class Attempt:
     closed: bool = False
     chains: tuple[Number, ...] = ()
     more_standby_job_ids: tuple[str, ...] = ()
+    root: str = ""
+    copied: bool = False
 
     def slice(self, task: int) -> Sequence[str]:
         if not self.chains:
@@ -137,7 +140,9 @@ class Attempt:
         return self.executor == "slurm" and self.closed and not self.submitted
 
     def launcher_lives(self) -> bool | None:
-        """None where it ran on another host, which can't be looked into from here."""
+        """None where it ran on another host, which can't be looked into from here. A copy's works on the other run."""
+        if self.copied:
+            return False
         if self.host != socket.gethostname():
             return None
         started = process_start(self.pid)
@@ -208,6 +213,7 @@ def draft(
         pid=os.getpid(),
         pid_start=process_start(os.getpid()) or 0.0,
         key=run.key,
+        root=str(run.root),
         by=dict(by or {}),
         only_scores=only_scores,
         chains=tuple(map(len, chains)) if len(chains) < len(samples) else (),
@@ -251,6 +257,7 @@ def _conclusion(run: RunDir, attempt: Attempt) -> Path:
 
 def _line(attempt: Attempt) -> bytes:
     row = {**asdict(attempt), "v": CHAINED if attempt.chains else VERSION}
+    del row["copied"]
     if not attempt.chains:
         del row["chains"]
     return json_line(row)
@@ -276,6 +283,7 @@ def read_attempt(file: Path) -> Attempt:
         row = parse_line(file.read_bytes())
         check_version(row, file)
         attempt = replace(msgspec.convert(row, Attempt), closed=_closing(file).exists())
+        attempt = replace(attempt, copied=RunDir(file.parents[1]).is_copy_of(Path(attempt.root or file.parents[1])))
         count = len(attempt.samples)
         if f"{attempt.name}.json" != file.name:
             raise ValueError(f"it says {attempt.name}")

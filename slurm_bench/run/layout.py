@@ -67,6 +67,13 @@ class RunDir:
         if not self.config.exists():
             raise FileNotFoundError(errno.ENOENT, "the run folder was moved, renamed or deleted", str(self.root))
 
+    def is_copy_of(self, home: Path) -> bool:
+        """Whether the run at `home` is another one. Where it was moved there is none any more, and this is that one."""
+        try:
+            return home != self.root and RunDir(home).config.exists() and not home.samefile(self.root)
+        except OSError:
+            return False
+
     @property
     def config(self) -> Path:
         return self.root / "config.yaml"
