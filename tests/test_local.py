@@ -131,6 +131,29 @@ def test_interrupted_it_stops_its_tasks_and_says_how_to_go_on(tmp_path: Path, be
     assert tasks_of(tmp_path / "run") == []
 
 
+@pytest.mark.parametrize("executor", ["local", "debug"])
+def test_a_run_folder_that_is_renamed_under_its_launcher_is_not_made_again(
+    tmp_path: Path, bench: Path, undisturbed: Path, executor: str
+) -> None:
+    mark = tmp_path / "go on"
+    config = make_config(tmp_path / "c.yaml", bench, "InHand", {"mark": str(mark), "after": 1})
+    root, moved = tmp_path / "run", tmp_path / "moved"
+    command = [sys.executable, "launch.py", "--config", config, "--run-dir", root, "--executor", executor]
+    launcher = subprocess.Popen(list(map(str, command)), cwd=REPO, stderr=subprocess.PIPE, text=True)
+    while not list(root.glob("edit/images/*/*.png")):
+        time.sleep(0.1)
+    root.rename(moved)
+    if executor == "debug":  # it has the sample in hand itself
+        mark.touch()
+    _, said = launcher.communicate(timeout=240)
+    assert launcher.returncode == 1
+    assert f"{root}: the run folder was moved, renamed or deleted" in said.splitlines()[-1]
+    assert not root.exists()
+    mark.touch()
+    assert launch("resubmit", moved).returncode == 0
+    assert_whole(moved, undisturbed)
+
+
 def test_a_task_that_dies_is_healed(tmp_path: Path, bench: Path, undisturbed: Path) -> None:
     config = make_config(tmp_path / "c.yaml", bench, "DiesOnce", {"marks": str(tmp_path), "at": "s-7"})
     done = launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "local")

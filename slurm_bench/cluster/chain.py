@@ -137,6 +137,7 @@ def carry_on(run: Run, attempt: Attempt, executor: Executor) -> int | None:
     carry on themselves, else the exit code."""
     refused_here: list[str] = []
     while True:
+        run.folder.check_there()
         close(run.folder, attempt)
         attempts = read_attempts(run.folder)
         refused = [*_refused(run.folder, attempts), *refused_here]

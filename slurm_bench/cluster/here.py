@@ -41,6 +41,7 @@ class Debug:
 
     def execute(self, run: Run, attempt: Attempt) -> bool:
         for task in range(attempt.slices):
+            run.folder.check_there()
             with suppress(Exception, SystemExit):  # run_task has logged and journalled it; the other tasks go on
                 run_task(run, attempt.stage, attempt.number, task, StopSignals())
         return True

@@ -67,10 +67,20 @@ def launch(run: Run, executor: Executor, force: bool, wait: bool, only_scores: b
             log.warning("to go on, type: %s", command("resubmit", run.root))
         raise
     except (UserError, OSError):
+        _refuse_moved(run)
         with suppress(OSError):
             close(run.folder, attempt)
         raise
     return _concluded(run, code)
+
+
+def _refuse_moved(run: Run) -> None:
+    """Raises UserError where the folder was moved under its launcher: nothing is written to one of the old name."""
+    try:
+        run.folder.check_there()
+    except FileNotFoundError as error:
+        line = command("resubmit", "ITS-NEW-NAME")
+        raise UserError(f"{run.root}: {error.strerror}; what has a record is in it: to go on, type: {line}") from None
 
 
 def _concluded(run: Run, code: int) -> int:

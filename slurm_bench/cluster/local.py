@@ -51,6 +51,7 @@ class Local:
         at_work: list[Slot] = []
         try:
             while waiting or at_work:
+                run.folder.check_there()
                 while waiting and free:
                     task = waiting.pop(0)
                     output = run.folder.output(attempt.stage, attempt.number, task)
@@ -60,6 +61,10 @@ class Local:
                 at_work = [slot for slot in at_work if slot not in over]
                 self.poll()
                 time.sleep(POLL)
+        except FileNotFoundError:  # the run's folder: what is in hand has no place any more
+            for slot in at_work:
+                slot.kill()
+            raise
         finally:
             _stop(at_work)
             self.poll()

@@ -114,6 +114,7 @@ class Slot:
 
     def _start(self, first: bool = False) -> None:
         run, attempt, task = self._run, self._attempt, self._task
+        run.check_there()
         self._exit = None
         self._restart = reserve_manifest(run, attempt.stage, attempt.number, task)
         self._journal = Journal(run.journal(attempt.stage, attempt.number, task, self._restart))

@@ -61,6 +61,7 @@ def write_report(
     """summary.json, hours.json, scores.csv (scores.parquet too, where pyarrow is), report.md and report.html, and where
     asked for the page as one file; gives the summary. `causes` say why something is missing, in lines;
     `people` has people's marks by sample id, and `width` is the interval's that their mean shall have."""
+    run.folder.check_there()
     folder = run.folder.report
     provenance = _provenance_with_machines(run.folder)
     # Not among the numbers: these are made from plan and records alone (law 1), hours from the tasks' logs. Before

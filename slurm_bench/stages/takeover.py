@@ -131,7 +131,7 @@ class Share:
         while (found := self._richest()) is not None:
             task, blocks = found
             for block in reversed(blocks):
-                if self._of(task).take(block):
+                if self._claim(task, block):
                     return task, self._blocks(task)[block]
         return None
 
@@ -172,7 +172,7 @@ class Share:
     def _take_again(self) -> tuple[int, Sequence[str]] | None:
         while (found := self._abandoned()) is not None:
             task, block, ids = found
-            if self._of(task).take(block, self._of(task).turns()[block] + 1):
+            if self._claim(task, block, self._of(task).turns()[block] + 1):
                 return task, ids
         return None
 
@@ -207,10 +207,14 @@ class Share:
         """A block of the task's own slice. Where the storage fails it is: what is done twice comes out the same."""
         claims = self._of(self._me.task)
         try:
-            return not claims.look(now) or claims.take(block) or self._was_mine(claims, block)
+            return not claims.look(now) or self._claim(self._me.task, block) or self._was_mine(claims, block)
         except OSError as error:
             log.warning("goes on without knowing what others take of this slice: %s", error)
             return True
+
+    def _claim(self, task: int, block: int, turn: int = 0) -> bool:
+        self._folder.check_there()
+        return self._of(task).take(block, turn)
 
     def _was_mine(self, claims: Claims, block: int) -> bool:
         """Claimed by this process, or by an earlier one of its task."""

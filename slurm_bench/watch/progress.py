@@ -49,6 +49,7 @@ class Bars:
         self._last = time.monotonic()
 
     def _show(self) -> None:
+        self._run.folder.check_there()
         self._ledger = self._ledger or self._run.ledger()
         self._ledger.look()
         self._display.show(self._ledger.counts())
