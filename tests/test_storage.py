@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -122,6 +123,18 @@ def test_a_full_disk_at_launch_is_one_line(tmp_path: Path, small_disk: Path) -> 
     (small_disk / "ballast").unlink()
     done = launch("--config", config, "--run-dir", small_disk / "run", "--executor", "debug")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_disk_with_room_for_the_configuration_alone_keeps_nothing_of_a_run(tmp_path: Path, small_disk: Path) -> None:
+    data = make_benchmark(tmp_path / "bench", 1)
+    rows = [{**json.loads(data.read_text()), "id": f"s-{n}", "instruction": "x" * 2000} for n in range(60)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = make_config(tmp_path / "c.yaml", data)
+    (small_disk / "ballast").write_bytes(bytes((1 << 20) - 60_000))
+    done = launch("--config", config, "--run-dir", small_disk / "run", "--executor", "debug")
+    assert done.returncode == 1
+    assert "plan.jsonl: No space left on device; make room" in done.stderr
+    assert [path.name for path in small_disk.iterdir()] == ["ballast"]
 
 
 def test_a_read_only_run_folder_is_one_line(small_disk: Path, undisturbed: Path) -> None:

@@ -81,14 +81,17 @@ def create_run(root: Path, config: Config, items: Callable[[], Iterable[Item]], 
             _tell_what_changed(run, items)
         return run
     made = _make_folder(folder)
-    plan = Plan(folder)
+    plan, begun = Plan(folder), False
     try:
         plan.add(items(), config.seed, config.repeats)
         _tell_unknown_facts(config, plan.samples)
-        if not create_once(folder.config, dump(config).encode()):
+        begun = create_once(folder.config, dump(config).encode())
+        if not begun:
             config = _agreed(folder, load_config(folder.config), config, models, force)
         samples = plan.freeze()
     except BaseException:
+        if begun and not folder.plan.exists():  # the disk had room for the one alone
+            folder.config.unlink(missing_ok=True)
         plan.withdraw()
         if made:
             with suppress(OSError):
