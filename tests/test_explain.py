@@ -377,8 +377,18 @@ def test_a_requeued_process_that_was_told_to_leave(slurm: str, kind: str) -> Non
     assert kind_of(Symptom("requeued", "SIGTERM", f"SIGTERM {slurm}", slurm, end="stopped")).name == kind
 
 
-@pytest.mark.parametrize(("number", "kind"), [(signal.SIGTERM, "cancelled"), (signal.SIGUSR2, "time_limit")])
-def test_a_process_that_was_told_to_leave_while_it_started(number: int, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (signal.SIGTERM, "cancelled"),
+        (signal.SIGINT, "cancelled"),
+        (signal.SIGHUP, "cancelled"),
+        (signal.SIGUSR2, "time_limit"),
+        (signal.SIGKILL, "sigkill"),
+        (signal.SIGXCPU, "exit_code"),
+    ],
+)
+def test_a_process_that_a_signal_ended(number: int, kind: str) -> None:
     assert kind_of(Symptom("process", "killed", "killed", exit=-number)).name == kind
 
 

@@ -272,6 +272,22 @@ def test_told_to_stop_it_leaves_after_the_sample_in_hand(tmp_path: Path) -> None
     assert len(images(root)) == tally.ok == len(read_records(run, "edit"))
 
 
+class SetsAnAlarm(Tint):
+    """As a library does that bounds how long its own work may take, and has no handler of it any more."""
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        time.sleep(0.05)
+        return super().one(request)
+
+
+def test_an_alarm_of_a_plug_ins_own_is_no_order_to_leave(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "test_stages.SetsAnAlarm", {}, count=2)
+    with StopSignals() as stop:
+        assert claim(run_dir(root), "edit", ["s-0", "s-1"], 1, "debug", 0, 1)
+        assert run_task(open_run(root), "edit", 1, 0, stop) == Tally(ok=2)
+
+
 def test_a_sample_that_takes_too_long_is_dropped_and_the_rest_kept(tmp_path: Path) -> None:
     root = prepare(tmp_path, "test_stages.IsTold", {"at": "s-0", "seconds": 600}, count=2)
     with StopSignals(warning=1) as stop:

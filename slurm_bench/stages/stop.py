@@ -64,6 +64,8 @@ class StopSignals:
         signal.alarm(max(1, round(self._deadline - time.monotonic())))
 
     def _over(self, _: int, __: FrameType | None) -> None:
+        if self.reason is None:  # an alarm that a plug-in had set
+            return
         self._overdue = True
         if self._armed:
             raise Stopped(self.reason)

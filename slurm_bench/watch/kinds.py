@@ -32,6 +32,9 @@ DIED = at("process", "requeued", "sample", "systematic")
 NODE_FAILED = slurm_says("NODE[ _]FAIL|NodeDown|node broken|BootFail|BOOT_FAIL")
 ASKED = slurm_says("DUE TO JOB REQUEUE")  # by a person, who typed `scontrol requeue`
 
+# By a person, a terminal or Slurm, to end.
+TOLD = left(-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, -signal.SIGQUIT)
+
 # The first that fits is the one.
 KINDS = (
     Kind(
@@ -211,8 +214,8 @@ KINDS = (
     ),
     Kind(
         "exit_code",
-        every(DIED, any_of(lambda s: s.end is None and (s.exit or 0) > 0, says("left with exit code"))),
-        "the process ended itself without a word: {detail}",
+        every(DIED, no(TOLD), any_of(lambda s: s.end is None and s.exit is not None, says("left with|killed by"))),
+        "the process ended without a word of its own: {detail}",
     ),
     Kind(
         "service_down",
@@ -221,7 +224,7 @@ KINDS = (
     ),
     Kind(
         "cancelled",
-        any_of(slurm_says("CANCELLED"), ended(STOPPED), left(-signal.SIGTERM)),
+        any_of(slurm_says("CANCELLED"), ended(STOPPED), TOLD),
         "it was stopped by somebody, a person or Slurm: {detail}",
         together=True,
     ),
