@@ -51,6 +51,11 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read it has seen enough
         stop_printing()
         return COMPLETE
+    except RuntimeError as error:
+        if "Symlink loop" not in str(error):  # pathlib's words
+            raise
+        print(f"{program()}: {one_line(str(error))}; name another folder", file=sys.stderr)
+        return USER_ERROR
     except OSError as error:
         if error.errno is None:
             raise

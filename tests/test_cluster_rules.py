@@ -164,11 +164,23 @@ def test_a_mistyped_option_of_slurm_is_refused_and_an_unknown_one_left_to_sbatch
         ("job-name", "mine"),
         ("signal_delay_s", "soon"),
         ("array_parallelism", "0"),
+        ("hold", True),
+        ("nodes", "2"),
+        ("ntasks", "8"),
+        ("ntasks-per-node", "2"),
     ],
 )
 def test_an_option_that_would_break_the_run_is_refused(option: str, value: str) -> None:
     with pytest.raises(UserError, match=f"'slurm.{option}'"):
         check_options(Config(slurm={option: value}), [])
+
+
+def test_one_process_of_a_job_may_be_asked_for() -> None:
+    check_options(Config(slurm={"nodes": "1", "ntasks": "1", "ntasks_per_node": None}), [])
+
+
+def test_a_job_without_its_users_environment_still_hands_its_own_to_srun() -> None:
+    assert ask({"export": "NONE"})["srun_args"] == ["--export=ALL"]
 
 
 OK, ONCE = {"status": "ok", "sha256": "x"}, {"error": {"type": "E", "message": "m"}, "tries": 1}

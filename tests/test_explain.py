@@ -392,6 +392,20 @@ def test_a_process_that_a_signal_ended(number: int, kind: str) -> None:
     assert kind_of(Symptom("process", "killed", "killed", exit=-number)).name == kind
 
 
+def test_what_a_job_said_before_srun_told_its_exit_code_is_told(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    attempt = claim(run_dir(root), "edit", [f"s-{n}" for n in range(6)], 1, "slurm", 0, 1)
+    assert attempt is not None
+    close(run_dir(root), note_jobs(run_dir(root), attempt, ["41"], "42", "43"))
+    log = run_dir(root).submitit / "41_0_log.err"
+    log.parent.mkdir(parents=True)
+    exited = "srun: error: n1: task 0: Exited with exit code 1"
+    for said, told in ((f"ImportError: libX is gone\n{exited}", "libX is gone"), (exited, "exit code 1")):
+        log.write_text(f"job 41 on node n1\n{said}\n")
+        seen = gather(open_run(root), lambda run, over: Heard(read_attempts(run)))
+        assert told in next(cause for cause in explain(seen) if cause.kind == "died_before_python").what
+
+
 def test_watch_ends_with_the_run_and_its_code(finished_run: str, tmp_path: Path) -> None:
     done = launch("status", finished_run, "--watch")
     assert done.returncode == 0

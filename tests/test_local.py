@@ -367,6 +367,15 @@ def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path) -> None:
         assert done.stderr.count("\n") == 1
 
 
+def test_links_that_lead_in_a_circle_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    for words in (("status", tmp_path / "a"), ("--run-dir", tmp_path / "a", "--executor", "debug")):
+        done = launch(*words)
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1, done.stderr
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

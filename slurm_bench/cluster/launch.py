@@ -95,7 +95,10 @@ def _submit(run: Run, attempt: Attempt, executor: Slurm) -> subprocess.Popen[byt
         executor.submit(run, attempt)
         guard = start_guard(run.folder, attempt)
     except UserError as error:
-        raise UserError(f"{error}; when that is mended, type: {command('resubmit', run.root)}") from None
+        line = command("resubmit", run.root)
+        raise UserError(
+            f"{error}; when that is mended, type: {line} (and behind it what has to be said otherwise)"
+        ) from None
     except KeyboardInterrupt:
         if read_attempt(run.folder.attempt(attempt.stage, attempt.number)).submitted:
             start_guard(run.folder, attempt)

@@ -15,7 +15,9 @@ from slurm_bench.errors import UserError
 OURS = ("setup", "signal_delay_s", "array_parallelism", "python", "srun_args")
 WHOLE_NUMBERS = {"signal_delay_s": 0, "array_parallelism": 1}  # of ours, and the least that each may be
 # By these a run finds its jobs, tells them to stop in time, and reads what they said.
-RESERVED = ("array", "job_name", "output", "error", "signal", "wait", "wrap", "test_only", "parsable", "quiet")
+RESERVED = ("array", "job_name", "output", "error", "signal", "wait", "wrap", "test_only", "parsable", "quiet", "hold")
+# srun starts a job's process so many times, and each would do all of it.
+ONCE = ("nodes", "ntasks", "ntasks_per_node", "ntasks_per_gpu")
 GPU_OPTIONS = ("gres", "gpus", "gpus_per_node", "gpus_per_task")
 SIGNAL_DELAY = 90
 # submitit would ask for five minutes and a wckey of its own: what nobody has typed is left to the cluster.
@@ -32,6 +34,11 @@ def check_options(config: Config, known: Sequence[str]) -> None:
             option, key = name.replace("-", "_"), f"{section}.{name}"
             if option in RESERVED:
                 raise UserError(f"'{key}': the run sets this itself, to find and follow its jobs; leave it out")
+            if option in ONCE and str(value) not in ("1", "1-1", "None"):
+                raise UserError(
+                    f"'{key}' is '{value}': a job is one process on one node, and srun would start so many that do the "
+                    "same; for more tasks say --gpus N, for several of them in a job --pack P"
+                )
             least = WHOLE_NUMBERS.get(option)
             if least is not None and value is not None and (not str(value).isdecimal() or int(value) < least):
                 raise UserError(f"'{key}' is '{value}'; it must be a whole number, at least {least}")
@@ -96,4 +103,6 @@ def sbatch_parameters(
     words = shlex.split(srun_args) if isinstance(srun_args, str) else list(map(str, srun_args))
     if "cpus_per_task" in flags:  # since Slurm 22.05 srun doesn't take it over from sbatch
         words = [f"--cpus-per-task={flags['cpus_per_task']}", *words]
+    if "export" in flags:  # the batch script's own environment, which srun would hold back too
+        words = ["--export=ALL", *words]
     return parameters | ({"srun_args": words} if words else {}) | ({"python": python} if python else {})

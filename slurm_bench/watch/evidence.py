@@ -31,6 +31,8 @@ STAGES = ("edit", "score")
 _SLURM = re.compile(
     r"\b(srun|slurmstepd(-\S+)?|sbatch|slurm_script|bash|sh): |oom[-_]kill|^(Killed|Segmentation fault|Terminated)$"
 )
+# Of a job's process that has just said itself, in the lines above, why it ends.
+_EXITED = re.compile(r"srun: error: .*: Exited with exit code \d+$")
 
 
 class Job(Protocol):
@@ -292,5 +294,6 @@ def _said(logs: Mapping[str, Path], job_id: str) -> Said | None:
         return None
     whole = tail(logs[job_id])
     lines = [line for line in whole if not is_node_line(line)]
+    lines = [line for line in lines if not _EXITED.match(line.strip())] or lines
     slurm = [line.strip() for line in lines if _SLURM.search(line) and not OWN_LINE.match(line)]
     return Said(str(logs[job_id]), tuple(slurm[-6:]), tuple(lines[-6:]), unborn_on(whole))
