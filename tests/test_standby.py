@@ -172,11 +172,12 @@ def test_a_launcher_killed_between_two_sbatch_calls_leaves_nothing_at_work(bed: 
     assert_whole(bed.root, undisturbed)
 
 
-def test_an_interrupt_while_submitting_leaves_all_or_nothing(bed: Bed) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_while_submitting_leaves_all_or_nothing(bed: Bed, number: int) -> None:
     bed.holds()
     launcher = bed.popen(bed.with_before("sbatch", f"touch {bed.folder}/asked\nsleep 1"), gpus=3)
     bed.slurm.wait_for((bed.folder / "asked").exists, 60, "the first sbatch")
-    launcher.send_signal(signal.SIGTERM)
+    launcher.send_signal(number)
     said = launcher.communicate(timeout=240)[1]
     assert launcher.returncode == 130
     jobs = {row[0].split("_")[0] for row in bed.slurm.squeue("%i")}

@@ -52,6 +52,8 @@ def choose_executor(asked: str | None) -> Executor:
 def launch(run: Run, executor: Executor, force: bool, wait: bool, only_scores: bool = False) -> int:
     """Submit or do what is missing; gives the exit code. Raises UserError."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else `nohup` has it passed over
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     attempt = start(run, executor, force, only_scores)
     if attempt is None:
         return _concluded(run, conclude(run))
