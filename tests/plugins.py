@@ -168,6 +168,14 @@ class InHand(Tint):
         others(*given)
 
 
+class Unlicensed(Tint):
+    """As native code that says why, and ends its process."""
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        os.write(2, b"libfoo: no licence for this host\n")
+        os._exit(3)
+
+
 class DiesOnce(InHand):
     """Kills its own process with `number` at sample `at`, once for the whole run."""
 

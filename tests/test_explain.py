@@ -28,6 +28,7 @@ from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.task import run_task
 from slurm_bench.watch.evidence import Heard, gather
 from slurm_bench.watch.explain import Cause, explain, next_of, read_causes, render
+from slurm_bench.watch.job_logs import last_words
 from slurm_bench.watch.kinds import KINDS, kind_of
 from slurm_bench.watch.symptoms import Symptom
 
@@ -404,6 +405,36 @@ def test_what_a_job_said_before_srun_told_its_exit_code_is_told(tmp_path: Path) 
         log.write_text(f"job 41 on node n1\n{said}\n")
         seen = gather(open_run(root), lambda run, over: Heard(read_attempts(run)))
         assert told in next(cause for cause in explain(seen) if cause.kind == "died_before_python").what
+
+
+def test_what_a_process_printed_before_it_ended_itself_is_told(tmp_path: Path) -> None:
+    config = make_config(tmp_path / "c.yaml", make_benchmark(tmp_path / "bench", 2), "Unlicensed")
+    root = tmp_path / "run"
+    assert launch("--config", config, "--run-dir", root, "--executor", "local").returncode == 3
+    cause = causes(root)["exit_code"]
+    assert cause.lines == ("libfoo: no licence for this host",)
+    assert cause.log.endswith(".out")
+
+
+OURS = "2026-11-30 16:32:57,107 ERROR 's-0': ValueError: no\n"
+TRACEBACK = 'Traceback (most recent call last):\n  File "mine.py", line 1, in edit\nValueError: no\n'
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        (
+            f"job 7 on node n1\n{OURS}libfoo: why\n{OURS}{TRACEBACK}{OURS}srun: error: n1: task 0: Killed\n",
+            ["libfoo: why"],
+        ),
+        (f"{OURS}{TRACEBACK}", []),
+        ("ImportError: libX\n", ["ImportError: libX"]),
+        ("", []),
+    ],
+)
+def test_last_words_are_neither_ours_nor_slurms(tmp_path: Path, log: str, words: list[str]) -> None:
+    (tmp_path / "7_0_log.err").write_text(log)
+    assert last_words(tmp_path / "7_0_log.err") == words
 
 
 def test_watch_ends_with_the_run_and_its_code(finished_run: str, tmp_path: Path) -> None:

@@ -23,14 +23,10 @@ from slurm_bench.run.manifest import OkRecord
 from slurm_bench.run.opened import Run
 from slurm_bench.run.records import Record, State
 from slurm_bench.watch.by_task import Part, by_task
-from slurm_bench.watch.job_logs import OWN_LINE, is_node_line, job_logs, tail, unborn_on
+from slurm_bench.watch.job_logs import OWN_LINE, SLURM_LINE, is_node_line, job_logs, tail, unborn_on
 
 STAGES = ("edit", "score")
 
-# What Slurm's programs and the batch script's shell say into a job's log, beside our own lines.
-_SLURM = re.compile(
-    r"\b(srun|slurmstepd(-\S+)?|sbatch|slurm_script|bash|sh): |oom[-_]kill|^(Killed|Segmentation fault|Terminated)$"
-)
 # Of a job's process that has just said itself, in the lines above, why it ends.
 _EXITED = re.compile(r"srun: error: .*: Exited with exit code \d+$")
 
@@ -295,5 +291,5 @@ def _said(logs: Mapping[str, Path], job_id: str) -> Said | None:
     whole = tail(logs[job_id])
     lines = [line for line in whole if not is_node_line(line)]
     lines = [line for line in lines if not _EXITED.match(line.strip())] or lines
-    slurm = [line.strip() for line in lines if _SLURM.search(line) and not OWN_LINE.match(line)]
+    slurm = [line.strip() for line in lines if SLURM_LINE.search(line) and not OWN_LINE.match(line)]
     return Said(str(logs[job_id]), tuple(slurm[-6:]), tuple(lines[-6:]), unborn_on(whole))

@@ -16,11 +16,10 @@ from slurm_bench.command import command
 from slurm_bench.data.text import printable
 from slurm_bench.logs import visible
 from slurm_bench.machine import without_collection
-from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run
 from slurm_bench.run.records import State
 from slurm_bench.watch.evidence import Evidence, Hear, gather
-from slurm_bench.watch.job_logs import OWN_LINE, tail
+from slurm_bench.watch.job_logs import OWN_LINE, job_logs, last_words, tail
 from slurm_bench.watch.kinds import KINDS, RESUBMIT, WATCH, Kind, kind_of
 from slurm_bench.watch.symptoms import Symptom, find_symptoms
 
@@ -41,6 +40,8 @@ SILENT = (
     "killed_with_its_job",
     "cancelled",
 )
+# What a process did itself, and may have said why.
+LAST_WORDS = ("crash", "exit_code")
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def read_causes(run: Run, hear: Hear, over: bool = False) -> tuple[Evidence, lis
     """What `explain RUN` knows, with the lines of the logs. `over` says that the run has come to its end."""
     seen = gather(run, hear, over=over, images=not over)
     causes = explain(seen)
-    told = [_with_lines(cause, seen.run.folder) for cause in causes[:TOLD]]
+    told = [_with_lines(_with_last_words(seen, cause)) for cause in causes[:TOLD]]
     return seen, told + causes[TOLD:]
 
 
@@ -170,7 +171,7 @@ def _cause(seen: Evidence, kind: Kind, symptoms: Sequence[Symptom]) -> Cause:
         samples=tuple(dict.fromkeys(sample_id for symptom in told for sample_id in symptom.samples)),
         tasks=tuple(dict.fromkeys(f"{s.task[0]}/{s.task[1]}" for s in told if s.task)),
         nodes=nodes,
-        lines=tuple(visible(line.strip())[:LINE] for line in lines[-LINES:]),
+        lines=_shown(lines),
         log=log,
         next=_next(seen, kind, facts),
         past=symptoms[0].past,
@@ -200,7 +201,20 @@ def _alike(detail: str) -> str:
     return re.sub(r"\d+", "#", _reason(detail))
 
 
-def _with_lines(cause: Cause, run: RunDir) -> Cause:
+def _with_last_words(seen: Evidence, cause: Cause) -> Cause:
+    """What a process that ended itself printed before, where Slurm said nothing: our own log has nothing of it."""
+    if cause.lines or not cause.tasks or cause.kind not in LAST_WORDS:
+        return cause
+    name, _, task = cause.tasks[0].partition("/")
+    attempt = next(attempt for attempt in seen.attempts if attempt.name == name)
+    file: Path | None = seen.run.folder.output(attempt.stage, attempt.number, int(task))
+    if not (file and file.exists()):
+        file = job_logs(seen.run.folder.submitit).get(attempt.job_of(int(task)))
+    words = last_words(file) if file else []
+    return replace(cause, lines=_shown(words), log=str(file)) if words else cause
+
+
+def _with_lines(cause: Cause) -> Cause:
     """The telling lines of its log, where Slurm said none: what stands there of its first sample, else our own last
     word, which says how the task ended, if it could say that."""
     if cause.lines or not cause.log:
@@ -210,7 +224,11 @@ def _with_lines(cause: Cause, run: RunDir) -> Cause:
     if not begun and cause.kind not in SILENT:
         begun = [n for n, line in enumerate(lines) if OWN_LINE.match(line)]
     telling = _raised(lines[begun[-1] :]) if begun else []
-    return replace(cause, lines=tuple(visible(line.strip())[:LINE] for line in telling or lines[-LINES:]))
+    return replace(cause, lines=_shown(telling or lines[-LINES:]))
+
+
+def _shown(lines: Sequence[str]) -> tuple[str, ...]:
+    return tuple(visible(line.strip())[:LINE] for line in lines[-LINES:])
 
 
 def _raised(lines: Sequence[str]) -> list[str]:

@@ -17,6 +17,10 @@ TAIL = 32_000
 
 # Our own log's lines, with the exception that follows one: they say what the records and journals say too.
 OWN_LINE = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ (INFO|WARNING|ERROR) ")
+# What Slurm's programs and the batch script's shell say into a job's log, beside our own lines.
+SLURM_LINE = re.compile(
+    r"\b(srun|slurmstepd(-\S+)?|sbatch|slurm_script|bash|sh): |oom[-_]kill|^(Killed|Segmentation fault|Terminated)$"
+)
 # What the batch script says before anything may go wrong (cluster/sbatch.py).
 _NODE_LINE = re.compile(r"job \d+ on node (\S+)")
 # Slurm's words about a job that it was asked to stop, or stops by itself, for a preemption say.
@@ -30,6 +34,20 @@ def tail(file: str | Path, size: int = TAIL) -> list[str]:
         log.seek(max(0, os.fstat(log.fileno()).st_size - size))
         return [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
     return []
+
+
+def last_words(file: str | Path) -> list[str]:
+    """What stands last in a log that is neither ours nor Slurm's, as native code says something before it ends its
+    process. The traceback of a failure that we have logged is no such thing."""
+    words, block, before = list[str](), list[str](), ""
+    for line in [*tail(file), None]:
+        if line is not None and not (OWN_LINE.match(line) or is_node_line(line) or SLURM_LINE.search(line)):
+            block.append(line)
+            continue
+        if block and not (block[0].startswith("Traceback ") and block[-1].strip() in before):
+            words = block
+        block, before = [], line or ""
+    return words
 
 
 def job_logs(folder: Path) -> dict[str, Path]:
