@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_bench.asked import Asked, asked, checked, overrides
 from slurm_bench.command import command
-from slurm_bench.errors import COMPLETE, INCOMPLETE, UserError
+from slurm_bench.errors import COMPLETE, INCOMPLETE, UserError, storage_problem
+from slurm_bench.logs import log
 from slurm_bench.terminal import console, one_line
 
 if TYPE_CHECKING:
@@ -133,13 +134,20 @@ def verify(options: argparse.Namespace) -> int:
     from slurm_bench.run.losses import note_losses
     from slurm_bench.run.opened import open_run
 
-    opened, checked = open_run(options.run), set[str]()
+    opened, checked, lost = open_run(options.run), set[str](), dict[str, str]()
 
     def find(records: Collection[Record]) -> dict[str, str]:
         checked.update(record["id"] for record in records)
-        return find_changed(opened.folder, records)
+        found = find_changed(opened.folder, records)
+        lost.update(found)
+        return found
 
-    lost = note_losses(opened, find)[1]
+    try:
+        note_losses(opened, find)
+    except OSError as error:  # a run of somebody else's, say, or a full disk: it is still said
+        if not lost:
+            raise
+        log.warning("what is lost could not be noted, so others may not know: %s", storage_problem(error))
     typed = command("resubmit", opened.root) if lost else None
     if options.json:
         print(json.dumps({"run": str(opened.root), "checked": len(checked), "lost": lost, "next": typed}))

@@ -141,6 +141,7 @@ def test_a_read_only_run_folder_is_one_line(small_disk: Path, undisturbed: Path)
     root = small_disk / "run"
     shutil.copytree(undisturbed, root)
     shutil.rmtree(root / "score")
+    next(root.glob("edit/images/*/*.png")).unlink()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     for words in (("report", root), ("resubmit", root, "--executor", "local")):
         done = launch(*words)
@@ -148,6 +149,10 @@ def test_a_read_only_run_folder_is_one_line(small_disk: Path, undisturbed: Path)
         assert "Read-only file system" in done.stderr
         assert str(root) in done.stderr
         assert done.stderr.count("\n") == 1, done.stderr
+    done = launch("verify", root)
+    assert done.returncode == 3
+    assert "24 images checked, 1 lost" in done.stdout
+    assert "could not be noted" in done.stderr
 
 
 def test_a_launch_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
