@@ -293,6 +293,16 @@ def test_a_category_has_one_spelling() -> None:
     ] * 3
 
 
+def test_a_number_is_a_categorys_name_too() -> None:
+    kept = read(item("a", 1), item("b", "2"), item("c", "1"), categories=["1"])  # type: ignore[arg-type]
+    assert [(i.id, i.category) for i in kept] == [("a", "1"), ("c", "1")]
+
+
+def test_an_accents_two_spellings_are_one_category() -> None:
+    kept = read(item("a", "caf\u00e9"), item("b", "cafe\u0301"))
+    assert {i.category for i in kept} == {"caf\u00e9"}
+
+
 def test_what_is_judged_by_which_rubric_is_told_and_near_misses_are_named() -> None:
     counts = {"physical": 12, "phisical": 1, "Text Change": 2, "other": 3}
     lines = rubric_lines(counts, ["physical", "text change", "causal", "default"])

@@ -196,6 +196,28 @@ def test_splits_are_told_from_the_names_of_their_files(names: list[str], splits:
         read("huggingface", folder / "bench")
 
 
+@pytest.mark.parametrize("reader", ["huggingface", "parquet"])
+def test_a_download_that_lacks_files_is_no_smaller_benchmark(reader: str, folder: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (folder / "bench").mkdir()
+    for n in (0, 2):
+        parquet.write_table(arrow(columns(folder, str(n))), folder / "bench" / f"train-0000{n}-of-00004.parquet")
+    with pytest.raises(UserError, match=r"train-\*-of-00004: 2 of 4 files missing, the first 00001"):
+        read(reader, folder / "bench")
+    (asked_for,) = read(reader, folder / "bench" / "train-00002-of-00004.parquet")
+    assert asked_for.id == "2"
+
+
+def test_what_the_first_of_several_files_lacks_is_read_from_the_others(folder: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (folder / "bench").mkdir()
+    first, second = columns(folder, "a"), columns(folder, "b")
+    del first["category"]
+    for n, each in enumerate((first, second)):
+        parquet.write_table(arrow(each), folder / "bench" / f"{n}.parquet")
+    assert [i.category for i in read("parquet", folder / "bench")] == ["uncategorised", "Style"]
+
+
 def test_class_labels_are_read_as_their_names(folder: Path) -> None:
     table = arrow({**columns(folder, "a", "b"), "category": [1, 0]})
     features = {"category": {"_type": "ClassLabel", "names": ["cat", "dog"]}}
@@ -247,3 +269,27 @@ def test_a_folder_of_images_with_texts(folder: Path) -> None:
     ]
     assert "c.txt: No such file" in items[-1].problem
     assert not items[-1].on_storage
+
+
+def test_no_image_of_a_folder_is_passed_over_in_silence(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bench, image = write_folder(folder), (folder / "a.png").read_bytes()
+    for name in ("linked/l.png", "b.jfif", "c.heic", "d.heic", "d.png"):
+        place = folder / name if name.startswith("linked") else bench / name
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(b"\0\0\0\x18ftypheic" if name.endswith(".heic") else image)
+        place.with_suffix(".txt").write_text("edit")
+    (bench / "to").symlink_to(folder / "linked")
+    (folder / "linked" / "back").symlink_to(bench)
+    (bench / "lone.txt").write_text("edit")
+    items = {i.id: i.problem for i in read("image_folder", bench)}
+    assert [i for i, problem in items.items() if not problem] == ["Style/a", "b", "d", "to/l"]
+    assert "but a HEIC file; save it" in items["c"]
+    assert "texts without an image of their name (1): lone.txt" in caplog.text
+
+
+def test_a_folders_texts_may_be_in_another_encoding(folder: Path) -> None:
+    bench = write_folder(folder)
+    (bench / "Style" / "a.txt").write_bytes("把猫变成狗".encode("gb18030"))
+    with pytest.raises(UserError, match=r"say data\.encoding"):
+        read("image_folder", bench)
+    assert [i.instruction for i in read("image_folder", bench, encoding="gb18030")] == ["把猫变成狗"]

@@ -87,8 +87,8 @@ def _chosen(data: DataConfig, where: str) -> Iterator[tuple[int, Item]]:
     kept = 0
     for position, value in _records(data, where):
         item = as_item(value, f"{where}: item {position}")
-        if isinstance(item.category, str):
-            item = replace(item, category=one_spelling(item.category, spellings))
+        if isinstance(item.category, str | int | float) and not isinstance(item.category, bool):
+            item = replace(item, category=one_spelling(as_text(item.category), spellings))
         category = item.category if isinstance(item.category, str) else ""
         met.setdefault(category)
         unmet.discard(canonical(category))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from unicodedata import normalize
 
 CATEGORIES = ("physical", "environmental", "social", "causal", "referential")
 
@@ -19,9 +20,9 @@ ALIASES = {
 
 
 def canonical(name: str) -> str:
-    """What two spellings of one category have in common: ours by its English name, any other without regard to case
-    and white space."""
-    folded = " ".join(name.split()).casefold()
+    """What two spellings of one category have in common: ours by its English name, any other without regard to case,
+    white space and how accents are composed."""
+    folded = normalize("NFC", " ".join(name.split()).casefold())
     return ALIASES.get(folded, folded)
 
 

@@ -33,7 +33,7 @@ BUNDLED = {
     "csv": BundledReader(f"{__name__}.csv_rows.read_csv", (*_TEXT, "delimiter"), suffixes=(".csv", ".tsv", ".txt")),
     "parquet": BundledReader(f"{__name__}.parquet.read_parquet", _FILE, suffixes=(".parquet",)),
     "huggingface": BundledReader(f"{__name__}.huggingface.read_huggingface", _FILE, options=("split",)),
-    "image_folder": BundledReader(f"{__name__}.image_folder.read_image_folder", ("path",)),
+    "image_folder": BundledReader(f"{__name__}.image_folder.read_image_folder", ("path", "encoding")),
     "gedit": BundledReader(f"{__name__}.gedit.read_gedit", _FILE, options=("split", "language")),
     "gedit2": BundledReader(f"{__name__}.gedit2.read_gedit2", _FILE, options=("split",)),
     "imgedit": BundledReader(f"{__name__}.imgedit.read_imgedit", _TEXT),

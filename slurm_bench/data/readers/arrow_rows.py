@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from slurm_bench.config import DataConfig
+from slurm_bench.data.readers.fields import data_path
 from slurm_bench.data.readers.rows import Row, Table
 from slurm_bench.errors import UserError
 
 _ROWS = 16  # in memory at a time, their images with them
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})(?=[-.])")
 
 
 def pyarrow(name: str, data: DataConfig) -> Any:
@@ -26,12 +29,31 @@ def pyarrow(name: str, data: DataConfig) -> Any:
         ) from None
 
 
-def arrow_table(data: DataConfig, schema: Any, batches: Iterable[tuple[Path, Any]]) -> Table:
-    """The rows of (file, record batch)es that have this schema. Raises UserError."""
-    twice = [name for name in schema.names if schema.names.count(name) > 1]
-    if twice:
-        raise UserError(f"{data.path}: the column '{twice[0]}' stands twice; rename one")
-    return Table(list(_names(schema)), _rows(batches, _labels(schema)))
+def arrow_table(data: DataConfig, schemas: Mapping[Path, Any], batches: Iterable[tuple[Path, Any]]) -> Table:
+    """The rows of (file, record batch)es. A file may have columns that others lack. Raises UserError."""
+    if data_path(data) not in schemas:  # else it is the one that was asked for
+        _refuse_incomplete(schemas)
+    for file, schema in schemas.items():
+        twice = [name for name in schema.names if schema.names.count(name) > 1]
+        if twice:
+            raise UserError(f"{file}: the column '{twice[0]}' stands twice; rename one")
+    names = dict.fromkeys(name for schema in schemas.values() for name in _names(schema))
+    return Table(list(names), _rows(batches, {file: _labels(schema) for file, schema in schemas.items()}))
+
+
+def _refuse_incomplete(files: Iterable[Path]) -> None:
+    """Files that say of how many they are (`train-00000-of-00004.parquet`) must all be there: a download that was cut
+    short would pass for a smaller benchmark. Raises UserError."""
+    shards: dict[tuple[str, str], set[int]] = {}
+    for file in files:
+        if found := _SHARD.search(file.name):
+            shards.setdefault((str(file.parent / file.name[: found.start()]), found[2]), set()).add(int(found[1]))
+    for (start, of), numbers in shards.items():
+        if missing := sorted({*range(int(of))} - numbers):
+            raise UserError(
+                f"{start}-*-of-{of}: {len(missing)} of {int(of)} files missing, the first {missing[0]:05}; "
+                "download it again, or name one file as data.path"
+            )
 
 
 def parquet_table(data: DataConfig, files: list[Path]) -> Table:
@@ -42,7 +64,7 @@ def parquet_table(data: DataConfig, files: list[Path]) -> Table:
             with parquet.ParquetFile(file) as opened:
                 yield from ((file, batch) for batch in opened.iter_batches(batch_size=_ROWS))
 
-    return arrow_table(data, parquet.read_schema(files[0]), batches())
+    return arrow_table(data, {file: parquet.read_schema(file) for file in files}, batches())
 
 
 def stream_table(data: DataConfig, files: list[Path]) -> Table:
@@ -55,18 +77,20 @@ def stream_table(data: DataConfig, files: list[Path]) -> Table:
                 for batch in opened:
                     yield from ((file, batch.slice(start, _ROWS)) for start in range(0, batch.num_rows, _ROWS))
 
-    with arrow.memory_map(str(files[0])) as mapped:
-        schema = arrow.ipc.open_stream(mapped).schema
-    return arrow_table(data, schema, batches())
+    def schema_of(file: Path) -> Any:
+        with arrow.memory_map(str(file)) as mapped, arrow.ipc.open_stream(mapped) as opened:
+            return opened.schema
+
+    return arrow_table(data, {file: schema_of(file) for file in files}, batches())
 
 
-def _rows(batches: Iterable[tuple[Path, Any]], labels: dict[str, list[str]]) -> Iterator[Row]:
+def _rows(batches: Iterable[tuple[Path, Any]], labels: Mapping[Path, dict[str, list[str]]]) -> Iterator[Row]:
     numbers: Counter[Path] = Counter()
     for file, batch in batches:
         _refuse_damaged(file, batch, numbers[file])
         for cells in batch.to_pylist():
             numbers[file] += 1
-            for name, texts in labels.items():
+            for name, texts in labels[file].items():
                 if isinstance(cells.get(name), int) and 0 <= cells[name] < len(texts):
                     cells[name] = texts[cells[name]]
             yield Row(f"{file}: row {numbers[file]}", cells)

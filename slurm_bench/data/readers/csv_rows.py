@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm_bench.config import DataConfig
+from slurm_bench.data.images import MAX_BYTES
 from slurm_bench.data.item import Item
 from slurm_bench.data.readers.encoding import utf8_chunks
 from slurm_bench.data.readers.fields import data_file
@@ -17,6 +18,9 @@ from slurm_bench.data.readers.rows import Row, Table, items_of, wanted_fields
 from slurm_bench.errors import UserError
 
 _DELIMITERS = (",", ";", "\t", "|")
+# An image may stand in a cell, in base64; Python's own limit is 131,072 characters.
+csv.field_size_limit(2 * MAX_BYTES)
+
 _NAMED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}
 
 

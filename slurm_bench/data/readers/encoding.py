@@ -6,6 +6,7 @@ import codecs
 from collections.abc import Iterator
 from pathlib import Path
 
+from slurm_bench.data.formats.kinds import no_table
 from slurm_bench.errors import UserError
 
 CHUNK = 1024 * 1024
@@ -21,7 +22,7 @@ def utf8_chunks(file: Path, encoding: str | None) -> Iterator[bytes]:
 
     Bytes that don't fit in are left to whoever decodes an element, so that they spoil no other.
     """
-    decoder = _decoder(encoding) if encoding else None
+    decoder = decoder_of(encoding) if encoding else None
     try:
         with file.open("rb", buffering=_HEAD) as raw:
             if decoder is None:
@@ -53,7 +54,8 @@ def utf8_lines(file: Path, encoding: str | None) -> Iterator[bytes]:
     yield b"".join(begun)
 
 
-def _decoder(encoding: str) -> codecs.IncrementalDecoder:
+def decoder_of(encoding: str) -> codecs.IncrementalDecoder:
+    """Bytes that don't fit in become U+FFFD. Raises UserError."""
     try:
         return codecs.getincrementaldecoder(encoding)("replace")
     except LookupError:
@@ -61,6 +63,8 @@ def _decoder(encoding: str) -> codecs.IncrementalDecoder:
 
 
 def _refuse_foreign(start: bytes, file: Path) -> None:
+    if other := no_table(start):
+        raise UserError(f"{file}: it is no text but {other}")
     encoding = _foreign(start)
     if encoding:
         raise UserError(f"{file}: it isn't UTF-8 but reads as {encoding.upper()}; {_MENDS[encoding]}")

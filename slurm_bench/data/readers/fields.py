@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,25 @@ def image_folder(data: DataConfig) -> Path:
     """What relative image paths start from."""
     path = data_path(data)
     return Path(data.image_root) if data.image_root else path if path.is_dir() else path.parent
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files of a folder in the order of their paths, those of folders that are linked in it too. One that is
+    reached in several ways is looked into once, and not by a link where it can be."""
+    seen: set[str] = set()
+    found: list[Path] = []
+    to_do = deque([folder])
+    while to_do:
+        linked: list[Path] = []
+        for place, folders, names in os.walk(to_do.popleft()):
+            if (real := os.path.realpath(place)) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            found += [Path(place, name) for name in names]
+            linked += [path for path in (Path(place, name) for name in folders) if path.is_symlink()]
+        to_do += sorted(linked)
+    return sorted(found)
 
 
 def mapped_names(defaults: Mapping[str, Sequence[str]], mapped: Mapping[str, str]) -> dict[str, tuple[str, ...]]:

@@ -12,7 +12,7 @@ from typing import Any
 from slurm_bench.config import DataConfig, nearest
 from slurm_bench.data.item import Item
 from slurm_bench.data.readers.arrow_rows import parquet_table, stream_table
-from slurm_bench.data.readers.fields import data_path
+from slurm_bench.data.readers.fields import data_path, files_below
 from slurm_bench.data.readers.rows import Table, items_of
 from slurm_bench.data.text import joined
 from slurm_bench.errors import UserError
@@ -44,7 +44,7 @@ def dataset_table(data: DataConfig) -> Table:
 
 def _shards(folder: Path, suffix: str) -> dict[str, list[Path]]:
     """Split → its files in order; with their folder, where several have splits (`en/train`)."""
-    files = [file for file in sorted(folder.rglob(f"*{suffix}")) if not file.name.startswith("cache-")]
+    files = [f for f in files_below(folder) if f.suffix == suffix and not f.name.startswith("cache-")]
     splits = {}
     for file in files:
         found = _SHARD.search(file.name)

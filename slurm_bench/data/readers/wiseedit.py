@@ -16,7 +16,7 @@ from slurm_bench.data.checks import identifier
 from slurm_bench.data.item import Item
 from slurm_bench.data.readers.benchmark import languages, other_facts, refuse_unlike, values_of, within
 from slurm_bench.data.readers.csv_rows import csv_table
-from slurm_bench.data.readers.fields import data_path, mapped_names
+from slurm_bench.data.readers.fields import data_path, files_below, mapped_names
 from slurm_bench.data.readers.rows import Row
 from slurm_bench.errors import UserError
 
@@ -69,12 +69,16 @@ def _item(row: Row, names: dict[str, tuple[str, ...]], data: DataConfig, file: P
 
 def _tables(path: Path) -> list[Path]:
     """Those that have their folder's name: others in a folder of results are scores."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*.csv") if file.stem == file.parent.name]
+    files = [path] if path.is_file() else [file for file in files_below(path) if _is_table(file)]
     if not files:
         raise UserError(
             f"'data.path': {path}: no folder in it has a table of its own name (Awareness_1/Awareness_1.csv)"
         )
     return sorted(files, key=lambda file: file.stem)
+
+
+def _is_table(file: Path) -> bool:
+    return file.suffix == ".csv" and file.stem == file.parent.name
 
 
 def _found(names: list[str], data: DataConfig, file: Path) -> tuple[list[Path], list[str]]:
