@@ -46,7 +46,8 @@ def refused() -> Outcome:
 
 
 def test_what_each_number_counts(tmp_path: Path) -> None:
-    """RISEBench leaves out of its score what couldn't be judged, and counts it as wrong in its accuracy."""
+    """RISEBench leaves out of its score what couldn't be judged, and counts it as wrong in its accuracy. With failures,
+    as in the summary, what is missing is one."""
     rows, report = official(
         tmp_path,
         "risebench",
@@ -59,9 +60,9 @@ def test_what_each_number_counts(tmp_path: Path) -> None:
     )
     score, accuracy = over_all(rows, "Score-Percentage"), over_all(rows, "Accuracy")
     assert score["value"] == score["ours"]["mean"] == 25 * (4 - 1)
-    assert score["with_failures"] == pytest.approx(25 * ((5 + 3 + 1 + 1 + 1) / 5 - 1))
+    assert score["with_failures"] == pytest.approx(25 * ((5 + 3 + 1 + 1 + 1 + 1) / 6 - 1))
     assert accuracy["value"] == pytest.approx(100 * 1 / 4)  # of what was edited
-    assert accuracy["with_failures"] == pytest.approx(100 * 1 / 5)
+    assert accuracy["with_failures"] == pytest.approx(100 * 1 / 6)
     for row in (score, accuracy):
         assert [row[key] for key in ("planned", "judged", "failed", "refused", "missing")] == [6, 2, 2, 1, 1]
     assert over_all(rows, "Reasoning")["value"] == 25 * (4 - 1)

@@ -47,6 +47,18 @@ def test_a_macro_mean_needs_every_category() -> None:
     assert macro_mean_of({}).mean is None
 
 
+@pytest.mark.parametrize(
+    ("sizes", "few"),
+    [([9], True), ([10], False), ([1, 99], True), ([2, 99], True), ([5, *[60] * 4], True), ([8, *[60] * 4], False)],
+)
+def test_a_macro_mean_that_a_small_category_decides_is_marked(sizes: list[int], few: bool) -> None:
+    groups = {str(n): [float(k) for k in range(size)] for n, size in enumerate(sizes)}
+    assert macro_mean_of(groups).too_few == few
+    seeds = {name: [v for v in values for _ in range(4)] for name, values in groups.items()}
+    sources = [f"{name}-{n}" for name, values in groups.items() for n in range(len(values)) for _ in range(4)]
+    assert macro_mean_of(seeds, clusters=sources).too_few == few
+
+
 def test_a_clustered_interval_is_the_one_of_the_field() -> None:
     """The square root of Σ_c (Σ_i in c (s_i − s̄))² · C / (C − 1), over n, times t with C − 1 degrees."""
     values, sources = [1.0, 2.0, 4.0, 4.0, 7.0, 6.0, 2.0], [*"aabbccd"]

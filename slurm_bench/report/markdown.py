@@ -176,7 +176,10 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
     rows = [*summary["categories"].values(), *(row for means in summary["overall"].values() for row in means.values())]
     lines = []
     if any(row["too_few"] and row["ci_low"] is not None for row in rows):
-        lines.append("† Of fewer than 10 samples (or source images): too few to trust the interval of a skewed score.")
+        lines.append(
+            "† Of fewer than 10 samples (or source images), or mostly by a category of so few: too few to trust the "
+            "interval of a skewed score."
+        )
     if clusters := max((row["clusters"] or 0 for row in rows), default=0):
         repeats = summary["repeats"]
         if repeats and repeats["sources_planned"] == repeats["samples_planned"]:

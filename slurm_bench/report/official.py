@@ -133,7 +133,7 @@ class _Official:
         score = number.ours or number.of[0]
         worst = self.protocol.declared[score].low
         ours = self._mean(number, score, samples, self._judged_as(number.failures))
-        with_failures = self._mean(number, score, samples, self._every_failure_as(worst))
+        with_failures = self._mean(number, score, samples, self._as_worst(worst))
         return {
             "name": number.name,
             "group": group,
@@ -174,8 +174,10 @@ class _Official:
         """What a sample counts as that was to be judged, and couldn't be."""
         return lambda sample: value if self._outcome(sample).error is not None else None
 
-    def _every_failure_as(self, value: float | None) -> Counted:
-        return lambda sample: value if self._failed(sample) else None
+    @staticmethod
+    def _as_worst(value: float | None) -> Counted:
+        """For every sample without a score: failed or missing, as in the summary's mean with failures."""
+        return lambda sample: value
 
     def _values(self, name: str, samples: Sequence[Sample], counted: Counted) -> dict[str, float]:
         """By id. One of which this mark isn't asked has none."""

@@ -19,7 +19,7 @@ OFFICIAL_COLUMNS = (
 )
 OFFICIAL_NOTE = (
     "Official: the benchmark's own mean, over what was judged. Ours: over samples (over categories where the official "
-    "one is), with its interval; then with each sample whose edit or judgement failed as the worst value."
+    "one is), with its interval; then with each that is missing, or failed in edit or judgement, as the worst value."
 )
 
 

@@ -86,7 +86,9 @@ def macro_mean_of(
     mean = float(np.mean([_mean(part) for part in parts]))
     index = _repeated(clusters)
     units = n if index is None else int(index.max()) + 1
-    method, (ci_low, ci_high) = _macro_interval(parts, mean, index, units, low, high)
+    marks = [None] * len(parts) if index is None else np.split(index, np.cumsum([*map(len, parts)])[:-1])
+    sizes = [len(part) if own is None else len(np.unique(own)) for part, own in zip(parts, marks, strict=True)]
+    method, (ci_low, ci_high) = _macro_interval(parts, mean, index, marks, sizes, units, low, high)
     return Mean(
         n=n,
         mean=mean,
@@ -94,7 +96,7 @@ def macro_mean_of(
         ci_high=_within(ci_high, low, high),
         method=method,
         clusters=None if index is None else units,
-        too_few=units < FEW,
+        too_few=units < FEW or _freedom(sizes) < FEW - 1,
     )
 
 
@@ -177,18 +179,18 @@ def _macro_interval(
     parts: list[np.ndarray],
     mean: float,
     index: np.ndarray | None,
+    marks: Sequence[np.ndarray | None],
+    sizes: Sequence[int],
     units: int,
     low: float | None,
     high: float | None,
 ) -> tuple[str | None, Interval]:
+    """`marks` is `index` by part, `sizes` how many independent units each part has."""
     import numpy as np
 
     count = len(parts)
     if count == 1:
         return _interval(parts[0], index, units, low, high)
-    ends_of_parts = np.cumsum([*map(len, parts)])[:-1]
-    marks: Sequence[np.ndarray | None] = [None] * count if index is None else np.split(index, ends_of_parts)
-    sizes = [len(part) if own is None else len(np.unique(own)) for part, own in zip(parts, marks, strict=True)]
     if min(sizes) < 2:  # samples, or sources, of a category: of one alone nothing tells how others would differ
         return None, NO_INTERVAL
     if index is None and all(_passes_and_fails(part, low, high) for part in parts):
@@ -205,6 +207,14 @@ def _macro_interval(
     # several categories don't make more of it.
     freedom = sum(variances) ** 2 / sum(v**2 / (size - 1) for v, size in zip(variances, sizes, strict=True))
     return t_interval(mean, _sums(np.concatenate(residuals), index), 1.0, min(freedom, units - 1))
+
+
+def _freedom(sizes: Sequence[int]) -> float:
+    """The degrees of freedom of a mean of groups' means (Welch and Satterthwaite), were the groups' spreads alike: of
+    one group its size less one. A group of two among ones of hundreds decides the error, and tells little of it."""
+    if min(sizes) < 2:
+        return 0.0
+    return sum(1 / size for size in sizes) ** 2 / sum(1 / (size**2 * (size - 1)) for size in sizes)
 
 
 def t_interval(mean: float, parts: np.ndarray, correction: float, freedom: float) -> tuple[str | None, Interval]:
