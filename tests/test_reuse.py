@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -70,6 +71,23 @@ def test_data_that_say_another_thing_are_said_at_once(tmp_path: Path, repeats: i
     assert f"which is frozen: {repeats} changed ('s-0'" in launch(*words).stderr
     data.write_text("\n\n".join(lines))
     assert "in the plan" not in launch(*words).stderr, "another file that says the same"
+
+
+def test_an_image_within_the_data_that_was_changed_is_said_at_once(tmp_path: Path) -> None:
+    data = make_benchmark(tmp_path / "bench", 3)
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+
+    def write(*files: str) -> None:
+        encoded = [base64.b64encode((tmp_path / "bench" / file).read_bytes()).decode() for file in files]
+        within = [{**row, "image": f"data:image/png;base64,{text}"} for row, text in zip(rows, encoded, strict=True)]
+        data.write_text("".join(json.dumps(row) + "\n" for row in within))
+
+    write("0.png", "1.png", "2.png")
+    config = make_config(tmp_path / "c.yaml", data, repeats=2)
+    words = ("--config", config, "--executor", "debug", "--run-dir", tmp_path / "run")
+    assert launch(*words).returncode == 0
+    write("0.png", "2.png", "2.png")
+    assert "which is frozen: 2 changed ('s-1', …)" in launch(*words).stderr
 
 
 def test_what_another_editor_made_is_not_taken(tmp_path: Path) -> None:

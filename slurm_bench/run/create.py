@@ -168,10 +168,11 @@ def _tell_what_changed(run: Run, items: Callable[[], Iterable[Item]]) -> None:
         log.warning("the data was changed since the run was planned, and can't be read now: %s", error)
         return
     planned, now = ({sample.id: _of_the_data(sample) for sample in samples} for samples in (run.samples, found.samples))
+    unlike = {sample.id for sample in found.samples if sample.data_id in found.unlike}
     changes = {
         "new": [i for i in now if i not in planned],
         "gone": [i for i in planned if i not in now],
-        "changed": [i for i in now if i in planned and now[i] != planned[i]],
+        "changed": [i for i in now if i in planned and (now[i] != planned[i] or i in unlike)],
     }
     told = [f"{len(ids)} {how} ({ids[0]!r}{', …' if len(ids) > 1 else ''})" for how, ids in changes.items() if ids]
     if told:

@@ -88,12 +88,13 @@ _DECODER = msgspec.json.Decoder(Sample)
 
 class Plan:
     """A plan in the making. Images that the data have within are unpacked into the run folder on the way, unless it is
-    only to be looked at."""
+    only to be looked at: then `unlike` has the samples of which the folder has another image."""
 
     def __init__(self, run: RunDir, unpack: bool = True) -> None:
         self._run, self._unpack = run, unpack
         self.samples: list[Sample] = []
         self._unpacked: list[Path] = []
+        self.unlike: set[str] = set()
 
     def add(self, items: Iterable[Item], base_seed: int, repeats: int = 1) -> None:
         """Raises UserError where the data can't be trusted."""
@@ -145,9 +146,11 @@ class Plan:
         if isinstance(image, Path):
             return str(image.absolute())
         relative = self._run.source(sample_id, part, sniff_extension(image))
-        if not self._unpack:
-            return relative
         file = self._run.root / relative
+        if not self._unpack:
+            if file.is_file() and file.read_bytes() != image:
+                self.unlike.add(sample_id)
+            return relative
         if not file.exists():
             self._unpacked.append(file)
         write_atomic(file, image)
