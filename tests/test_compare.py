@@ -191,6 +191,24 @@ def test_samples_that_were_asked_otherwise_are_no_pairs(tmp_path: Path) -> None:
         compared(tmp_path, scores, scores, instruction="do otherwise")
 
 
+def test_another_reference_or_mask_makes_no_pair(tmp_path: Path) -> None:
+    """Whether they are files of the data or were unpacked from it; a copy elsewhere is no other."""
+    scores = {f"s{n}": 5.0 for n in range(5)}
+    for run in "ab":
+        root = a_run(tmp_path / run, scores)
+        for name in ("same", "other", "mask"):
+            write_atomic(tmp_path / run / f"sources/{name}.png", (name if name == "same" else name + run).encode())
+        plan = run_dir(root).plan
+        rows = [json.loads(line) for line in plan.read_text().splitlines()]
+        rows[0]["reference"], rows[1]["reference"] = "sources/same.png", "sources/other.png"
+        rows[2]["mask"] = str(root / "sources/mask.png")
+        rows[3] |= {"reference": f"/gone/{run}.png"}
+        rows[4] |= {"reference": "sources/same.png"} if run == "a" else {}
+        write_atomic(plan, b"".join(json_line(row) for row in rows))
+    (row,) = compare_runs([tmp_path / "a", tmp_path / "b"])["comparisons"]
+    assert (row["n"], row["left_out"]) == (2, {"the reference image differs": 2, "the mask image differs": 1})
+
+
 def test_runs_of_other_samples_are_told_apart_by_an_id_of_each(tmp_path: Path) -> None:
     mine, theirs = {f"a{n}": 1.0 for n in range(12)}, {f"A{n}": 1.0 for n in range(3)}
     why = r"\(only in the plan of A: 12, as 'a0'; only in the plan of B: 3, as 'A0'\); samples are paired by id"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,6 +22,9 @@ def differ(a: Side, b: Side, sample_id: str) -> str | None:
         return "what the judge is told differs"
     if one.category != two.category:
         return "the category differs"
+    for what, image, other in (("reference", one.reference, two.reference), ("mask", one.mask, two.mask)):
+        if _images_differ(a, b, image, other):
+            return f"the {what} image differs"
     while one.follows or two.follows:
         if one.follows != two.follows:
             return "the sample that it follows differs"
@@ -43,6 +47,25 @@ def _sources_differ(a: Side, b: Side, sample_id: str) -> bool:
         next((sha for line in side.repeats[sample_id] if (sha := _source(side, line))), None) for side in (a, b)
     )
     return None not in (one, two) and one != two
+
+
+def _images_differ(a: Side, b: Side, one: str | None, two: str | None) -> bool:
+    """Which bytes a scorer was shown beside the edit is in no record. One file is no difference, nor is what both have
+    unpacked from one file of data; nothing is known of files that are gone."""
+    if one is None or two is None:
+        return one != two
+    files = a.run.root / one, b.run.root / two
+    if files[0] == files[1] or (one == two and _same_data(a, b)):
+        return False
+    try:
+        return not filecmp.cmp(*files, shallow=False)
+    except OSError:
+        return False
+
+
+def _same_data(a: Side, b: Side) -> bool:
+    stamps = [side.provenance.get("data") for side in (a, b)]
+    return stamps[0] is not None and stamps[0] == stamps[1] and a.run.config.data == b.run.config.data
 
 
 def _source(side: Side, line: Sample) -> Any:
