@@ -18,6 +18,7 @@ from slurm_bench.config import Config, DataConfig, PluginConfig, ReportConfig
 from slurm_bench.data.text import as_text, printable
 from slurm_bench.report import write
 from slurm_bench.report.markdown import escape
+from slurm_bench.report.number import number
 from slurm_bench.report.write import print_summary, write_report
 from slurm_bench.run.opened import Run
 from slurm_bench.run.plan import Sample
@@ -127,6 +128,14 @@ def test_several_scorers_keep_their_scores_apart_and_half_a_score_is_a_failure(t
     assert summary["categories"]["c"]["scores"]["j.q"]["n"] == 1
     assert "score (j): ParseFailure: silent" in table[1]["error"]
     assert "50.0 % lack a score." in text, "it has one"
+
+
+NUMBERS = {7.1234: "7.123", 0.4 - 0.3: "0.100", 0.00123: "0.00123", -0.0456: "-0.0456", -0.0: "0.000", 1e308: "1e+308"}
+
+
+@pytest.mark.parametrize(("value", "shown"), [*NUMBERS.items(), (1e-12, "1e-12"), (None, "–")])
+def test_a_number_near_0_keeps_three_digits(value: float | None, shown: str) -> None:
+    assert number(value) == shown
 
 
 def test_a_sample_that_failed_makes_its_seeds_no_shared_source(tmp_path: Path) -> None:

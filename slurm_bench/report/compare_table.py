@@ -11,7 +11,7 @@ from rich.table import Table
 
 from slurm_bench.data.text import printable
 from slurm_bench.report.cost import cost_in_words
-from slurm_bench.report.markdown import number
+from slurm_bench.report.number import chance, number, span
 from slurm_bench.report.stand_ins import stand_ins_in_words
 from slurm_bench.terminal import print_table
 
@@ -69,10 +69,10 @@ def _differences(row: Mapping[str, Any]) -> Table:
             str(one["n"]),
             number(one["mean_first"]),
             number(one["mean_other"]),
-            _signed(one["difference"]),
+            number(one["difference"], "+"),
             _interval(one),
             f"{one['wins']}/{one['ties']}/{one['losses']}",
-            _p(one[p]),
+            chance(one[p]),
             "Holm" if p == "p_holm" else "",
             one.get("verdict", ""),
         )
@@ -86,7 +86,7 @@ def _tests(row: Mapping[str, Any], score: str) -> Iterable[str]:
         ("Wilcoxon", "p_wilcoxon"),
         ("McNemar", "p_mcnemar"),
     ]
-    yield "p by " + ", ".join(f"{name} {_p(row[key])}" for name, key in tests if row[key] is not None)
+    yield "p by " + ", ".join(f"{name} {chance(row[key])}" for name, key in tests if row[key] is not None)
     if row["clusters"]:
         yield f"{row['clusters']} source images have these samples: tests and intervals count sources"
     if row["smallest_effect"] is not None:
@@ -96,7 +96,7 @@ def _tests(row: Mapping[str, Any], score: str) -> Iterable[str]:
     if row["left_out"]:
         yield "left out: " + ", ".join(f"{count} {why}" for why, count in row["left_out"].items())
     if row["largest"]:
-        found = ", ".join(f"{one['id']} {_signed(one['difference'])}" for one in row["largest"])
+        found = ", ".join(f"{one['id']} {number(one['difference'], '+')}" for one in row["largest"])
         yield f"largest differences: {found}"
     yield from cost_in_words(row)
     if why := row.get("images", {}).get("no_lpips"):
@@ -108,7 +108,7 @@ def _against_first(compared: Mapping[str, Any]) -> Table:
     for name in ("run", "pairs", "difference", "95 % interval", "p (Holm)", "verdict"):
         table.add_column(name, justify="left" if name in ("run", "verdict") else "right")
     for row in compared["comparisons"]:
-        cells = (str(row["n"]), _signed(row["difference"]), _interval(row), _p(row["p_holm"]), row["verdict"])
+        cells = (str(row["n"]), number(row["difference"], "+"), _interval(row), chance(row["p_holm"]), row["verdict"])
         table.add_row(escape(printable(row["other"])), *cells)
     return table
 
@@ -123,15 +123,7 @@ def _ranking(rows: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def _interval(row: Mapping[str, Any]) -> str:
-    return "–" if row["ci_low"] is None else f"{row['ci_low']:.3f} to {row['ci_high']:.3f}"
-
-
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.3f}"
-
-
-def _p(value: float | None) -> str:
-    return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+    return "–" if row["ci_low"] is None else span(row)
 
 
 def _print(console: Console, text: str, style: str | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from slurm_bench.report.markdown import number
+from slurm_bench.report.number import number
 
 
 def cost_in_words(row: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from slurm_bench.report.number import number, span
 from slurm_bench.report.prediction_powered import FEWEST
 
 
@@ -27,7 +28,7 @@ def _health(found: Mapping[str, Any]) -> Iterator[str]:
     nearly = f", {alike['nearly']} of them nearly," if alike.get("nearly") else ""
     for score, row in alike.get("scores", {}).items():
         liked = "; it likes edits that change nothing" if row["likes_no_ops"] else ""
-        got = f"{row['n']} unchanged images{nearly} got {_number(row['mean'])}, the others {_number(row['others'])}"
+        got = f"{row['n']} unchanged images{nearly} got {number(row['mean'])}, the others {number(row['others'])}"
         yield f"{score}: {got}{liked}"
     for category, count in found.get("parse_failures", {}).items():
         yield f"{category}: replies that couldn't be read: {count}"
@@ -43,8 +44,8 @@ def _health(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _two(row: Mapping[str, Any]) -> str:
     return (
-        f"{row['score']}, {row['n']} samples: rank correlation {_number(row['spearman'])}, weighted kappa "
-        f"{_number(row['weighted_kappa'])}; the second marks {_number(row['mean_shift'], '+')} from the first"
+        f"{row['score']}, {row['n']} samples: rank correlation {number(row['spearman'])}, weighted kappa "
+        f"{number(row['weighted_kappa'])}; the second marks {number(row['mean_shift'], '+')} from the first"
     )
 
 
@@ -55,19 +56,17 @@ def _twice(row: Mapping[str, Any]) -> str:
         return said
     one = row["sd"] / math.sqrt(2)
     return (
-        f"{said}; the differences' standard deviation is {_number(row['sd'])}, so its noise moves one mark by "
-        f"{_number(one)} and their mean by {_number(one / math.sqrt(row['n']))} (standard error)"
+        f"{said}; the differences' standard deviation is {number(row['sd'])}, so its noise moves one mark by "
+        f"{number(one)} and their mean by {number(one / math.sqrt(row['n']))} (standard error)"
     )
 
 
 def _ranked(row: Mapping[str, Any]) -> str:
     score = row["score"]
     without = f" ({row['without_score']} further marks are of samples without it)" if row["without_score"] else ""
-    told = f"{score}, {row['n']} samples that people marked{without}: rank correlation {_number(row['spearman'])}"
+    told = f"{score}, {row['n']} samples that people marked{without}: rank correlation {number(row['spearman'])}"
     if row["mean_shift"] is not None:
-        told += (
-            f", weighted kappa {_number(row['weighted_kappa'])}; it marks {_number(row['mean_shift'], '+')} from them"
-        )
+        told += f", weighted kappa {number(row['weighted_kappa'])}; it marks {number(row['mean_shift'], '+')} from them"
     return told
 
 
@@ -85,7 +84,7 @@ def _over_all(row: Mapping[str, Any]) -> Iterator[str]:
     )
     if row["drawn_otherwise"] is not None:
         yield (
-            f"{score}: the marked samples' mean is {_number(row['drawn_otherwise'], '+')} from the others', by more "
+            f"{score}: the marked samples' mean is {number(row['drawn_otherwise'], '+')} from the others', by more "
             "than chance explains: people's mean over all can't be concluded from them"
         )
     if not over["width"]:  # all marks lie on one line through the scores
@@ -96,16 +95,12 @@ def _over_all(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _with_interval(row: Mapping[str, Any]) -> str:
-    within = f" (95 % interval {row['ci_low']:.3f} to {row['ci_high']:.3f})" if row["ci_low"] is not None else ""
-    return f"{_number(row['mean'])}{within}"
+    within = f" (95 % interval {span(row)})" if row["ci_low"] is not None else ""
+    return f"{number(row['mean'])}{within}"
 
 
 def _share(share: float | None) -> str:
     return "–" if share is None else _percent(share)
-
-
-def _number(value: float | None, sign: str = "") -> str:
-    return "–" if value is None else f"{value:{sign}.3f}"
 
 
 def _percent(share: float) -> str:

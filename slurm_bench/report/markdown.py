@@ -10,6 +10,7 @@ from typing import Any
 from slurm_bench.config import Config
 from slurm_bench.report.hours import hours_rows, hours_title
 from slurm_bench.report.judges import judge_notes
+from slurm_bench.report.number import interval, number
 from slurm_bench.report.official_text import OFFICIAL_COLUMNS, OFFICIAL_NOTE, official_cells, official_facts
 from slurm_bench.report.repeats import in_words
 from slurm_bench.report.stand_ins import stand_ins_in_words
@@ -97,18 +98,8 @@ def _rows(of: str, rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
 def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def interval(row: Mapping[str, Any]) -> str:
-    """With a mark where it is of too few samples."""
-    few = " †" if row["too_few"] else ""
-    return "–" if row["ci_low"] is None else f"{row['ci_low']:.3f} to {row['ci_high']:.3f}{few}"
 
 
 def counted(over: str, summary: Mapping[str, Any]) -> str:

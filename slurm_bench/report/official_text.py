@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from slurm_bench.report.number import interval, number
+
 OFFICIAL_COLUMNS = (
     "number",
     "of",
@@ -39,12 +41,6 @@ def official_cells(row: Mapping[str, Any]) -> list[str]:
     if (seen := row["categories"]) and seen["benchmark"] and seen["judged"] < seen["benchmark"]:
         of.append(f"{seen['judged']} of {seen['benchmark']} categories")
     ours = row["ours"]
-    interval = "–" if ours["ci_low"] is None else f"{_number(ours['ci_low'])} to {_number(ours['ci_high'])}"
-    few = " †" if ours["too_few"] and ours["ci_low"] is not None else ""
     counts = [str(row[key]) for key in ("judged", "failed", "refused", "missing")]
-    means = [_number(row["value"]), _number(ours["mean"]), interval + few, _number(row["with_failures"])]
+    means = [number(row["value"]), number(ours["mean"]), interval(ours), number(row["with_failures"])]
     return [name, ", ".join(part for part in of if part), *means, *counts]
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

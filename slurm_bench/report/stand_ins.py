@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from statistics import fmean
 from typing import Any
 
+from slurm_bench.report.number import number
 from slurm_bench.scorers.base import Score
 
 
@@ -27,6 +28,6 @@ def stand_ins(values: Collection[float], scale: Score | None) -> dict[str, Any] 
 
 def stand_ins_in_words(score: str, found: Mapping[str, Any]) -> str:
     others = found["mean_of_others"]
-    rest = "there are no others" if others is None else f"the mean of the others is {others:.3f}"
+    rest = "there are no others" if others is None else f"the mean of the others is {number(others)}"
     counted = f"{found['n']} of {found['of']} are {found['what']}"
     return f"{counted}, which stand in the mean of {score} as {found['value']:g}: {rest}."

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_bench.data.text import printable
 from slurm_bench.machine import give_back_freed, without_collection
-from slurm_bench.report.markdown import counted, interval, notes, number, render
+from slurm_bench.report.markdown import counted, notes, render
+from slurm_bench.report.number import interval, number
 from slurm_bench.report.page.assemble import write_page, write_single_file
 from slurm_bench.report.page.run_page import Report, run_page
 from slurm_bench.report.people import people_say

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from slurm_bench.errors import UserError
-from slurm_bench.report.markdown import interval
+from slurm_bench.report.number import chance, interval, number
 from slurm_bench.report.page.pictures import Picture, Show
 from slurm_bench.report.page.thumbnails import make_thumbnails
 from slurm_bench.run.durable import write_atomic, writing
@@ -161,7 +161,7 @@ def _render(
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": _number, "signed": _signed, "interval": interval}
+    environment.filters |= {"number": _number, "signed": _signed, "interval": interval, "chance": chance}
     return environment.get_template(page.template).render(
         page.facts,
         total=page.total,
@@ -203,9 +203,9 @@ def _script_json(value: Any) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Three decimals, fewer for large numbers."""
-    return "–" if value is None else f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"
+    """Fewer decimals for large numbers."""
+    return f"{value:,.1f}" if value is not None and 100 <= abs(value) < 1e9 else number(value)
 
 
 def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.3f}"
+    return number(value, "+")

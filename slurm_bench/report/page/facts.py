@@ -9,6 +9,7 @@ from typing import Any
 
 from slurm_bench.config import Config
 from slurm_bench.report.markdown import counted
+from slurm_bench.report.number import number, span
 
 Facts = dict[str, str]
 
@@ -66,11 +67,9 @@ def for_a_paper(summary: Mapping[str, Any], provenance: Mapping[str, Any], group
     for over, means in summary["overall"].items():
         for kind, row in means.items():
             if row["mean"] is not None:
-                within = (
-                    f", 95 % interval {row['ci_low']:.3f} to {row['ci_high']:.3f}" if row["ci_low"] is not None else ""
-                )
+                within = f", 95 % interval {span(row)}" if row["ci_low"] is not None else ""
                 what = f"{kind} mean of {summary['headline']}, {counted(over, summary)}"
-                said.append(f"The {what}: {row['mean']:.3f} (n = {row['n']}{within}).")
+                said.append(f"The {what}: {number(row['mean'])} (n = {row['n']}{within}).")
     said.append(
         f"{counts['failed']} {'edits' if repeats else 'samples'} failed and {counts['missing']} have no record."
     )

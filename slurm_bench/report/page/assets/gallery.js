@@ -12,8 +12,11 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
+/** Near 0 as many decimals as show three digits, as in the tables. */
 function shownNumber(value) {
   if (value === undefined) return "–";
+  const size = Math.abs(Number(value.toPrecision(3)));
+  if (size > 0 && size < 0.1) return size < 1e-7 ? value.toExponential(2) : value.toFixed(2 - Math.floor(Math.log10(size)));
   return Number.isInteger(value) && Math.abs(value) >= 100 ? String(value) : value.toFixed(Math.abs(value) < 100 ? 3 : 1);
 }
 
