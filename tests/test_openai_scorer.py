@@ -71,9 +71,10 @@ def test_words_without_a_score_are_a_failure_and_no_number(reply):
     assert [body["temperature"] for body in server.asked] == [0, 0.7, 0.7]
 
 
-def test_a_refusal_is_kept_in_the_record():
-    (result,), _ = judge(Reply(says(None, refusal="I can't judge people.")), retries=0)
-    assert result.raw == "I can't judge people."
+@pytest.mark.parametrize("words", ["I can't judge people.", '{"overall": 0}'])
+def test_a_refusal_is_told_as_one_and_kept_in_the_record(words):
+    (result,), _ = judge(Reply(says(None, refusal=words)), retries=0)
+    assert (result.raw, result.parse, result.scores) == (words, "the judge refused to answer", {})
 
 
 def test_a_failed_parse_is_asked_again_with_another_seed():

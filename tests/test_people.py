@@ -93,6 +93,7 @@ def test_scores_that_tell_nothing_weigh_nothing(scores: list[float]) -> None:
         ("id,mark\na,4\na,5\n", ":3: 'id' is 'a' for the second time; keep one mark a sample"),
         ("id,mark\na,good\n", ":2: 'mark' is 'good'; write a number, as 4 or 3.5"),
         ("id,mark\na,nan\n", ":2: 'mark' is 'nan'; write a number"),
+        ("id,mark\na,1e300\n", ":2: 'mark' is '1e300'; write a number"),
         ("id,mark\na\n", ":2: 'mark' is ''; leave out rows without a mark"),
         ("id,mark\na,3,5\n", "line 2 has 1 cells more than the header"),
         ("id,mark\n", "it has no row with a mark"),

@@ -423,6 +423,12 @@ def test_only_finite_numbers_are_scores_where_there_is_no_range(number: float) -
     assert checked_scores({"q": -1e9}, None) == {"q": -1e9}
 
 
+@pytest.mark.parametrize("number", [1e101, -1e308])
+def test_a_number_whose_sums_overflow_is_no_score(number: float) -> None:
+    with pytest.raises(SampleError, match=r"'q' is .*; it is from -1e\+100 to 1e\+100"):
+        checked_scores({"q": number}, None)
+
+
 @pytest.mark.parametrize(
     "bad", [{}, [], {"q": None}, {"q": True}, {"q": "9"}, {"q": float("inf")}, {"q": 10.1}, {"q": -0.1}]
 )

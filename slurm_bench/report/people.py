@@ -15,6 +15,7 @@ from slurm_bench.report.health import agreement_of
 from slurm_bench.report.prediction_powered import Powered, powered_mean
 from slurm_bench.report.statistics import mean_of
 from slurm_bench.report.table import Declared, scale_of, score_columns
+from slurm_bench.scorers.base import LARGEST
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,7 +123,7 @@ def _number(cell: str, place: str) -> float:
         mark = float(cell)
     except ValueError:
         mark = math.nan
-    if not math.isfinite(mark):
+    if not abs(mark) <= LARGEST:
         mend = "leave out rows without a mark" if not cell else "write a number, as 4 or 3.5"
         raise UserError(f"--marks {place}: 'mark' is {quoted(cell)}; {mend}")
     return mark

@@ -26,6 +26,9 @@ from PIL import Image
 from slurm_bench.errors import UserError
 from slurm_bench.run.shapes import UNFIT
 
+# Of a score either way. The cubes of larger ones, which a mean's interval takes the sum of, are no numbers any more.
+LARGEST = 1e100
+
 
 @dataclass(frozen=True)
 class ScoreRequest:

@@ -23,7 +23,7 @@ from slurm_bench.run.layout import RunDir
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Record
 from slurm_bench.run.turns import NoTurnBefore, sources_of
-from slurm_bench.scorers.base import Score, Scored, ScoreRequest, declared_score, declared_scores
+from slurm_bench.scorers.base import LARGEST, Score, Scored, ScoreRequest, declared_score, declared_scores
 from slurm_bench.stages.rewriting import Rewriting
 
 # zlib's level 1: half the time of the default for a photograph, a tenth more bytes.
@@ -297,6 +297,8 @@ def checked_scores(scores: Any, declared: Mapping[str, Score] | None) -> dict[st
     for name, value in scores.items():
         if isinstance(value, bool) or not hasattr(value, "__float__") or not math.isfinite(float(value)):
             raise SampleError(f"the score '{name}' is {value!r}, not a finite number")
+        if abs(float(value)) > LARGEST:
+            raise SampleError(f"the score '{name}' is {value}; it is from {-LARGEST} to {LARGEST}")
         score = declared_score(declared, name)
         if score is not None and score.excludes(float(value)):
             raise SampleError(f"the score '{name}' is {value}, out of its range {score.low} to {score.high}")

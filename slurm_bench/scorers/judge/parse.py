@@ -57,6 +57,8 @@ def scored(reply: Reply | str, aspects: Sequence[str]) -> Scored:
     try:
         if reply.cut_short:
             raise Unreadable(reply.cut_short)
+        if reply.refused:
+            raise Unreadable("the judge refused to answer")
         return Scored(read_scores(reply.text, aspects), raw=reply.text)
     except Unreadable as why:
         return Scored({}, raw=reply.text, parse=str(why))

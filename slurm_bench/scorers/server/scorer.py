@@ -190,7 +190,7 @@ class OpenAIScorer:
         answers: list[Answer] = []
         for retry in range(self.retries + 1):
             answers.append(self._ask(messages, request.seed + retry, self.temperature if retry else 0.0))
-            reply = parse.Reply(answers[-1].text, self._cut_short(answers[-1], self.max_tokens))
+            reply = parse.Reply(answers[-1].text, self._cut_short(answers[-1], self.max_tokens), answers[-1].refused)
             result = parse.scored(reply, self.aspects)
             if result.parse == "ok" or reply.cut_short:
                 break
