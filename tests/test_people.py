@@ -125,6 +125,22 @@ def said(scores: list[float], marks: dict[int, float]) -> dict[str, Any]:
     return row
 
 
+def test_ids_that_differ_in_white_space_alone_stay_two(tmp_path: Path) -> None:
+    file = tmp_path / "marks.csv"
+    file.write_text("id,mark\na,1\na ,2\n b ,3\n")
+    assert read_people(file, ["a", "a ", "b"]) == {"a": 1, "a ": 2, "b": 3}
+
+
+@pytest.mark.parametrize("scale", [Score(0, None, higher_is_better=False), Score(0, 10, higher_is_better=None)])
+def test_a_distance_is_on_no_scale_of_marks(scale: Score) -> None:
+    table = pd.DataFrame({"id": [*"abcdef"], "lpips": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]})
+    config = Config(data=DataConfig(), editor=PluginConfig("m.E"), scorers={"j": PluginConfig("m.J")})
+    marks = dict(zip("abcdef", [5, 4, 4, 3, 2, 1], strict=True))
+    (row,) = people_say(marks, None, table, np.arange(6), config, {"j": {"lpips": scale}})
+    assert row["spearman"] == pytest.approx(-0.986, abs=0.01)
+    assert row["mean_shift"] is row["weighted_kappa"] is None
+
+
 def test_marks_that_chance_did_not_choose_are_told() -> None:
     scores = [float(n % 10) for n in range(200)]
     drawn = {n: scores[n] / 2 for n in range(0, 200, 7)}

@@ -15,7 +15,7 @@ from slurm_bench.report.health import agreement_of
 from slurm_bench.report.prediction_powered import Powered, powered_mean
 from slurm_bench.report.statistics import mean_of
 from slurm_bench.report.table import Declared, scale_of, score_columns
-from slurm_bench.scorers.base import LARGEST
+from slurm_bench.scorers.base import LARGEST, Score
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,11 +33,13 @@ def read_people(file: Path, ids: Collection[str]) -> dict[str, float]:
         if column not in table.names:
             raise UserError(f"--marks {file}: the header has no column '{column}'; it needs {' and '.join(COLUMNS)}")
     known = {printable(sample_id).strip(): sample_id for sample_id in ids}
+    known |= {printable(sample_id): sample_id for sample_id in ids}  # two that differ in white space alone stay two
     marks: dict[str, float] = {}
     for row in table.rows:
         if row.problem:
             raise UserError(f"--marks {row.problem}")
-        shown, cell = str(row.cells.get("id", "")).strip(), str(row.cells.get("mark", "")).strip()
+        shown, cell = str(row.cells.get("id", "")), str(row.cells.get("mark", "")).strip()
+        shown = shown if shown in known else shown.strip()
         at = f"--marks {row.place}: 'id' is {quoted(shown)}"
         if shown not in known:
             raise UserError(f"{at}, no sample of the run; {_near(shown, known)}")
@@ -72,7 +74,7 @@ def people_say(
         people, judge = marked[both], table.loc[both, column]
         scale = scale_of(column, config, declared)
         compared = agreement_of(people, judge)
-        if scale is not None and any(scale.excludes(mark) for mark in people):
+        if scale is not None and not _may_be_marked_on(scale, people):
             compared |= dict.fromkeys(compared.keys() - {"spearman"})  # what needs one scale for both
         clusters = [*sources[both], *sources[rest]]
         powered = powered_mean(list(people), list(judge), list(table.loc[rest, column]), clusters)
@@ -90,6 +92,12 @@ def people_say(
             }
         )
     return found
+
+
+def _may_be_marked_on(scale: Score, marks: Collection[float]) -> bool:
+    """A mark is better when higher: a distance, or what has no end, is on another scale whatever its numbers."""
+    two_ends = scale.low is not None and scale.high is not None
+    return two_ends and bool(scale.higher_is_better) and not any(scale.excludes(mark) for mark in marks)
 
 
 def _estimate(powered: Powered | None, wanted: float | None) -> dict[str, Any] | None:
