@@ -371,6 +371,26 @@ def test_what_was_judged_before_a_server_went_away_is_kept(tmp_path: Path, runs:
     assert 10 <= len(file.read_bytes().splitlines()) <= 15
 
 
+def test_what_was_judged_is_told_where_a_server_fails_at_all_the_rest(
+    tmp_path: Path, runs: list[Path], capsys: Any
+) -> None:
+    """Typed again, for a page say, only what it fails at is asked: that its server never answered these is no reason
+    to withhold the others."""
+    judge, failing, fails = prefers(runs, [0, 1, 2]), pixels(images(runs[0])["s-1"]), Reply(b"", 500)
+    with serve(Reply()) as server:  # a judge is the same while its address is
+        server.script = lambda body: fails if failing in (pair := shown(body)) else judge(*pair)
+        write_gedit2(tmp_path)
+        quick = {"backoff": 0.001, "patience": 0.3, "retries": 0, "api_key_env": None}
+        params = {"base_url": server.url, "model": "a-judge", **quick}
+        said = {"class_path": "slurm_bench.scorers.openai_api.OpenAIScorer", "params": params}
+        (tmp_path / "judge.yaml").write_text(json.dumps({"prompts": "GEditBench_v2", "judge": said}))
+        for _ in range(2):
+            words = ["--judge", str(tmp_path / "judge.yaml"), "--out", str(tmp_path / "judged")]
+            assert main(["compare", *map(str, runs[:2]), *words]) == 3
+            assert "4 pairs judged in both orders" in (told := capsys.readouterr().out)
+            assert "1 not judged; " in told
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

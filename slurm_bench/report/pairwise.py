@@ -51,7 +51,8 @@ def judge_pairs(roots: Sequence[Path], file: Path, folder: Path) -> Judged:
             call(asker.judge, "check", f"{file}: judge")
         with writing(folder) as writer:
             for name, asker in askers.items():
-                found, failed = _judge(sides, asker, missing[name], writer)
+                judged_before = any(asked.by == asker.by for asked in known)
+                found, failed = _judge(sides, asker, missing[name], writer, judged_before)
                 known |= found
                 problems |= failed
                 new += len(found)
@@ -94,10 +95,16 @@ def _missing(
 
 
 def _judge(
-    sides: Sequence[Side], asker: Asker, missing: Mapping[Asked, Match], writer: JudgementWriter
+    sides: Sequence[Side],
+    asker: Asker,
+    missing: Mapping[Asked, Match],
+    writer: JudgementWriter,
+    judged_before: bool,
 ) -> tuple[dict[Asked, Judgement], dict[Asked, str]]:
     """What could be judged, and why the rest couldn't. A reply that can't be read is a judgement without a winner; an
-    image that can't be read, or a server that fails at one, is none and will be asked again."""
+    image that can't be read, or a server that fails at one, is none and will be asked again. Where this judge has
+    `judged_before` and a server answers nothing of the rest, it may be these questions that it fails at: what there is
+    is told all the same."""
     found: dict[Asked, Judgement] = {}
     failed: dict[Asked, str] = {}
     if not missing:
@@ -116,10 +123,13 @@ def _judge(
                 if isinstance(exchange.problem, str):
                     found[asked] = Judgement(exchange.found, exchange.problem, exchange.raw)
                     writer.write(asked, found[asked])
-            _raise_if_none_is_to_blame(exchanges.values())
+            down = _raise_if_none_is_to_blame(exchanges.values(), judged_before and not found)
             for asked, exchange in exchanges.items():
                 if isinstance(exchange.problem, Exception):
                     failed[asked] = _said(exchange.problem, missing[asked])
+            if down is not None:
+                failed |= {asked: _said(down, missing[asked]) for asked in todo if asked not in failed}
+                break
             log.info("%s: %d of %d judged", todo[start].dimension, len(found), len(todo))
     return found, failed
 
@@ -152,12 +162,18 @@ def _edit(side: Side, sample: str) -> Record:
     return side.state.edits[side.samples[sample].id].ok or {}
 
 
-def _raise_if_none_is_to_blame(exchanges: Iterable[Exchange[str]]) -> None:
+def _raise_if_none_is_to_blame(exchanges: Iterable[Exchange[str]], go_on: bool) -> ServiceDown | None:
+    """With `go_on` a server that doesn't work is given, not raised."""
+    down = None
     for exchange in exchanges:
         if isinstance(exchange.problem, UserError):
             raise exchange.problem
         if isinstance(exchange.problem, ServiceDown):
+            down = exchange.problem
+            if go_on:
+                continue
             raise UserError(f"{exchange.problem}; what was judged is kept: type the same again to go on")
+    return down
 
 
 @contextmanager
