@@ -287,6 +287,17 @@ def test_a_later_turn_of_magicbrush_follows_the_one_before_where_that_is_asked_f
     assert second.reference == picture("blue")
 
 
+def test_a_turn_of_magicbrush_that_stands_behind_a_later_one_follows_none(tmp_path: Path) -> None:
+    path = make_magicbrush(tmp_path, turns=3)
+    file = path / "data" / "dev-00000-of-00001.parquet"
+    table = pytest.importorskip("pyarrow.parquet").read_table(file)
+    pytest.importorskip("pyarrow.parquet").write_table(table.take([1, 0, 2]), file)
+    found = read("magicbrush", path, options={"turns": "both"})
+    assert {i: item.problem for i, item in found.items() if item.problem} == {
+        "242679-1-iter": "turn 1 stands behind turn 2"
+    }
+
+
 def test_magicbrush_of_two_splits_wants_one_named(tmp_path: Path) -> None:
     path = make_magicbrush(tmp_path)
     file = path / "data" / "dev-00000-of-00001.parquet"

@@ -298,6 +298,12 @@ def test_a_number_is_a_categorys_name_too() -> None:
     assert [(i.id, i.category) for i in kept] == [("a", "1"), ("c", "1")]
 
 
+def test_what_has_no_category_can_be_chosen_by_what_it_is_counted_under() -> None:
+    assert [i.id for i in read(item("a", ""), item("b", "x"), categories=["uncategorised"])] == ["a"]
+    with pytest.raises(UserError, match="there are: uncategorised, x"):
+        read(item("a", ""), item("b", "x"), categories=["y"])
+
+
 def test_an_accents_two_spellings_are_one_category() -> None:
     kept = read(item("a", "caf\u00e9"), item("b", "cafe\u0301"))
     assert {i.category for i in kept} == {"caf\u00e9"}

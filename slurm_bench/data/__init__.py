@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from slurm_bench.config import DataConfig
-from slurm_bench.data.categories import CATEGORIES, canonical, one_spelling
+from slurm_bench.data.categories import CATEGORIES, UNCATEGORISED, canonical, one_spelling
 from slurm_bench.data.checks import as_item, checked
 from slurm_bench.data.item import Item
 from slurm_bench.data.progress import counted
@@ -89,7 +89,7 @@ def _chosen(data: DataConfig, where: str) -> Iterator[tuple[int, Item]]:
         item = as_item(value, f"{where}: item {position}")
         if isinstance(item.category, str | int | float) and not isinstance(item.category, bool):
             item = replace(item, category=one_spelling(as_text(item.category), spellings))
-        category = item.category if isinstance(item.category, str) else ""
+        category = (item.category if isinstance(item.category, str) else "") or UNCATEGORISED
         met.setdefault(category)
         unmet.discard(canonical(category))
         if kept != data.limit and (not wanted or canonical(category) in wanted):

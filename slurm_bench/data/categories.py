@@ -8,6 +8,8 @@ from unicodedata import normalize
 
 CATEGORIES = ("physical", "environmental", "social", "causal", "referential")
 
+UNCATEGORISED = "uncategorised"  # what a sample without a category is counted under
+
 ALIASES = {
     "物理": "physical",
     "环境": "environmental",

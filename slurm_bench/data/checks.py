@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm_bench.config import nearest
+from slurm_bench.data.categories import UNCATEGORISED
 from slurm_bench.data.facts import as_facts
 from slurm_bench.data.item import Item
 from slurm_bench.data.text import BROKEN, as_text, joined, quoted
@@ -78,7 +79,7 @@ def checked(item: Item, where: str) -> Item:
         on_storage=bool(problem) and on_storage,
         facts=facts,
         follows=follows,
-        **{**texts, "category": texts["category"].strip() or "uncategorised"},
+        **{**texts, "category": texts["category"].strip() or UNCATEGORISED},
     )
 
 

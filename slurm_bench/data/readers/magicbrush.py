@@ -6,6 +6,7 @@ the benchmark's own scorer reads either. The id is the image's and the turn (`24
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -28,11 +29,20 @@ _NAMES = {
 _REQUIRED = ("id", "turn", "image", "instruction")
 
 
+def _number(turn: str) -> float:
+    """One that is none is behind all."""
+    try:
+        return float(turn)
+    except ValueError:
+        return math.inf
+
+
 def read_magicbrush(data: DataConfig) -> Iterator[Item]:
     """Raises UserError."""
     names = mapped_names(_NAMES, data.fields)
     table, folder, setting = dataset_table(data), image_folder(data), turns(data, ("single", "multi", "both"))
     before: dict[str, str] = {}  # by image: its latest turn of the multi-turn setting
+    latest: dict[str, float] = {}
     refuse_unlike(data, names, _REQUIRED, table.names, data_path(data))
     for row in table.rows:
         values = values_of(row.cells, names)
@@ -56,10 +66,12 @@ def read_magicbrush(data: DataConfig) -> Iterator[Item]:
         if follows is None or setting != "multi":
             yield single
         if follows is not None and setting != "single":
-            multi = replace(single, source=None, follows=follows, problem=known)
+            disorder = f"turn {turn} stands behind turn {latest[image]:g}" if _number(turn) <= latest[image] else ""
+            multi = replace(single, source=None, follows=follows, problem=known or disorder)
             if setting == "both":
                 multi = replace(multi, id=f"{single.id}-iter", category="multi-turn")
             yield multi
             before[image] = multi.id
         else:
             before[image] = single.id
+        latest[image] = max(_number(turn), latest.get(image, 0))
