@@ -32,7 +32,7 @@ from slurm_bench.run.journal import read_journals
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.ledger import read_state
 from slurm_bench.run.opened import open_run
-from slurm_bench.run.plan import read_plan
+from slurm_bench.run.plan import Sample, read_plan
 from slurm_bench.run.records import read_records
 from slurm_bench.scorers.base import Score, ScoreRequest
 from slurm_bench.stages.behind import StorageFailed, WriteBehind
@@ -40,7 +40,7 @@ from slurm_bench.stages.engine import GpuLost, SystematicFailure, Tally
 from slurm_bench.stages.faults import is_out_of_memory, is_poisoned
 from slurm_bench.stages.stop import Stopped, StopSignals
 from slurm_bench.stages.task import run_task
-from slurm_bench.stages.work import checked_scores, copied, encode_png, largest_change, small
+from slurm_bench.stages.work import ScoreWork, checked_scores, copied, encode_png, largest_change, small
 from slurm_bench.watch.explain import read_causes
 
 
@@ -421,6 +421,17 @@ def test_only_finite_numbers_are_scores_where_there_is_no_range(number: float) -
     with pytest.raises(SampleError, match=r"'q'.*not a finite number"):
         checked_scores({"p": 1, "q": number}, None)
     assert checked_scores({"q": -1e9}, None) == {"q": -1e9}
+
+
+def test_which_image_cannot_be_read_is_said(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {}, count=2)
+    work(root)
+    rows = [json.loads(line) for line in (root / "plan.jsonl").read_text().splitlines()]
+    run = open_run(root)
+    scored = ScoreWork(run.folder, "judge", None, "", edits(root), lambda *_: None)
+    for row, name in zip(rows, ("reference", "mask"), strict=True):
+        with pytest.raises(SampleError, match=f"^{name}: .*nope.png: no such file"):
+            scored.read(Sample.from_json(row | {name: "/nope.png"}))
 
 
 @pytest.mark.parametrize("number", [1e101, -1e308])

@@ -178,12 +178,12 @@ class ScoreWork:
             instruction=sample.instruction,
             sources=sources.images,
             edited=open_image(data),
-            reference=open_image(self.run.root / sample.reference) if sample.reference else None,
+            reference=_beside(self.run, "reference", sample.reference),
             description=sample.description,
             rationale=sample.rationale,
             seed=sample.seed,
             facts=sample.facts,
-            mask=open_image(self.run.root / sample.mask) if sample.mask else None,
+            mask=_beside(self.run, "mask", sample.mask),
         )
 
     def weight(self, given: ScoreRequest) -> int:
@@ -235,6 +235,14 @@ def read_sources(run: RunDir, sample: Sample, by: str) -> Sources:
         except SampleError as error:
             raise SampleError(f"{source}: {error}") from None
     return Sources(tuple(images), tuple(hashlib.sha256(data).hexdigest() for data in files))
+
+
+def _beside(run: RunDir, what: str, path: str | None) -> Image.Image | None:
+    """An image that the scorer gets beside the sources and the edit. Raises SampleError that says which one."""
+    try:
+        return open_image(run.root / path) if path else None
+    except SampleError as error:
+        raise SampleError(f"{what}: {error}") from None
 
 
 def edited_sources(run: RunDir, sample: Sample, record: Record) -> Sources:
