@@ -366,6 +366,15 @@ def test_a_judge_that_likes_edits_that_change_nothing_is_named(tmp_path: Path) -
     assert summary["agreement"][0]["spearman"] == pytest.approx(0.894, abs=1e-3)
 
 
+def test_scores_whose_scales_end_elsewhere_are_held_against_each_other_by_rank_alone(tmp_path: Path) -> None:
+    rows = [(str(n), "c", DONE, {"j": outcome(q=float(n + 1)), "k": outcome(q=2.0 * n)}) for n in range(4)]
+    summary, _, text = made(tmp_path, *rows, declared={"j": JUDGE, "k": {"q": [0, 10, True]}})
+    (found,) = summary["agreement"]
+    assert found["spearman"] == pytest.approx(1)
+    assert found["mean_shift"] is found["weighted_kappa"] is found["equal"] is None
+    assert "q, 4 samples: rank correlation 1.000\n" in text
+
+
 def test_edits_that_left_the_source_nearly_as_it_was_count_with_those_that_did(tmp_path: Path) -> None:
     def edit(**said: Any) -> Outcome:
         return Outcome(ok={"status": "ok", "sha256": "x", "seconds": 1.0, **said})

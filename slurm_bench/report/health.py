@@ -50,9 +50,10 @@ def health(scorer: str, config: Config, state: State, table: pd.DataFrame, decla
     return {name: value for name, value in found.items() if value}
 
 
-def agreement(config: Config, table: pd.DataFrame) -> list[dict[str, Any]]:
+def agreement(config: Config, table: pd.DataFrame, declared: Declared) -> list[dict[str, Any]]:
     """Each two scorers that gave a score of the same name, over the samples that have both. `same_judge` where both are
-    one class with the same params: then their differences are the judge's own noise."""
+    one class with the same params: then their differences are the judge's own noise. Of two scales that end elsewhere
+    (10 and 5) only the ranks are compared."""
     columns = [(*split_column(column, config), column) for column in score_columns(table)]
     found = []
     for (first, score, a), (second, other, b) in combinations(columns, 2):
@@ -61,8 +62,22 @@ def agreement(config: Config, table: pd.DataFrame) -> list[dict[str, Any]]:
         both = table[[a, b]].dropna()
         same = config.scorers.get(first) == config.scorers.get(second)
         said = {"score": score, "scorers": [first, second], "same_judge": same, "n": len(both)}
-        found.append(said | agreement_of(both[a], both[b]))
+        compared = agreement_of(both[a], both[b])
+        if _end_elsewhere(scale_of(a, config, declared), scale_of(b, config, declared)):
+            compared |= ranks_alone(compared)
+        found.append(said | compared)
     return found
+
+
+def _end_elsewhere(a: Score | None, b: Score | None) -> bool:
+    if a is None or b is None or None in (a.low, a.high, b.low, b.high):
+        return False
+    return a != b
+
+
+def ranks_alone(compared: Mapping[str, Any]) -> dict[str, None]:
+    """What needs one scale for both, taken away."""
+    return dict.fromkeys(compared.keys() - {"spearman"})
 
 
 def agreement_of(a: pd.Series, b: pd.Series) -> dict[str, float | None]:

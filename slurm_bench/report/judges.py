@@ -43,9 +43,12 @@ def _health(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _two(row: Mapping[str, Any]) -> str:
+    told = f"{row['score']}, {row['n']} samples: rank correlation {number(row['spearman'])}"
+    if row["mean_shift"] is None:
+        return told
     return (
-        f"{row['score']}, {row['n']} samples: rank correlation {number(row['spearman'])}, weighted kappa "
-        f"{number(row['weighted_kappa'])}; the second marks {number(row['mean_shift'], '+')} from the first"
+        f"{told}, weighted kappa {number(row['weighted_kappa'])}; the second marks {number(row['mean_shift'], '+')} "
+        "from the first"
     )
 
 

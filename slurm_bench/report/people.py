@@ -11,7 +11,7 @@ from slurm_bench.config import Config, nearest
 from slurm_bench.data.readers.csv_rows import csv_table
 from slurm_bench.data.text import printable, quoted
 from slurm_bench.errors import UserError
-from slurm_bench.report.health import agreement_of
+from slurm_bench.report.health import agreement_of, ranks_alone
 from slurm_bench.report.prediction_powered import Powered, powered_mean
 from slurm_bench.report.statistics import mean_of
 from slurm_bench.report.table import Declared, scale_of, score_columns
@@ -75,7 +75,7 @@ def people_say(
         scale = scale_of(column, config, declared)
         compared = agreement_of(people, judge)
         if scale is not None and not _may_be_marked_on(scale, people):
-            compared |= dict.fromkeys(compared.keys() - {"spearman"})  # what needs one scale for both
+            compared |= ranks_alone(compared)
         clusters = [*sources[both], *sources[rest]]
         powered = powered_mean(list(people), list(judge), list(table.loc[rest, column]), clusters)
         alone = mean_of(list(people), clusters=clusters[: len(people)])

@@ -94,7 +94,7 @@ def summarize(
             "score": round(_seconds(o for outcomes in state.by_scorer().values() for o in outcomes.values()), 3),
         },
         "health": {name: health(name, config, state, table, declared) for name in config.scorers},
-        "agreement": agreement(config, table),
+        "agreement": agreement(config, table, declared),
         "stand_ins": {
             column: found
             for column in score_columns(table)
