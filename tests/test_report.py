@@ -17,13 +17,16 @@ from helpers import REPO, run_dir
 from slurm_bench.config import Config, DataConfig, PluginConfig, ReportConfig
 from slurm_bench.data.text import as_text, printable
 from slurm_bench.report import write
+from slurm_bench.report.health import agreement
+from slurm_bench.report.judges import judge_notes
 from slurm_bench.report.markdown import escape
 from slurm_bench.report.number import number
 from slurm_bench.report.write import print_summary, write_report
+from slurm_bench.run.durable import write_atomic
 from slurm_bench.run.opened import Run
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Outcome, State
-from slurm_bench.scorers.base import as_rows, from_rows
+from slurm_bench.scorers.base import Score, as_rows, from_rows
 from slurm_bench.scorers.metrics.reference import ReferenceMetrics
 
 
@@ -59,6 +62,7 @@ def made(
         for n, row in enumerate(rows)
     ]
     state = State(samples, {row[0]: row[2] for row in rows}, {row[0]: row[3] for row in rows})
+    write_atomic(run_dir(tmp_path).config, b"")  # a folder without one was moved away
     write_report(Run(run_dir(tmp_path), config, state.samples), state)
     with open(tmp_path / "report" / "scores.csv", newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
@@ -232,6 +236,7 @@ def test_a_plan_without_a_sample_still_makes_a_report(tmp_path: Path) -> None:
     """A damaged one may be empty; the headline is looked for by name, also where nothing has it."""
     scorers = {"m": PluginConfig("slurm_bench.scorers.metrics.ReferenceMetrics")}
     config = Config(data=DataConfig(), editor=PluginConfig("m.E"), scorers=scorers, headline="m.similarity")
+    write_atomic(run_dir(tmp_path).config, b"")
     write_report(Run(run_dir(tmp_path), config, []), State([], {}, {}))
     summary = json.loads((tmp_path / "report" / "summary.json").read_text())
     assert summary["counts"]["planned"] == 0
@@ -366,13 +371,14 @@ def test_a_judge_that_likes_edits_that_change_nothing_is_named(tmp_path: Path) -
     assert summary["agreement"][0]["spearman"] == pytest.approx(0.894, abs=1e-3)
 
 
-def test_scores_whose_scales_end_elsewhere_are_held_against_each_other_by_rank_alone(tmp_path: Path) -> None:
-    rows = [(str(n), "c", DONE, {"j": outcome(q=float(n + 1)), "k": outcome(q=2.0 * n)}) for n in range(4)]
-    summary, _, text = made(tmp_path, *rows, declared={"j": JUDGE, "k": {"q": [0, 10, True]}})
-    (found,) = summary["agreement"]
-    assert found["spearman"] == pytest.approx(1)
-    assert found["mean_shift"] is found["weighted_kappa"] is found["equal"] is None
-    assert "q, 4 samples: rank correlation 1.000\n" in text
+def test_scores_whose_scales_end_elsewhere_are_held_against_each_other_by_rank_alone() -> None:
+    scorers = {"j": PluginConfig("m.J"), "k": PluginConfig("m.K")}
+    config = Config(data=DataConfig(), editor=PluginConfig("m.E"), scorers=scorers)
+    table = pd.DataFrame({"j.q": [1.0, 2.0, 3.0, 4.0], "k.q": [0.0, 2.0, 4.0, 6.0]})
+    found = agreement(config, table, {"j": {"q": Score(1, 5)}, "k": {"q": Score(0, 10)}})
+    assert [found[0][key] for key in ("spearman", "mean_shift", "weighted_kappa", "equal")] == [1, None, None, None]
+    notes = judge_notes({"health": {}, "agreement": found, "people": [], "headline": "q"})
+    assert notes["j and k"] == ["q, 4 samples: rank correlation 1.000"]
 
 
 def test_edits_that_left_the_source_nearly_as_it_was_count_with_those_that_did(tmp_path: Path) -> None:
