@@ -92,7 +92,7 @@ def check_plugins(config: Config) -> CheckedPlugins:
     scorers = {name: make_scorer(config, name) for name in config.scorers}
     plugins = {"editor": make_editor(config), "rewriter": make_rewriter(config)}
     plugins |= {f"scorers.{name}": scorer for name, scorer in scorers.items()}
-    models = {}
+    models, scores, rubrics = {}, {}, {}
     for key, said in plugins_of(config).items():
         plugin = plugins[key]
         with speaking_for(key, said.class_path):
@@ -100,11 +100,16 @@ def check_plugins(config: Config) -> CheckedPlugins:
                 plugin.check()
             if hasattr(plugin, "provenance"):
                 models[key] = plugin.provenance()
-    return CheckedPlugins(
-        models,
-        {name: declared_scores(scorer) for name, scorer in scorers.items()},
-        {name: tuple(s.rubric_names) for name, s in scorers.items() if hasattr(s, "rubric_names")},
-    )
+                if not isinstance(models[key], Mapping):
+                    raise UserError(
+                        f"'{key}': provenance() of {said.class_path} gave {models[key]!r}, not {{name: value}}"
+                    )
+    for name, scorer in scorers.items():
+        with speaking_for(f"scorers.{name}", config.scorers[name].class_path):
+            scores[name] = declared_scores(scorer)
+            if hasattr(scorer, "rubric_names"):
+                rubrics[name] = tuple(scorer.rubric_names)
+    return CheckedPlugins(models, scores, rubrics)
 
 
 @contextmanager

@@ -206,6 +206,32 @@ def test_a_plug_in_that_could_not_work_is_refused_before_anything_starts(tmp_pat
     assert check_plugins(ready).models == {key: {"revision": "abc"}}
 
 
+class SaysNothingOfItself:
+    def edit(self, batch: list[object]) -> None:
+        """Never called."""
+
+    score = edit
+
+    def provenance(self) -> None:
+        """Has forgotten its return."""
+
+
+class CannotSayItsScores(SaysNothingOfItself):
+    provenance = dict
+
+    @property
+    def scores(self) -> None:
+        raise KeyError("HOME")
+
+
+@pytest.mark.parametrize(
+    ("plug_in", "said"), [("SaysNothingOfItself", "provenance.* gave None"), ("CannotSayItsScores", "KeyError: 'HOME'")]
+)
+def test_what_a_plug_in_cannot_say_of_itself_is_one_line(tmp_path: Path, plug_in: str, said: str) -> None:
+    with pytest.raises(UserError, match=rf"'scorers\.s': .*{said}"):
+        check_plugins(load_config(write(tmp_path, ""), [f"scorers.s.class_path=test_config.{plug_in}"]))
+
+
 def test_a_wrong_parameter_names_the_right_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'editor\.params\.dealy'.*did you mean 'delay'"):
         check_plugins(load_config(write(tmp_path, ""), ["editor.params.dealy=1"]))

@@ -145,7 +145,17 @@ def test_a_scorer_of_one_s_own_may_say_less() -> None:
     assert not declared_scores(own)["distance"].excludes(1e9)
 
 
-@pytest.mark.parametrize("said", [{"scores": {"q": (0, 10)}}, {"scores": ["q"]}, {"score_range": 10}])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"scores": {"q": (0, 10)}},
+        {"scores": ["q"]},
+        {"score_range": 10},
+        {"score_range": (10, 0)},
+        {"score_range": ("0", "10")},
+        {"scores": {"q": Score(5, 5)}},
+    ],
+)
 def test_a_declaration_of_another_shape_is_refused(said: dict[str, object]) -> None:
     with pytest.raises(UserError, match=next(iter(said))):
         declared_scores(type("Own", (), said)())

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import Any, Protocol
 
 import msgspec
@@ -103,6 +104,8 @@ def declared_scores(scorer: Any) -> Mapping[str, Score] | None:
     if declared is not None:
         if not isinstance(declared, Mapping) or not all(isinstance(score, Score) for score in declared.values()):
             raise UserError(f"'scores' of {type(scorer).__name__} is {declared!r}, not {{name: Score(low, high)}}")
+        for name, score in declared.items():
+            _refuse_no_range(f"'scores' of {type(scorer).__name__}: {name!r}", score.low, score.high)
         return declared
     allowed = getattr(scorer, "score_range", None)
     if allowed is None:
@@ -111,7 +114,15 @@ def declared_scores(scorer: Any) -> Mapping[str, Score] | None:
         low, high = allowed
     except (TypeError, ValueError):
         raise UserError(f"'score_range' of {type(scorer).__name__} is {allowed!r}, not (low, high)") from None
+    _refuse_no_range(f"'score_range' of {type(scorer).__name__}", low, high)
     return {ANY: Score(low, high)}
+
+
+def _refuse_no_range(what: str, low: Any, high: Any) -> None:
+    """Raises UserError where no score could lie in it."""
+    numbers = [end for end in (low, high) if end is not None]
+    if not all(isinstance(end, Real) for end in numbers) or (len(numbers) == 2 and not low < high):
+        raise UserError(f"{what} is ({low!r}, {high!r}); it has to be two numbers, the lower one first, or None")
 
 
 def as_rows(declared: Mapping[str, Score]) -> dict[str, list[Any]]:
