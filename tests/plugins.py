@@ -376,6 +376,13 @@ class FailsOnNode(Tint):
         return super().one(request)
 
 
+class LacksAKey(Tint):
+    """Its traceback has a line of `^`."""
+
+    def load(self) -> None:
+        self.weights = dict[str, str]()["weights"] + "1"
+
+
 class Unloadable(Tint):
     def load(self) -> None:
         raise RuntimeError("no such weights")

@@ -95,6 +95,7 @@ def test_ways_to_fail_are_told_apart_in_one_run(tmp_path: Path) -> None:
         ("PoisonedOnce", {"marks": "MARKS", "at": "s-2"}, "lost_gpu", "device-side assert"),
         ("Refuses", {}, "refused", "no model /nowhere"),
         ("Unloadable", {}, "not_loaded", "no such weights"),
+        ("LacksAKey", {}, "not_loaded", "KeyError: 'weights'"),
         ("Away", {}, "service_down", "refuses the connection"),
     ],
 )

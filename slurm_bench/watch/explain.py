@@ -233,6 +233,7 @@ def _shown(lines: Sequence[str]) -> tuple[str, ...]:
 
 def _raised(lines: Sequence[str]) -> list[str]:
     """The first line, and of the traceback that follows it where the plug-in raised."""
+    lines = [line for line in lines if line.strip(" ^~")]  # less what points at a part of the line above
     end = next((n for n, line in enumerate(lines) if n and OWN_LINE.match(line)), len(lines))
     places = [n for n in range(end) if lines[n].startswith("  File ") and not any(own in lines[n] for own in ENGINE)]
     return list(lines[places[-1] : end][:LINES] if places else lines[:1])
