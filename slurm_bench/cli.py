@@ -75,7 +75,7 @@ def _in_a_folder() -> bool:
         return False
 
 
-def _parser(name: str) -> argparse.ArgumentParser:
+def _parser(name: str) -> Parser:
     listed = "".join(f"  {verb:9} {what.help}\n" for verb, what in VERBS.items())
     parser = Parser(
         prog=command() if name == "run" else command(name),
@@ -85,7 +85,15 @@ def _parser(name: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"slurm_bench {__version__}")
     VERBS[name].add_options(parser)
+    parser.verbs_with = _verbs_with
     return parser
+
+
+def _verbs_with(option: str) -> list[str]:
+    parsers = {verb: argparse.ArgumentParser() for verb in VERBS}
+    for verb, parser in parsers.items():
+        VERBS[verb].add_options(parser)
+    return [verb for verb, parser in parsers.items() if option in parser._option_string_actions]
 
 
 def _run_folder(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,7 +13,9 @@ from slurm_bench.command import command
 
 
 class Parser(argparse.ArgumentParser):
-    """Names the nearest right option, or the way to hand one to sbatch."""
+    """Names the nearest right option, the verbs that have it, by `verbs_with`, or the way to hand one to sbatch."""
+
+    verbs_with: Callable[[str], Sequence[str]] = staticmethod(lambda option: ())
 
     def error(self, message: str) -> NoReturn:
         wrong = [word.partition("=")[0] for word in message.split() if word.startswith("-")]
@@ -22,7 +24,11 @@ class Parser(argparse.ArgumentParser):
             sbatch = f"for one of sbatch type slurm.{wrong[0].lstrip('-').replace('-', '_')}=…"
             takes_settings = any(action.dest == "overrides" for action in self._actions)
             ways = [f"did you mean {close[0]}?"] if close else []
-            message += "".join(f"; {way}" for way in [*ways, *([sbatch] if takes_settings else [])])
+            if elsewhere := self.verbs_with(wrong[0]):
+                ways += [f"{wrong[0]} is an option of {', '.join(elsewhere)}"]
+            elif takes_settings:
+                ways += [sbatch]
+            message += "".join(f"; {way}" for way in ways)
         super().error(message)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:

@@ -259,6 +259,7 @@ def test_a_refusal_leaves_no_run_behind_and_shows_no_traceback(tmp_path: Path) -
         (["run", "{run}"], "is a run folder"),
         (["resubmit", "{run}", "gpus"], "neither a verb nor key=value"),
         (["status", "--jsno", "{run}"], "did you mean --json?"),
+        (["resubmit", "--run-dir", "{run}"], "--run-dir is an option of run, plan, rewrite"),
     ],
 )
 def test_wrong_usage_names_the_right_one_and_exits_2(finished_run: str, words: list[str], said: str) -> None:
