@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import threading
 import time
@@ -262,6 +264,15 @@ def test_its_prompt_is_yours_and_it_may_see_the_sources(key: None, tmp_path: Pat
     assert "seed" not in body
     first, second = OpenAIRewriter("http://h/v1", "m"), OpenAIRewriter("http://h/v1", "m", prompt=str(prompt))
     assert first.provenance()["prompt_sha256"] != second.provenance()["prompt_sha256"]
+
+
+def test_what_is_transparent_is_shown_on_white_as_to_a_judge(key: None) -> None:
+    """Under it lies what nobody sees."""
+    rewriter = OpenAIRewriter("http://h/v1", "m", show_sources=True)
+    clear = EditRequest("a", "Drop it", (Image.new("RGBA", (8, 8), (200, 0, 0, 0)),), 1)
+    url = rewriter._messages(clear)[1]["content"][0]["image_url"]["url"]
+    with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as shown:
+        assert shown.getpixel((4, 4)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize(

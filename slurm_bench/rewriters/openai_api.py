@@ -13,6 +13,7 @@ from slurm_bench.errors import SampleError, UserError
 from slurm_bench.rewriters.base import Rewritten
 from slurm_bench.scorers.judge.options import number, text
 from slurm_bench.scorers.judge.parse import Unreadable, after_thinking
+from slurm_bench.scorers.judge.prompt import flat
 from slurm_bench.scorers.server.answer import Answer
 from slurm_bench.scorers.server.chat import ChatApi
 from slurm_bench.scorers.server.settings import bounded, check_asking, check_url, data_url, make_api, read_key
@@ -97,7 +98,7 @@ class OpenAIRewriter:
     def _messages(self, request: EditRequest) -> list[dict[str, Any]]:
         content: str | list[dict[str, Any]] = request.instruction
         if self.show_sources:
-            urls = [data_url(bounded(image.convert("RGB"), self.max_pixels)) for image in request.images]
+            urls = [data_url(bounded(flat(image), self.max_pixels)) for image in request.images]
             content = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
             content += [{"type": "text", "text": request.instruction}]
         return [{"role": "system", "content": self._prompt}, {"role": "user", "content": content}]
