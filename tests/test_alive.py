@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -474,6 +475,18 @@ def test_cancel_stops_the_local_launcher(run: RunDir, queue: Queue, launcher: su
     assert cancel_run(run) == [f"stopped the launcher of edit-001 (pid {launcher.pid} on {HERE})"]
     assert launcher.wait(120) == -signal.SIGTERM
     assert cancel_run(run) == []
+
+
+def test_cancel_says_that_a_launcher_is_somebody_elses(
+    run: RunDir, queue: Queue, launcher: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note_jobs(run, by(claimed(run, "local"), launcher), (), None, None)
+    with monkeypatch.context() as patched:
+        patched.setattr("os.kill", Mock(side_effect=PermissionError))
+        with pytest.raises(UserError, match="somebody else's process"):
+            cancel_run(run)
+        patched.setattr("os.kill", Mock(side_effect=ProcessLookupError))
+        assert cancel_run(run) == [], "it has ended since"
 
 
 def test_cancel_leaves_alone_who_has_the_pid_of_a_dead_launcher(

@@ -8,6 +8,7 @@ import time
 
 from slurm_bench.cluster.alive import attempts_and_jobs
 from slurm_bench.cluster.queue import Job, cancel_jobs
+from slurm_bench.errors import UserError
 from slurm_bench.run.attempts import close
 from slurm_bench.run.layout import RunDir
 
@@ -44,8 +45,13 @@ def cancel_run(run: RunDir) -> list[str]:
         lives = attempt.launcher_lives()
         where = f"the launcher of {attempt.name} (pid {attempt.pid} on {attempt.host})"
         if lives:
-            os.kill(attempt.pid, signal.SIGTERM)
-            lines.append(f"stopped {where}")
+            try:
+                os.kill(attempt.pid, signal.SIGTERM)
+                lines.append(f"stopped {where}")
+            except ProcessLookupError:  # it has ended since
+                pass
+            except PermissionError:
+                raise UserError(f"{where} is somebody else's process: have them stop it") from None
         elif lives is None:
             close(run, attempt)
             lines.append(f"forgot {where}, which can't be reached from here: if it still works, stop it there")
