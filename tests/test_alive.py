@@ -465,6 +465,18 @@ def test_a_job_that_has_an_old_id_of_the_runs_is_somebody_elses(run: RunDir, que
     assert at_work(run) == ["job 42 (RUNNING)"], "of runs of the first version nothing else is known"
 
 
+def test_what_a_shell_would_tell_squeue_and_scancel_hides_no_job(
+    run: RunDir, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`SQUEUE_PARTITION`, in somebody's .bashrc, had what is at work submitted once more."""
+    name = note_jobs(run, claimed(run, "slurm"), ["41"], "42", "43").job_names.array
+    for variable, program in (("SQUEUE_PARTITION", "squeue"), ("SCANCEL_STATE", "scancel")):
+        monkeypatch.setenv(variable, "another")
+        queue.command(program, f'[ -z "${variable}" ] && echo "41|{name}|RUNNING|None" || exit 1')
+    assert at_work(run) == ["job 41 (RUNNING)"]
+    cancel_jobs(["41"])
+
+
 def test_what_waits_for_another_is_cancelled_before_it(queue: Queue) -> None:
     cancel_jobs(["9", "41_3", "41_4", "100"])
     assert queue.cancelled() == ["100", "41", "9"]

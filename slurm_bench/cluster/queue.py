@@ -23,8 +23,10 @@ ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEU
 
 _WHOLE = {"SLURM_BITSTR_LEN": "0"}  # else squeue cuts the indices of a large array
 
-KEEP = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS")
+# What these programs take from a person's shell for options. Jobs that a `SQUEUE_PARTITION` hides would pass for gone.
+OF_A_SHELL = ("SQUEUE_", "SCANCEL_", "SINFO_", "SACCT_", "SCONTROL_")
 
+KEEP = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS")
 
 # Seconds that a command of Slurm's gets to answer.
 PATIENCE = 60
@@ -244,8 +246,8 @@ def _ask(command: list[str]) -> str:
 def _run(command: list[str], reads: str = "") -> subprocess.CompletedProcess[str]:
     """Raises UserError where it isn't there, or doesn't answer."""
     try:
-        whole = dict(os.environ, **_WHOLE)
-        return subprocess.run(command, input=reads, capture_output=True, text=True, timeout=PATIENCE, env=whole)
+        plain = {name: value for name, value in os.environ.items() if not name.startswith(OF_A_SHELL)} | _WHOLE
+        return subprocess.run(command, input=reads, capture_output=True, text=True, timeout=PATIENCE, env=plain)
     except FileNotFoundError:
         raise UserError(f"'{command[0]}' isn't on the PATH; is this a machine of the cluster?") from None
     except subprocess.TimeoutExpired:
