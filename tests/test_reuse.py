@@ -73,6 +73,19 @@ def test_data_that_say_another_thing_are_said_at_once(tmp_path: Path, repeats: i
     assert "in the plan" not in launch(*words).stderr, "another file that says the same"
 
 
+def test_a_folder_in_which_a_text_was_changed_is_said_at_once(tmp_path: Path) -> None:
+    """The folder itself is as old as it was."""
+    make_benchmark(tmp_path / "bench" / "deeper", 3)
+    for n in range(3):
+        (tmp_path / "bench" / "deeper" / f"{n}.txt").write_text("edit")
+    config = make_config(tmp_path / "c.yaml", tmp_path / "bench")
+    words = ("--config", config, "data.reader=image_folder", "--executor", "debug", "--run-dir", tmp_path / "run")
+    assert launch(*words).returncode == 0
+    assert "in the plan" not in launch(*words).stderr
+    (tmp_path / "bench" / "deeper" / "1.txt").write_text("make it night")
+    assert "which is frozen: 1 changed ('deeper/1'" in launch(*words).stderr
+
+
 def test_an_image_within_the_data_that_was_changed_is_said_at_once(tmp_path: Path) -> None:
     data = make_benchmark(tmp_path / "bench", 3)
     rows = [json.loads(line) for line in data.read_text().splitlines()]

@@ -11,10 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from slurm_bench.config import Config, config_hash, identity, plugins_of
+from slurm_bench.data.readers.fields import files_below
 from slurm_bench.machine import package_versions, visible_gpus
 from slurm_bench.run.by import by_content, contradictions, joint_mark, mark
 from slurm_bench.run.durable import create_once, parse_line, write_atomic
@@ -25,6 +27,8 @@ from slurm_bench.run.shapes import Provenance, fits
 # its `scores`, and its `protocol` and what it `asks`, of which the hashes do.
 Models = Mapping[str, Mapping[str, Any]]
 _FOR_REPORT = ("scores", "protocol", "asks")
+
+TABLES = {".json", ".jsonl", ".csv", ".parquet", ".arrow", ".txt"}  # what readers of folders plan from
 
 
 def provenance(run: RunDir, config: Config, models: Models) -> dict[str, Any]:
@@ -46,12 +50,20 @@ def provenance(run: RunDir, config: Config, models: Models) -> dict[str, Any]:
 
 
 def data_stamp(config: Config) -> dict[str, int] | None:
-    """What tells that the data file is still the one that was planned. None where there is none (any more)."""
-    try:
-        facts = os.stat(config.data.path or "")
-    except OSError:
+    """What tells that the data file is still the one that was planned, or of a folder the tables and texts in it. None
+    where there is none (any more)."""
+    if not config.data.path:
         return None
-    return {"bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns}
+    files = [path := Path(config.data.path)]
+    if path.is_dir():
+        files = [file for file in files_below(path) if file.suffix.lower() in TABLES]
+    facts = []
+    for file in files:
+        with suppress(OSError):
+            facts.append(os.stat(file))
+    if not facts:
+        return None
+    return {"bytes": sum(one.st_size for one in facts), "mtime_ns": max(one.st_mtime_ns for one in facts)}
 
 
 def create_provenance(run: RunDir, config: Config, models: Models) -> dict[str, str]:
