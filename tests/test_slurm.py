@@ -422,6 +422,14 @@ def test_what_sbatch_refuses_is_one_line_and_blocks_nobody(bed: Bed) -> None:
     assert bed.submitted("slurm.partition=h100").returncode == 0
 
 
+def test_a_clusters_own_sbatch_may_speak_of_other_jobs(bed: Bed, undisturbed: Path) -> None:
+    bed.config()
+    launcher = bed.popen(bed.with_before("sbatch", "echo This job costs as much as job 64 did"), gpus=2)
+    assert launcher.wait(240) == 0, launcher.communicate()
+    bed.slurm.wait_idle(90)
+    assert_whole(bed.root, undisturbed)
+
+
 def test_a_run_folder_with_blanks_and_quotes(bed: Bed, undisturbed: Path) -> None:
     bed.root = bed.folder / 'my run\'s "first" 变😀 $HOME; `x` # &'
     bed.config()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,7 @@ def slurm_options(config: Config, stage: str) -> dict[str, Any]:
 
 
 def _executor(folder: Path, parameters: dict[str, Any]) -> Any:
-    """submitit's, with a bound on how long sbatch may take."""
+    """submitit's, with a bound on how long sbatch may take, and sbatch's own words for the job's id."""
     from submitit.slurm.slurm import SlurmExecutor
 
     def bounded(_: Any, file: Path) -> list[str]:
@@ -188,9 +189,21 @@ def _executor(folder: Path, parameters: dict[str, Any]) -> Any:
 
     # On the class: an array is submitted by an executor of its own, which submitit makes.
     SlurmExecutor._make_submission_command = bounded  # type: ignore[assignment,method-assign]
+    SlurmExecutor._get_job_id_from_submission_command = staticmethod(_job_id)  # type: ignore[assignment,method-assign]
     executor = SlurmExecutor(folder, python=parameters.get("python"))
     executor.update_parameters(**{key: value for key, value in parameters.items() if key != "python"})
     return executor
+
+
+def _job_id(said: bytes | str) -> str:
+    """A cluster's wrapper around sbatch may say more of jobs and numbers."""
+    from submitit.core.utils import FailedSubmissionError
+
+    text = said if isinstance(said, str) else said.decode(errors="replace")
+    ids = re.findall(r"^Submitted batch job (\d+)", text, re.MULTILINE) or re.findall(r"\bjob (\d+)", text)
+    if not ids:
+        raise FailedSubmissionError(f"no job's id in what it said: {text}")
+    return str(ids[-1])
 
 
 def _reason(error: Exception) -> str:
