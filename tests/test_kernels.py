@@ -238,13 +238,12 @@ def test_a_flash_attention_built_for_another_torch_is_a_warning(tmp_path, monkey
 
 
 def test_a_flash_attention_without_that_operator_is_called_by_its_function(tmp_path, monkeypatch) -> None:
-    (tmp_path / "fa3_fwd_interface.py").write_text(
+    (tmp_path / "flash_without_operator.py").write_text(
         "def flash_attn_func(query, key, value, softmax_scale, causal):\n"
         "    return [query, key, value, softmax_scale, causal]\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "fa3_fwd_interface", raising=False)
-    monkeypatch.setattr(attention_module, "FLASH_ATTENTION_3", {"fa3_fwd_interface": "no_such_operators"})
+    monkeypatch.setattr(attention_module, "FLASH_ATTENTION_3", {"flash_without_operator": "no_such_operators"})
     _flash_attention_3.cache_clear()
     try:
         assert _flash_attention_3()("q", "k", "v", 0.3, True) == ["q", "k", "v", 0.3, True]
