@@ -85,6 +85,13 @@ def test_what_too_few_or_equal_scores_can_say() -> None:
     assert mean_of([0.0, 10.0], 0, 10).ci_low == 0, "within the scale"
 
 
+def test_scores_of_any_size_have_a_finite_interval() -> None:
+    values = np.exp(np.random.default_rng(0).normal(0, 60, 40))
+    found = mean_of(list(values), 0)
+    assert found.ci_high is not None
+    assert np.isfinite([found.mean, found.ci_low, found.ci_high]).all()
+
+
 def test_a_macro_interval_weighs_categories_alike() -> None:
     rng = np.random.default_rng(0)
     groups = {"a": list(rng.normal(0, 1, 40)), "b": list(rng.normal(5, 2, 90))}

@@ -114,7 +114,8 @@ def _image_problem(sources: list[Any], others: Mapping[str, Any], kind: type, fo
         return "there is no source image"
     for name, image in [*(("source", source) for source in sources), *others.items()]:
         if not isinstance(image, (Path, bytes)):
-            return f"the {name} image is a {type(image).__name__}, not a file's path or bytes"
+            what = "list" if isinstance(image, tuple) else type(image).__name__
+            return f"the {name} image is a {what}, not a file's path or bytes"
         if isinstance(image, kind) and (problem := check_image(image)):
             return f"{name}: {problem}"
     return ""

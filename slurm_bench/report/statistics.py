@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 FEW = 10  # Below it the methods here no longer hold what they promise for skewed scores.
 BINS = 10
+LARGEST_LOG = 700.0  # of a number that a float holds
 MOST_TESTED = 5000  # Of more values scipy's test of normality warns that its p isn't exact.
 
 Numbers: TypeAlias = "Sequence[float] | np.ndarray"
@@ -283,7 +284,7 @@ def _cox(x: np.ndarray) -> tuple[float, float]:
     variance = float(logs.var(ddof=1))
     half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(variance / n + variance**2 / (2 * (n - 1)))
     centre = float(logs.mean()) + variance / 2
-    return math.exp(centre - half), math.exp(centre + half)
+    return math.exp(centre - half), math.exp(min(centre + half, LARGEST_LOG))
 
 
 def numbered(marks: Marks) -> np.ndarray:
