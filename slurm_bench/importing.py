@@ -55,7 +55,8 @@ def _import(name: str, key: str) -> Any:
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             nearest_one = _nearest_module(error.name)
-            raise UserError(f"'{key}': cannot import {name}: no module {error.name}; {nearest_one}") from None
+            lacking = f"no module {error.name}, neither installed nor in {os.getcwd()}"
+            raise UserError(f"'{key}': cannot import {name}: {lacking}; {nearest_one}") from None
         raise UserError(f"'{key}': cannot import {name}: {blame(error, name)}") from None
 
 
