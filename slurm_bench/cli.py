@@ -59,8 +59,12 @@ def main(words: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno is None:
             raise
-        problem = storage_problem(error) if _in_a_folder() else "the folder that you are in is gone; cd to another one"
-        print(f"{program()}: {one_line(problem)}; then type the same again", file=sys.stderr)
+        problem = storage_problem(error)
+        if not _in_a_folder():
+            problem = "the folder that you are in is gone; cd to another one; then type the same again"
+        elif not isinstance(error, FileNotFoundError):  # of what isn't there no mend is known
+            problem += "; then type the same again"
+        print(f"{program()}: {one_line(problem)}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         print(f"{program()}: interrupted; nothing that was done is lost", file=sys.stderr)

@@ -28,6 +28,7 @@ from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.task import run_task
 from slurm_bench.watch.evidence import Heard, gather
 from slurm_bench.watch.explain import Cause, explain, next_of, read_causes, render
+from slurm_bench.watch.follow import follow
 from slurm_bench.watch.job_logs import last_words
 from slurm_bench.watch.kinds import KINDS, kind_of
 from slurm_bench.watch.symptoms import Symptom
@@ -450,6 +451,14 @@ def test_watch_ends_with_the_run_and_its_code(finished_run: str, tmp_path: Path)
     assert done.returncode == 3
     assert "s-1 fails always" in done.stdout
     assert "\x1b" not in done.stdout, "plain lines in a pipe"
+
+
+def test_watch_says_that_the_run_was_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    assert claim(run_dir(root), "edit", ["s-0"], 1, "local", 0, 1)
+    monkeypatch.setattr("slurm_bench.watch.follow.time.sleep", lambda seconds: root.rename(tmp_path / "moved"))
+    with pytest.raises(FileNotFoundError, match="moved, renamed or deleted"):
+        follow(open_run(root), hear, False)
 
 
 def test_the_page_tells_of_every_kind() -> None:

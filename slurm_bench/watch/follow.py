@@ -23,6 +23,7 @@ def follow(run: Run, hear: Hear, as_json: bool) -> int:
     screen, lines = sys.stdout.isatty() and not as_json, Lines(sys.stdout)
     look = run.ledger().look
     while True:
+        run.folder.check_there()
         found = status_of(run, hear, look=look)
         if as_json:
             print(json.dumps(found), flush=True)
