@@ -91,6 +91,8 @@ def test_each_side_of_a_mask_has_scores_of_its_own() -> None:
     clear = target.convert("RGBA")
     clear.paste((0, 0, 0, 0), (0, 0, 40, 64))  # transparent where the edit is wanted, as an inpainter's mask
     assert scored(scorer, asked(edited, target, mask=clear.resize((160, 128)))) == [found]
+    opaque = left_half(target.size).convert("RGBA")  # an alpha channel that says nothing
+    assert scored(scorer, asked(edited, target, mask=opaque)) == [found]
     assert set(scored(scorer, asked(edited, target))[0]) == {"identical", "psnr", "ssim"}, "this sample has no mask"
     (whole,) = scored(scorer, asked(edited, target, mask=Image.new("L", target.size, 255)))
     assert "ssim_inside" in whole

@@ -28,14 +28,14 @@ class Pair:
 
 
 def mask_of(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    """Where an edit was wanted, (height, width) of `size`: what is transparent, or in a picture without transparency
-    what is white. Raises SampleError where it is neither."""
+    """Where an edit was wanted, (height, width) of `size`: what is transparent, or in a picture of which nothing is,
+    whether it has an alpha channel or not, what is white. Raises SampleError where it is neither."""
     import numpy as np
     from PIL import Image
 
     fitted = image if image.size == size else image.resize(size, Image.Resampling.NEAREST)
-    if fitted.mode == "RGBA":
-        return np.asarray(fitted)[..., 3] < 128
+    if fitted.mode == "RGBA" and (clear := np.asarray(fitted)[..., 3] < 128).any():
+        return clear
     grey = np.asarray(fitted.convert("L"))
     if ((grey < 32) | (grey > 223)).mean() < _PLAIN:
         raise SampleError("the mask is neither transparent where an edit is wanted, nor black and white")
