@@ -75,13 +75,22 @@ def fault_of(status: int, body: str) -> Fault:
 
 
 def fault_within(completion: Mapping[str, Any]) -> Fault | None:
-    """The error that some servers (OpenRouter) put into an answer of status 200; None without one."""
-    error = completion.get("error")
+    """The error that some servers (OpenRouter) put into an answer of status 200, or into its choice, whose text ends
+    then wherever it was; None without one."""
+    error = completion.get("error") or _error_of_choice(completion)
     if not error:
         return None
     code = error.get("code") if isinstance(error, Mapping) else None
     status = code if isinstance(code, int) and 400 <= code < 600 else 500
     return fault_of(status, json.dumps({"error": error}))
+
+
+def _error_of_choice(completion: Mapping[str, Any]) -> Any:
+    choices = completion.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(first, Mapping):
+        return None
+    return first.get("error") or ("the reply ended in an error" if first.get("finish_reason") == "error" else None)
 
 
 def _named(body: str) -> str:
