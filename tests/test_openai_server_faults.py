@@ -62,10 +62,16 @@ def test_a_server_that_stays_away_is_no_sample_s_fault(status, sleep):
     assert len(server.asked) > 2
 
 
-@pytest.mark.parametrize("error", [None, {"code": 502, "message": "provider disconnected"}])
-def test_a_reply_that_ended_in_an_error_is_asked_for_again(error):
-    """OpenRouter's answer has status 200, and the text as far as it came: here it looks whole."""
-    choice = {"message": {"content": '{"overall": 2}'}, "finish_reason": "error"} | ({"error": error} if error else {})
+@pytest.mark.parametrize(
+    "ended",
+    [
+        {"finish_reason": "error", "error": {"code": 502, "message": "provider disconnected"}},
+        *({"finish_reason": reason} for reason in ("error", "abort", "insufficient_system_resource")),
+    ],
+)
+def test_a_reply_that_was_broken_off_is_asked_for_again(ended):
+    """The answer has status 200, and the text as far as it came: here it looks whole."""
+    choice = {"message": {"content": '{"overall": 2}'}, **ended}
     (result,), server = judge(Reply(json.dumps({"choices": [choice]}).encode()), Reply())
     assert result.scores == {"overall": 7.0}
     assert len(server.asked) == 2

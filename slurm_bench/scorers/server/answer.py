@@ -56,8 +56,8 @@ def _text(content: Any) -> tuple[str, bool]:
 
 
 def _cut_by(finish_reason: str) -> str:
-    """OpenAI's names, and Gemini's and Zhipu's, which other servers pass on."""
-    if finish_reason in ("length", "max_tokens"):
+    """OpenAI's names, and Gemini's, Mistral's and Zhipu's, which other servers pass on."""
+    if finish_reason in ("length", "max_tokens", "model_length"):
         return "tokens"
     filters = ("content_filter", "safety", "recitation", "prohibited_content", "blocklist", "sensitive")
     return "filter" if finish_reason.startswith(filters) else ""

@@ -52,6 +52,8 @@ _NO_MONEY = re.compile(
 )
 # OpenAI, Azure: content_filter, content_policy_violation; DashScope: data_inspection_failed; OpenRouter: moderation.
 _FILTER = re.compile(r"content_?(filter|policy)|responsible_?ai|moderation|flagged|data_?inspection", re.I)
+# As `finish_reason`, of a text that isn't whole. OpenRouter; vLLM and SGLang; Zhipu; DeepSeek.
+_BROKEN_OFF = ("error", "abort", "network_error", "insufficient_system_resource")
 _PARAMETER = re.compile(r"unsupported_(parameter|value)|unknown_parameter|extra_forbidden", re.I)
 
 
@@ -90,7 +92,8 @@ def _error_of_choice(completion: Mapping[str, Any]) -> Any:
     first = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(first, Mapping):
         return None
-    return first.get("error") or ("the reply ended in an error" if first.get("finish_reason") == "error" else None)
+    reason = first.get("finish_reason")
+    return first.get("error") or (f"the reply was broken off ({reason})" if reason in _BROKEN_OFF else None)
 
 
 def _named(body: str) -> str:
