@@ -26,9 +26,9 @@ from slurm_bench.run.attempts import claim
 from slurm_bench.run.create import create_run
 from slurm_bench.run.opened import Run
 from slurm_bench.run.plan import Sample
+from slurm_bench.stages.picture import PNG_LEVEL
 from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.task import run_task
-from slurm_bench.stages.work import PNG_LEVEL
 from tests.helpers import make_benchmark, make_config
 
 SAMPLES, ROUNDS = 400, 5

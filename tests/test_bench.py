@@ -103,12 +103,13 @@ def test_what_was_measured_before_something_failed_is_told(capsys: pytest.Captur
         raise UserError("no room")
 
     told: list[Any] = []
+    before = signal.getsignal(signal.SIGTERM)
     for rows in (0, 2):
         with pytest.raises(UserError, match="no room"):
             tell_last(growing(rows), told.append)
     assert told == [{"rows": 2, "interrupted": True}]
     assert capsys.readouterr().err.count("ended before") == 1
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_part_needs_a_gpu_for_itself_alone() -> None:

@@ -26,7 +26,7 @@ from slurm_bench.report.paired import Paired, compare_pairs, holm, verdict
 from slurm_bench.run.durable import json_line, write_atomic
 from slurm_bench.run.plan import Sample
 from slurm_bench.scorers.metrics import lpips
-from slurm_bench.stages.work import encode_png
+from slurm_bench.stages.picture import encode_png
 
 SCALE = {"judge": {"overall": [0, 10, True]}}
 Scores = Mapping[str, float | None]

@@ -38,9 +38,10 @@ from slurm_bench.scorers.base import Score, ScoreRequest
 from slurm_bench.stages.behind import StorageFailed, WriteBehind
 from slurm_bench.stages.engine import GpuLost, SystematicFailure, Tally
 from slurm_bench.stages.faults import is_out_of_memory, is_poisoned
+from slurm_bench.stages.picture import copied, encode_png, largest_change, small
 from slurm_bench.stages.stop import Stopped, StopSignals
 from slurm_bench.stages.task import run_task
-from slurm_bench.stages.work import ScoreWork, checked_scores, copied, encode_png, largest_change, small
+from slurm_bench.stages.work import ScoreWork, checked_scores
 from slurm_bench.watch.explain import read_causes
 
 

@@ -21,7 +21,7 @@ from slurm_bench.editors.qwen.base_session import BaseSession
 from slurm_bench.editors.qwen.flops import floor_seconds
 from slurm_bench.editors.qwen.profiles import PROFILES, profile_named
 from slurm_bench.machine import free_memory
-from slurm_bench.stages.work import encode_png
+from slurm_bench.stages.picture import encode_png
 
 Say = Callable[[str], None]
 

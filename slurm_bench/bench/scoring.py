@@ -29,8 +29,9 @@ from slurm_bench.scorers.qwen3vl.fit import EXACT, FP8, MICRO_BATCH, W8A16, narr
 from slurm_bench.scorers.qwen3vl.random_weights import random_judge
 from slurm_bench.scorers.qwen3vl.scorer import Qwen3VLScorer
 from slurm_bench.stages.engine import Engine
+from slurm_bench.stages.picture import encode_png
 from slurm_bench.stages.stop import StopSignals
-from slurm_bench.stages.work import ScoreWork, encode_png
+from slurm_bench.stages.work import ScoreWork
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 import time
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from PIL import Image, ImageChops
+from PIL import Image
 
 from slurm_bench.data.images import file_bytes, open_image
 from slurm_bench.editors.base import Edited, EditRequest
@@ -24,12 +23,8 @@ from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Record
 from slurm_bench.run.turns import NoTurnBefore, sources_of
 from slurm_bench.scorers.base import LARGEST, Score, Scored, ScoreRequest, declared_score, declared_scores
+from slurm_bench.stages.picture import copied, encode_png, largest_change, pixels_digest, small
 from slurm_bench.stages.rewriting import Rewriting
-
-# zlib's level 1: half the time of the default for a photograph, a tenth more bytes.
-PNG_LEVEL = 1
-
-CELLS = 64  # a side: one is 16 pixels wide in an image of a megapixel
 
 
 class ParseFailure(SampleError):
@@ -251,50 +246,6 @@ def edited_sources(run: RunDir, sample: Sample, record: Record) -> Sources:
     if record.get("source_sha256", sources.for_record) != sources.for_record:
         raise SampleError("the source isn't the one that was edited (another sha256); restore it, or plan a new run")
     return sources
-
-
-def copied(image: Image.Image) -> Image.Image:
-    """The pixels in memory of their own, RGB or RGBA: the plug-in may use its buffer again, or not have decoded it yet.
-    Raises SampleError."""
-    if min(image.size) < 1:
-        raise SampleError(f"the editor gave an empty image, {image.width}×{image.height}")
-    try:
-        own = image.copy() if image.mode in ("RGB", "RGBA") else image.convert("RGB")
-    except Exception as error:
-        raise SampleError(f"the editor's image can't be decoded: {type(error).__name__}: {error}") from None
-    own.info = {}  # else a profile, or a colour that counts as transparent, would go into the PNG
-    return own
-
-
-def pixels_digest(image: Image.Image) -> bytes:
-    """Equal for equal pictures; an opaque one equals the same with alpha at 255."""
-    return hashlib.sha256(repr(image.size).encode() + image.convert("RGBA").tobytes()).digest()
-
-
-def small(image: Image.Image) -> Image.Image:
-    """The means over CELLS × CELLS areas, whatever the image's size; RGB premultiplied by alpha, as what lies under a
-    transparent pixel isn't seen."""
-    plain = image if image.mode == "RGB" else _premultiplied(image)
-    return plain.resize((CELLS, CELLS), Image.Resampling.BOX)
-
-
-def largest_change(source: Image.Image, edited: Image.Image) -> int:
-    """Of two that `small` gave: by how much an area's mean differs at most in a channel, 0 … 255. That of two images
-    that differ by an encoder's noise or by their size alone is near 0."""
-    if source.mode != edited.mode:
-        source, edited = _premultiplied(source), _premultiplied(edited)
-    return max(most for _, most in ImageChops.difference(source, edited).getextrema())  # type: ignore[misc] # a pair a band
-
-
-def _premultiplied(image: Image.Image) -> Image.Image:
-    return image if image.mode == "RGBa" else image.convert("RGBA").convert("RGBa")
-
-
-def encode_png(image: Image.Image) -> bytes:
-    """The same pixels give the same bytes: no metadata travels with them. `image` is what `copied` gave."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=PNG_LEVEL)
-    return buffer.getvalue()
 
 
 def checked_scores(scores: Any, declared: Mapping[str, Score] | None) -> dict[str, float]:
