@@ -145,7 +145,7 @@ def test_a_slice_has_whole_chains_and_without_chains_it_is_what_it_was(tmp_path:
     plain = claim(run.folder, "edit", [f"s-{n}" for n in range(5)], 2, "local", 0, 1, run.by, False, {})
     assert plain is not None
     assert [plain.slice(0), plain.slice(1)] == [["s-0", "s-2", "s-4"], ["s-1", "s-3"]]
-    assert "chains" not in run.folder.attempt("edit", 1).read_text()
+    assert '"chains"' not in run.folder.attempt("edit", 1).read_text()
     assert describe_slices([[0, 2], [1]]) == ["task 0: 2 samples, indices 0, 2", "task 1: 1 samples, indices 1"]
 
 
