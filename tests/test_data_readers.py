@@ -287,6 +287,17 @@ def test_no_image_of_a_folder_is_passed_over_in_silence(folder: Path, caplog: py
     assert "texts without an image of their name (1): lone.txt" in caplog.text
 
 
+def test_a_run_within_the_datas_folder_is_no_data(folder: Path) -> None:
+    """Who launches from there has it in `runs`."""
+    bench = write_folder(folder)
+    image = bench / "runs" / "demo" / "edit" / "images" / "3f" / "a.png"
+    image.parent.mkdir(parents=True)
+    image.write_bytes((folder / "a.png").read_bytes())
+    for name in ("config.yaml", "plan.jsonl", "provenance.json"):
+        (bench / "runs" / "demo" / name).touch()
+    assert [i.id for i in read("image_folder", bench)] == ["Style/a"]
+
+
 def test_a_folders_texts_may_be_in_another_encoding(folder: Path) -> None:
     bench = write_folder(folder)
     (bench / "Style" / "a.txt").write_bytes("把猫变成狗".encode("gb18030"))

@@ -12,6 +12,8 @@ from slurm_bench.config import DataConfig, nearest
 from slurm_bench.data.text import joined
 from slurm_bench.errors import UserError
 
+_OF_A_RUN = {"config.yaml", "plan.jsonl", "provenance.json"}
+
 
 def data_path(data: DataConfig) -> Path:
     """The file or folder that `data.path` names. Raises UserError."""
@@ -39,14 +41,15 @@ def image_folder(data: DataConfig) -> Path:
 
 def files_below(folder: Path) -> list[Path]:
     """All files of a folder in the order of their paths, those of folders that are linked in it too. One that is
-    reached in several ways is looked into once, and not by a link where it can be."""
+    reached in several ways is looked into once, and not by a link where it can be. What a run of ours made is no data:
+    who launches from the data's own folder has `runs` in it."""
     seen: set[str] = set()
     found: list[Path] = []
     to_do = deque([folder])
     while to_do:
         linked: list[Path] = []
         for place, folders, names in os.walk(to_do.popleft()):
-            if (real := os.path.realpath(place)) in seen:
+            if (real := os.path.realpath(place)) in seen or _OF_A_RUN.issubset(names):
                 folders.clear()
                 continue
             seen.add(real)
