@@ -210,6 +210,16 @@ def test_a_node_on_which_python_does_not_start_is_left_out_of_the_next_attempt(b
     assert {process.node for process in read_journals(bed.run, "edit")} == {"n2"}
 
 
+def test_who_mends_how_jobs_start_goes_on_with_all_nodes(bed: Bed, undisturbed: Path) -> None:
+    bed.config()
+    bed.submitted("slurm.python=/nowhere", gpus=2)
+    bed.slurm.wait_idle(90)
+    assert "left out" not in bed.verb("resubmit", "slurm.python=null").stderr
+    bed.slurm.wait_idle(90)
+    assert_whole(bed.root, undisturbed)
+    assert not any("--exclude" in script.read_text() for script in bed.run.submitit.glob("*_submission.sh"))
+
+
 @pytest.mark.usefixtures("no_python_on_n1")
 def test_such_a_node_that_takes_the_standby_too_is_named_and_left_out_by_who_goes_on(
     bed: Bed, undisturbed: Path

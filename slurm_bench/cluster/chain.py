@@ -16,8 +16,9 @@ from typing import Protocol
 from slurm_bench.cluster.alive import alive, at_work, attempts_and_jobs, leftovers
 from slurm_bench.cluster.heard import hear
 from slurm_bench.cluster.queue import cancel_jobs
+from slurm_bench.cluster.sbatch import starts_of
 from slurm_bench.command import command
-from slurm_bench.config import Config
+from slurm_bench.config import Config, load_config
 from slurm_bench.errors import COMPLETE, INCOMPLETE, UserError
 from slurm_bench.logs import log
 from slurm_bench.report.write import write_report
@@ -103,7 +104,8 @@ def start(run: Run, executor: Executor, force: bool, only_scores: bool = False) 
     if step is None:
         store(run)
         return None
-    attempt = _claim(run, step, attempts, executor)
+    anew = starts_of(run.config) != starts_of(load_config(run.folder.config))
+    attempt = _claim(run, step, attempts, executor, anew)
     if attempt is None or _has_company(run, attempt, attempts):
         raise UserError(f"{run.root}: another launcher has just submitted this run; see: {command('status', run.root)}")
     store(run)
@@ -220,8 +222,8 @@ def propose(run: Run, step: Step, attempts: Sequence[Attempt], executor: Executo
     return replace(drafted, time=max([drafted.time, *(math.nextafter(attempt.time, math.inf) for attempt in attempts)]))
 
 
-def _claim(run: Run, step: Step, attempts: Sequence[Attempt], executor: Executor) -> Attempt | None:
-    attempt = propose(run, step, attempts, executor)
+def _claim(run: Run, step: Step, attempts: Sequence[Attempt], executor: Executor, anew: bool = False) -> Attempt | None:
+    attempt = replace(propose(run, step, attempts, executor), anew=anew)
     return attempt if claim_draft(run.folder, attempt) else None
 
 

@@ -48,6 +48,12 @@ def check_options(config: Config, known: Sequence[str]) -> None:
                 raise UserError(f"'{key}': sbatch has no such option; did you mean '{section}.{close[0]}'?")
 
 
+def starts_of(config: Config) -> list[Any]:
+    """By what a job comes as far as Python: where a person has changed it, what failed before may have been that."""
+    sections = (config.slurm, config.score_slurm)
+    return [section.get(key) for section in sections for key in ("setup", "python", "srun_args", "export")]
+
+
 def gpus_of(options: Mapping[str, Any]) -> int:
     """How many GPUs these options of sbatch ask for: `gres: gpu:h100:4` and `gpus: 4` for 4 each. 1 where they say
     nothing, as we ask for one then."""

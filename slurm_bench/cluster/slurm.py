@@ -17,7 +17,7 @@ from slurm_bench.cluster.slot import PACKAGE_ROOT
 from slurm_bench.config import Config, at_once, tasks_of
 from slurm_bench.errors import UserError
 from slurm_bench.logs import log
-from slurm_bench.run.attempts import Attempt, note_jobs, spread
+from slurm_bench.run.attempts import Attempt, note_jobs, read_attempts, spread
 from slurm_bench.run.health import bad_nodes
 from slurm_bench.run.journal import read_journals
 from slurm_bench.run.layout import RunDir
@@ -50,6 +50,8 @@ class Slurm:
         whoever dies in between leaves nothing at work. An interrupt is postponed until then. Raises UserError."""
         with postponed():
             try:
+                if left_out := self._exclude(run.folder, slurm_options(run.config, attempt.stage)):
+                    log.info("left out, as nothing came right there: node %s", ", ".join(left_out))
                 arrays, finish, standby = self._submit_held(run, attempt)
                 note_jobs(run.folder, attempt, arrays, finish, standby)
                 release(arrays or [finish])
@@ -131,8 +133,12 @@ class Slurm:
         return self._submit(run.folder, parameters, self._finish, *columns)
 
     def _exclude(self, run: RunDir, options: dict[str, Any]) -> list[str]:
+        attempts = read_attempts(run)
+        since = max((n for n, attempt in enumerate(attempts) if attempt.anew), default=0)
+        told = {(attempt.stage, attempt.number) for attempt in attempts[since:]}
         born = read_journals(run, "edit") + read_journals(run, "score")
         ends = [*born, *unborn_processes(run, born, os.environ.get("SLURM_JOB_ID"))]
+        ends = [process for process in ends if (process.stage, process.attempt) in told]
         return bad_nodes(ends, nodes_of(options)) if ends else []
 
     def _submit(self, run: RunDir, parameters: dict[str, Any], function: Any, *columns: Sequence[Any]) -> str:

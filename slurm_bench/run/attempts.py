@@ -40,6 +40,7 @@ class Attempt:
     forward since a person asked; with `only_scores` that was for scores, and nothing is edited afterwards. `key` and
     `by` are the run's name in the queue and the plug-ins' marks (law 14) at that time. `pack` tasks share a job.
     `root` is the run folder that it was claimed in, of which this one is a copy where it is `copied`.
+    With `anew` its jobs are started otherwise than those before, of which what a node did says nothing then.
     `job_id` is its array's, `more_job_ids` those of further arrays, where the cluster takes none that is long enough;
     `more_standby_job_ids` are of the standbys behind jobs that took over.
 
@@ -70,6 +71,7 @@ class Attempt:
     more_standby_job_ids: tuple[str, ...] = ()
     root: str = ""
     copied: bool = False
+    anew: bool = False
 
     def slice(self, task: int) -> Sequence[str]:
         if not self.chains:
