@@ -4,6 +4,7 @@ typed, as far as it must be known before anything heavy is imported."""
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 
 EXECUTORS = ("slurm", "local", "debug")
@@ -25,17 +26,18 @@ LAUNCHER = Path(__file__).resolve().parents[1] / "launch.py"  # of a checkout; a
 
 
 def command(*words: object) -> str:
-    """`python launch.py status RUN`, ready for a shell; `python -m slurm_bench …` where launch.py isn't at hand."""
-    start = [LAUNCHER.name] if _launcher_here() else ["-m", __package__]
+    """`python launch.py status RUN`, ready for a shell; from another folder by the path that was typed; and where
+    launch.py isn't at hand, `python -m slurm_bench …`."""
+    typed = [sys.argv[0]] if _is_launcher(sys.argv[0]) else ["-m", __package__]
+    start = [LAUNCHER.name] if _is_launcher(LAUNCHER.name) else typed
     return shlex.join(["python", *start, *map(str, words)])
 
 
 def program() -> str:
     """The name at the head of an error line."""
-    return LAUNCHER.name if _launcher_here() else str(__package__)
+    return LAUNCHER.name if _is_launcher(LAUNCHER.name) or _is_launcher(sys.argv[0]) else str(__package__)
 
 
-def _launcher_here() -> bool:
-    """Another project's launch.py doesn't count."""
-    here = Path(LAUNCHER.name)
-    return here.is_file() and here.resolve() == LAUNCHER
+def _is_launcher(name: str) -> bool:
+    """Another project's launch.py is none."""
+    return Path(name).is_file() and Path(name).resolve() == LAUNCHER

@@ -57,6 +57,9 @@ def test_printed_lines_can_be_typed_where_they_are_printed(tmp_path: Path, envir
     assert installed.stdout == "python -m slurm_bench status 'a run'\n"
     checkout = subprocess.run(probe, cwd=REPO, capture_output=True, text=True)
     assert checkout.stdout == "python launch.py status 'a run'\n"
+    by_path = [sys.executable, REPO / "launch.py", "explain", "--help"]
+    done = subprocess.run(by_path, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.startswith(f"usage: python {REPO}/launch.py explain "), "where it may not be installed"
 
 
 def test_a_file_of_this_folder_comes_before_a_bundled_one(tmp_path: Path, environment: dict[str, str]) -> None:
