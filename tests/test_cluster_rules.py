@@ -165,6 +165,7 @@ def test_a_mistyped_option_of_slurm_is_refused_and_an_unknown_one_left_to_sbatch
         ("signal_delay_s", "soon"),
         ("array_parallelism", "0"),
         ("hold", True),
+        ("srun_args", "--label 'a b"),
         ("nodes", "2"),
         ("ntasks", "8"),
         ("ntasks-per-node", "2"),

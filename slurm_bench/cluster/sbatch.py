@@ -39,6 +39,8 @@ def check_options(config: Config, known: Sequence[str]) -> None:
                     f"'{key}' is '{value}': a job is one process on one node, and srun would start so many that do the "
                     "same; for more tasks say --gpus N, for several of them in a job --pack P"
                 )
+            if option == "srun_args":
+                _words(value, key)
             least = WHOLE_NUMBERS.get(option)
             if least is not None and value is not None and (not str(value).isdecimal() or int(value) < least):
                 raise UserError(f"'{key}' is '{value}'; it must be a whole number, at least {least}")
@@ -46,6 +48,14 @@ def check_options(config: Config, known: Sequence[str]) -> None:
             close = [] if option in names or not known else difflib.get_close_matches(option, names, n=1, cutoff=0.8)
             if close:
                 raise UserError(f"'{key}': sbatch has no such option; did you mean '{section}.{close[0]}'?")
+
+
+def _words(said: Any, key: str) -> list[str]:
+    """A line as a shell would cut it, or a list as it is. Raises UserError."""
+    try:
+        return shlex.split(said) if isinstance(said, str) else list(map(str, said or []))
+    except ValueError as error:
+        raise UserError(f"'{key}' is {said!r}: {error}") from None
 
 
 def starts_of(config: Config) -> list[Any]:
@@ -92,8 +102,7 @@ def sbatch_parameters(
         flags["gres"] = f"gpu:{gpus}"
     if exclude:
         flags["exclude"] = ",".join([*([flags["exclude"]] if "exclude" in flags else []), *exclude])
-    python = ours.get("python")
-    setup, srun_args = ours.get("setup") or [], ours.get("srun_args") or []
+    python, setup, srun_args = ours.get("python"), ours.get("setup") or [], ours.get("srun_args")
     parameters: dict[str, Any] = {
         "job_name": job_name,
         **UNASKED,
@@ -106,7 +115,7 @@ def sbatch_parameters(
         ],
         "additional_parameters": {key.replace("_", "-"): value for key, value in flags.items() if value is not False},
     }
-    words = shlex.split(srun_args) if isinstance(srun_args, str) else list(map(str, srun_args))
+    words = _words(srun_args, "srun_args")
     if "cpus_per_task" in flags:  # since Slurm 22.05 srun doesn't take it over from sbatch
         words = [f"--cpus-per-task={flags['cpus_per_task']}", *words]
     if "export" in flags:  # the batch script's own environment, which srun would hold back too
