@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -285,6 +286,23 @@ def test_no_image_of_a_folder_is_passed_over_in_silence(folder: Path, caplog: py
     assert [i for i, problem in items.items() if not problem] == ["Style/a", "b", "d", "to/l"]
     assert "but a HEIC file; save it" in items["c"]
     assert "texts without an image of their name (1): lone.txt" in caplog.text
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench, scandir = write_folder(folder), os.scandir
+    (bench / "b.png").write_bytes((folder / "a.png").read_bytes())
+    (bench / "b.txt").write_text("edit")
+
+    def closed(path: Any) -> Any:
+        if str(path).endswith("Style"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    assert [i.id for i in read("image_folder", bench)] == ["b"]
+    assert "Style: can't be looked into: Permission denied" in caplog.text
 
 
 def test_a_run_within_the_datas_folder_is_no_data(folder: Path) -> None:

@@ -56,7 +56,7 @@ def data_stamp(config: Config) -> dict[str, int] | None:
         return None
     files = [path := Path(config.data.path)]
     if path.is_dir():
-        files = [file for file in files_below(path) if file.suffix.lower() in TABLES]
+        files = [file for file in files_below(path, silent=True) if file.suffix.lower() in TABLES]
     facts = []
     for file in files:
         with suppress(OSError):

@@ -11,6 +11,7 @@ from typing import Any
 from slurm_bench.config import DataConfig, nearest
 from slurm_bench.data.text import joined
 from slurm_bench.errors import UserError
+from slurm_bench.logs import log
 
 _OF_A_RUN = {"config.yaml", "plan.jsonl", "provenance.json"}
 
@@ -39,16 +40,22 @@ def image_folder(data: DataConfig) -> Path:
     return Path(data.image_root) if data.image_root else path if path.is_dir() else path.parent
 
 
-def files_below(folder: Path) -> list[Path]:
+def files_below(folder: Path, silent: bool = False) -> list[Path]:
     """All files of a folder in the order of their paths, those of folders that are linked in it too. One that is
     reached in several ways is looked into once, and not by a link where it can be. What a run of ours made is no data:
-    who launches from the data's own folder has `runs` in it."""
+    who launches from the data's own folder has `runs` in it. A folder that can't be looked into is told, once a
+    launch: samples may be missing for it."""
+
+    def tell(error: OSError) -> None:
+        if not silent:
+            log.warning("'data.path': %s: can't be looked into: %s", error.filename, error.strerror)
+
     seen: set[str] = set()
     found: list[Path] = []
     to_do = deque([folder])
     while to_do:
         linked: list[Path] = []
-        for place, folders, names in os.walk(to_do.popleft()):
+        for place, folders, names in os.walk(to_do.popleft(), onerror=tell):
             if (real := os.path.realpath(place)) in seen or _OF_A_RUN.issubset(names):
                 folders.clear()
                 continue
