@@ -22,7 +22,7 @@ from slurm_bench.cluster.job import finish
 from slurm_bench.cluster.queue import Job
 from slurm_bench.command import command
 from slurm_bench.run.attempts import claim, close, note_jobs, read_attempts
-from slurm_bench.run.journal import Journal
+from slurm_bench.run.journal import Journal, node_name
 from slurm_bench.run.opened import open_run
 from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.task import run_task
@@ -47,7 +47,7 @@ def worked(root: Path, **how: Any) -> dict[str, Cause]:
     return causes(root)
 
 
-def told_of_a_process(root: Path, end: str | None, said: str, slurm: str) -> Cause:
+def told_of_a_process(root: Path, end: str | None, said: str, slurm: str, node: str | None = None) -> Cause:
     """The one task of a run ended so, by its journal, and its job in these words."""
     attempt = claim(run_dir(root), "edit", [f"s-{n}" for n in range(6)], 1, "slurm", 0, 1)
     assert attempt is not None
@@ -56,7 +56,8 @@ def told_of_a_process(root: Path, end: str | None, said: str, slurm: str) -> Cau
     journal.start()
     if end is not None:
         journal.end(end, said)
-    over = lambda run, over: Heard(read_attempts(run), ended=lambda: [("41", slurm)])  # noqa: E731
+    broken = {node_name(): node} if node else {}
+    over = lambda run, over: Heard(read_attempts(run), ended=lambda: [("41", slurm)], broken=broken)  # noqa: E731
     (cause,) = (cause for cause in explain(gather(open_run(root), over)) if cause.samples)
     return cause
 
@@ -370,6 +371,21 @@ def test_what_a_process_said_itself_is_not_taken_for_slurms_words(
     tmp_path: Path, end: str | None, said: str, slurm: str, kind: str
 ) -> None:
     assert told_of_a_process(prepare(tmp_path, "Tint", {}), end, said, slurm).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("node", "end", "kind"),
+    [
+        ("drained: maintenance", "stopped", "cancelled"),
+        ("draining: Kill task failed", None, "node_failed"),
+        ("down*: Not responding", "stopped", "node_failed"),
+    ],
+)
+def test_a_node_that_an_administrator_drains_has_not_failed(
+    tmp_path: Path, node: str, end: str | None, kind: str
+) -> None:
+    cause = told_of_a_process(prepare(tmp_path, "Tint", {}), end, "SIGTERM", "CANCELLED by 1000", node)
+    assert cause.kind == kind
 
 
 ASKED = "slurmstepd-n1: error: *** JOB 53 ON n1 CANCELLED AT T DUE TO JOB REQUEUE ***"

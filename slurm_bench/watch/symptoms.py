@@ -154,8 +154,10 @@ def _process(
 ) -> Symptom:
     """What Slurm said counts only where the process itself didn't say why it ended."""
     silent = process.end is None or process.signalled
-    broken = f" node broken: {seen.broken[process.node]}" if process.node in seen.broken else ""
-    outside = f"{slurm}{broken}" if silent else ""
+    state = seen.broken.get(process.node, "")
+    if state.startswith("drain") and (process.end is not None or process.exit is not None):
+        state = ""  # it takes no more jobs, and those that it has go on
+    outside = f"{slurm}{f' node broken: {state}' if state else ''}" if silent else ""
     full = f" {NO_SPACE}" if silent and seen.free < FULL else ""
     lines = task.said.slurm if task.said and silent else ()
     log = seen.run.folder.log(process.stage, process.attempt, process.task)
