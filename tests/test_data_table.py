@@ -133,6 +133,15 @@ def test_fields_can_be_mapped(folder: Path) -> None:
     assert (only.id, only.category, only.instruction, only.source) == ("7", "style", "edit", folder / "a.png")
 
 
+def test_a_field_of_another_meaning_can_be_left_unread(folder: Path) -> None:
+    given = row(reference="a dark street", category="A")
+    (only,) = jsonl(folder, given, fields={"reference": "", "category": ""})
+    assert (only.reference, only.category, only.problem) == (None, "all", "")
+    assert only.facts == {"reference": "a dark street", "category": "A"}
+    with pytest.raises(UserError, match=r"'data.fields.image' is empty"):
+        jsonl(folder, given, fields={"image": ""})
+
+
 @pytest.mark.parametrize(
     ("given", "fields", "says"),
     [

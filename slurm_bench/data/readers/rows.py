@@ -2,8 +2,9 @@
 
 Fields: `id`, `instruction`, `image` and, where there are any, `category`, `reference`, `description`, `rationale`. A
 `mask` is read where `data.fields` names it, as many mean other things by that name. Other names are mapped with
-`data.fields` (ours: theirs, `meta.text` for a nested one). An image is a path, relative to `data.image_root` or to the
-file's own folder, or lies within the data; several stand in a list. Fields of other names are kept as facts.
+`data.fields` (ours: theirs, `meta.text` for a nested one, nothing for one that isn't to be read). An image is a path,
+relative to `data.image_root` or to the file's own folder, or lies within the data; several stand in a list. Fields of
+other names are kept as facts.
 """
 
 from __future__ import annotations
@@ -42,11 +43,15 @@ class Table(NamedTuple):
 def wanted_fields(data: DataConfig) -> dict[str, str]:
     """Our name → the file's, of the fields that must be there. Raises UserError."""
     names = _names(data)
-    return {name: names[name][0] for name in FIELDS if name in _REQUIRED or name in data.fields}
+    return {name: names[name][0] for name in FIELDS if name in _REQUIRED or data.fields.get(name)}
 
 
 def _names(data: DataConfig) -> dict[str, tuple[str, ...]]:
-    return mapped_names({name: (name,) if name not in ("mask", "follows") else () for name in FIELDS}, data.fields)
+    names = mapped_names({name: (name,) if name not in ("mask", "follows") else () for name in FIELDS}, data.fields)
+    unread = [name for name in data.fields if not data.fields[name].strip()]
+    if needed := next((name for name in unread if name in _REQUIRED), None):
+        raise UserError(f"'data.fields.{needed}' is empty; the reader needs its field's name")
+    return names | dict.fromkeys(unread, ())
 
 
 def items_of(data: DataConfig, rows: Iterable[Row], found: Collection[str]) -> Iterator[Item]:
@@ -56,7 +61,7 @@ def items_of(data: DataConfig, rows: Iterable[Row], found: Collection[str]) -> I
         raise UserError(f"{file}: there are no samples in it; fields there: none")
     refuse_absent(wanted_fields(data), found, file)
     names = _names(data)
-    categorised = names["category"][0] in found
+    categorised = any(name in found for name in names["category"])
     used = {name for theirs in names.values() for name in theirs}
     for row in rows:
         values = {name: value_of(row.cells, theirs) for name, theirs in names.items()}
