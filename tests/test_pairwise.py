@@ -30,7 +30,8 @@ from slurm_bench.report.davidson import LOSS, TIE, WIN, Judged, strengths
 from slurm_bench.report.judgements import outcome
 from slurm_bench.run.opened import open_run
 from slurm_bench.scorers.judge.parse import Unreadable
-from slurm_bench.scorers.protocols.pairwise import load_askers, read_template, winner
+from slurm_bench.scorers.judge.question import Picture
+from slurm_bench.scorers.protocols.pairwise import FIRST, SECOND, load_askers, read_template, winner
 
 DIMENSIONS = 3
 
@@ -259,6 +260,18 @@ def test_the_judge_is_asked_in_the_words_of_the_checkout(tmp_path: Path, runs: l
     quality = next(body for body in server.asked if "visual_quality" in body["messages"][0]["content"])
     types = [part["type"] for part in quality["messages"][1]["content"]]
     assert types == ["text", "text", "image_url", "text", "image_url"]
+
+
+def test_a_judge_is_shown_every_source_of_a_sample(tmp_path: Path) -> None:
+    write_gedit2(tmp_path)
+    params = {"base_url": "http://h/v1", "model": "m", "api_key_env": None}
+    said = {"class_path": "slurm_bench.scorers.openai_api.OpenAIScorer", "params": params}
+    (tmp_path / "judge.yaml").write_text(json.dumps({"prompts": "GEditBench_v2", "judge": said}))
+    asker = load_askers(tmp_path / "judge.yaml")["instruction following"]
+    red, green, blue, white = (Image.new("RGB", (8, 8), color) for color in ("red", "green", "blue", "white"))
+    asked = asker.exchange("put it on", 1, {"source": (red, green), FIRST: (blue,), SECOND: (white,)})
+    pictures = [part.image().getpixel((0, 0)) for part in asked.parts if isinstance(part, Picture)]
+    assert pictures == [image.getpixel((0, 0)) for image in (red, green, blue, white)]
 
 
 def test_only_what_is_new_is_asked(tmp_path: Path, runs: list[Path]) -> None:

@@ -55,7 +55,9 @@ class Match:
 
 
 def about(instruction: str, source_sha256: object) -> str:
-    return hashlib.sha256(json.dumps([instruction, source_sha256]).encode()).hexdigest()[:16]
+    """A judge is shown every source. Once it was the first of several: what it said then is of another question."""
+    several = ["every source is shown"] if isinstance(source_sha256, list) else []
+    return hashlib.sha256(json.dumps([instruction, source_sha256, *several]).encode()).hexdigest()[:16]
 
 
 def read_judgements(folder: Path) -> dict[Asked, Judgement]:

@@ -149,12 +149,12 @@ def _exchange(sides: Sequence[Side], asker: Asker, match: Match, asked: Asked) -
     first, second = sides[match.first], sides[match.second]
     sample = first.samples[match.sample]
     order = (first, second) if asked.first == match.images[0] else (second, first)
-    images = {"source": edited_sources(first.run.folder, sample, _edit(first, match.sample)).images[0]}
+    images = {"source": edited_sources(first.run.folder, sample, _edit(first, match.sample)).images}
     for name, side in zip((FIRST, SECOND), order, strict=True):
         data, problem = read_recorded(side.run.folder, _edit(side, match.sample))
         if problem:
             raise SampleError(f"{side.name}: {problem}")
-        images[name] = open_image(data)
+        images[name] = (open_image(data),)
     return asker.exchange(sample.instruction, sample.seed, images)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,14 +66,15 @@ class Asker:
     max_tokens: int
     by: str
 
-    def exchange(self, instruction: str, seed: int, images: Mapping[str, Image.Image]) -> Exchange[str]:
-        """`images` are "source", FIRST and SECOND. It finds which is better, or TIE."""
+    def exchange(self, instruction: str, seed: int, images: Mapping[str, Sequence[Image.Image]]) -> Exchange[str]:
+        """`images` are "source", of which a sample may have several, FIRST and SECOND. It finds which is better, or
+        TIE."""
         return Exchange(tuple(self._parts(instruction, images)), seed, winner, self.template.system)
 
-    def _parts(self, instruction: str, images: Mapping[str, Image.Image]) -> Iterator[str | Picture]:
+    def _parts(self, instruction: str, images: Mapping[str, Sequence[Image.Image]]) -> Iterator[str | Picture]:
         for text, image in self.template.parts:
             if text is None:
-                yield encoded(images[image], self.images)
+                yield from (encoded(one, self.images) for one in images[image])
             else:
                 yield _INSTRUCTION.sub(lambda _: instruction, text)
 
