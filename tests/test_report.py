@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -137,7 +138,9 @@ def test_several_scorers_keep_their_scores_apart_and_half_a_score_is_a_failure(t
 NUMBERS = {7.1234: "7.123", 0.4 - 0.3: "0.100", 0.00123: "0.00123", -0.0456: "-0.0456", -0.0: "0.000", 1e308: "1e+308"}
 
 
-@pytest.mark.parametrize(("value", "shown"), [*NUMBERS.items(), (1e-12, "1e-12"), (None, "–")])
+@pytest.mark.parametrize(
+    ("value", "shown"), [*NUMBERS.items(), (1e-12, "1e-12"), (None, "–"), (math.nan, "–"), (math.inf, "–")]
+)
 def test_a_number_near_0_keeps_three_digits(value: float | None, shown: str) -> None:
     assert number(value) == shown
 

@@ -12,7 +12,7 @@ MOST_DECIMALS = 9
 
 def number(value: float | None, sign: str = "") -> str:
     """Three decimals, near 0 as many as show three digits: an LPIPS of 0.00123 isn't 0.001."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return "–"
     value += 0.0  # -0.0 is 0
     size = abs(float(f"{value:.3g}"))  # 0.0999… is 0.100
