@@ -163,6 +163,16 @@ def test_two_runs_begun_in_one_second_get_a_folder_each(tmp_path: Path, monkeypa
     assert len({new_run_dir("demo") for _ in range(5)}) == 5
 
 
+def test_runs_may_be_a_link_whose_folder_was_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").symlink_to(tmp_path / "scratch" / "runs")
+    assert new_run_dir("demo").resolve().parent == tmp_path / "scratch" / "runs"
+    (tmp_path / "runs").unlink()
+    (tmp_path / "runs").touch()
+    with pytest.raises(UserError, match="runs: not a folder"):
+        new_run_dir("demo")
+
+
 @pytest.mark.parametrize(
     ("class_path", "words"),
     [

@@ -36,10 +36,12 @@ def new_run_dir(name: str) -> Path:
     for suffix in ("", *(f"-{n}" for n in range(2, 100))):
         path = first.with_name(f"{first.name}{suffix}")
         try:
-            path.mkdir(parents=True)
+            path.parent.resolve().mkdir(parents=True, exist_ok=True)  # also what a link means, and was cleared away
+            path.mkdir()
             return path
         except FileExistsError:
-            continue
+            if not path.exists():
+                raise UserError(f"{path.parent}: not a folder; move it away, or set --run-dir") from None
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}; launch from a folder you may write, or set --run-dir") from None
     raise UserError(f"{first} and 98 more are there already; name another with --run-dir")
