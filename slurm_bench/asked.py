@@ -76,9 +76,11 @@ def asked(options: argparse.Namespace) -> Asked:
     from slurm_bench.plugins import with_absolute_paths
     from slurm_bench.run.layout import RunDir
 
-    stored = RunDir(options.run_dir.resolve()).config if options.run_dir else None
-    goes_on = stored is not None and stored.exists()
-    default = stored if stored and goes_on else bundled("default.yaml")
+    folder = RunDir(options.run_dir.resolve()) if options.run_dir else None
+    begun = folder if folder is not None and folder.config.exists() else None
+    # Without either its launcher was killed while it planned.
+    goes_on = begun is not None and (begun.plan.exists() or begun.provenance.exists())
+    default = begun.config if begun else bundled("default.yaml")
     file = here_or_bundled(options.config) if options.config else default
     words = overrides(options)
     config = with_absolute_paths(load_config(file, words), file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -161,6 +162,23 @@ def test_a_folder_that_cannot_be_a_runs_is_one_line(tmp_path: Path) -> None:
 def test_two_runs_begun_in_one_second_get_a_folder_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert len({new_run_dir("demo") for _ in range(5)}) == 5
+
+
+def test_who_was_killed_while_planning_types_the_same_again(tmp_path: Path) -> None:
+    config = make_config(tmp_path / "c.yaml", make_benchmark(tmp_path / "bench", 2))
+    words, root = ("--config", config, "--run-dir", tmp_path / "run", "--executor", "debug"), tmp_path / "run"
+    assert launch(*words).returncode == 0
+    for path in root.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "config.yaml":
+            path.unlink()
+    (root / ".plan.jsonl.host-1-1.tmp").touch()
+    done = launch("status", root)
+    assert done.stderr.endswith(f"type: python launch.py run --run-dir {root}\n")
+    assert launch(*words).returncode == 0
+    (root / "plan.jsonl").unlink()
+    assert "restore it from a copy" in launch(*words).stderr
 
 
 def test_runs_may_be_a_link_whose_folder_was_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from slurm_bench.command import command
 from slurm_bench.data.formats.kinds import sniff_extension
 from slurm_bench.data.item import Item
 from slurm_bench.errors import UserError
@@ -187,7 +188,10 @@ def read_plan(run: RunDir) -> list[Sample]:
             file.seek(0)
             return [_sample(line) for line in file]
     except FileNotFoundError:
-        raise UserError(f"{run.root}: not a run folder (it has no {run.plan.name})") from None
+        if run.provenance.exists():
+            raise UserError(f"{run.plan}: it is gone; restore it from a copy") from None
+        line = command("run", "--run-dir", run.root)
+        raise UserError(f"{run.root}: it has no {run.plan.name} yet; where nobody makes it, type: {line}") from None
     except UNFIT as error:
         raise UserError(f"{run.plan}: damaged: {error}") from None
 
