@@ -92,7 +92,7 @@ def cautions(a: Side, b: Side, same: Iterable[str]) -> list[str]:
     known = [{key for key, fact in side.says(side.key).items() if fact is not None} for side in (a, b)]
     if known[0] != known[1]:
         lines.append(f"the judge: only one run tells its {', '.join(sorted(known[0] ^ known[1]))}")
-    said = [set(_served(side)) for side in (a, b)]
+    said = [sorted(set(_served(side))) for side in (a, b)]
     if said[0] != said[1]:
         lines.append(f"the judge's server answered as {', '.join(said[0]) or '?'} → {', '.join(said[1]) or '?'}")
     git = [str((side.provenance.get("git") or {}).get("revision", "")) for side in (a, b)]
