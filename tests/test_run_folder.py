@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import subprocess
@@ -11,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from helpers import REPO
@@ -296,6 +298,15 @@ def test_a_plans_seeds_hang_on_id_and_base_seed_alone(tmp_path: Path) -> None:
     assert first == {i: seed_of(i, 5) for i in "abc"}
     assert {s.id: s.seed for s in planned(tmp_path / "2", "c", "a", seed=5)}.items() <= first.items()
     assert {s.seed for s in planned(tmp_path / "3", "a", "b", "c", seed=6)}.isdisjoint(first.values())
+
+
+def test_a_file_server_that_is_away_is_no_folder_that_was_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(FileNotFoundError, match="moved"):
+        RunDir(tmp_path).check_there()
+    monkeypatch.setattr("pathlib.Path.exists", Mock(side_effect=OSError(errno.ESTALE, "Stale file handle")))
+    RunDir(tmp_path).check_there()
 
 
 def test_a_plan_never_changes(tmp_path: Path) -> None:

@@ -64,7 +64,11 @@ class RunDir:
     def check_there(self) -> None:
         """Raises FileNotFoundError where the folder was moved or deleted under whoever works in it. A write would make
         one of that name again, while records go on in the one that was moved, by files that are open."""
-        if not self.config.exists():
+        try:
+            there = self.config.exists()
+        except OSError:  # a file server that doesn't answer now says nothing of that
+            return
+        if not there:
             raise FileNotFoundError(errno.ENOENT, "the run folder was moved, renamed or deleted", str(self.root))
 
     def is_copy_of(self, home: Path) -> bool:
