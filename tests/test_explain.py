@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from slurm_bench.cluster.job import finish
 from slurm_bench.cluster.queue import Job
 from slurm_bench.command import command
 from slurm_bench.run.attempts import claim, close, note_jobs, read_attempts
+from slurm_bench.run.durable import LineWriter
 from slurm_bench.run.journal import Journal, node_name
 from slurm_bench.run.opened import open_run
 from slurm_bench.stages.stop import StopSignals
@@ -432,6 +433,15 @@ def test_what_a_process_printed_before_it_ended_itself_is_told(tmp_path: Path) -
     cause = causes(root)["exit_code"]
     assert cause.lines == ("libfoo: no licence for this host",)
     assert cause.log.endswith(".out")
+
+
+def test_a_record_of_an_attempt_that_is_not_there_any_more_is_told(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    record = {"id": "s-1", "status": "error", "attempt": 7, "task": 0, "by": open_run(root).by["editor"]}
+    died = {"type": "ProcessDied", "message": "left with exit code 3"}
+    with closing(LineWriter(run_dir(root).manifest("edit", 7, 0, 0))) as manifest:
+        manifest.write({**record, "seconds": 0.0, "time": 1.0, "final": True, "error": died})
+    assert causes(root)["exit_code"].samples == ("s-1",)
 
 
 OURS = "2026-11-30 16:32:57,107 ERROR 's-0': ValueError: no\n"

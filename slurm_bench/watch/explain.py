@@ -206,10 +206,11 @@ def _with_last_words(seen: Evidence, cause: Cause) -> Cause:
     if cause.lines or not cause.tasks or cause.kind not in LAST_WORDS:
         return cause
     name, _, task = cause.tasks[0].partition("/")
-    attempt = next(attempt for attempt in seen.attempts if attempt.name == name)
-    file: Path | None = seen.run.folder.output(attempt.stage, attempt.number, int(task))
-    if not (file and file.exists()):
-        file = job_logs(seen.run.folder.submitit).get(attempt.job_of(int(task)))
+    attempt = next((attempt for attempt in seen.attempts if attempt.name == name), None)
+    if attempt is None:  # its file was moved away
+        return cause
+    output = seen.run.folder.output(attempt.stage, attempt.number, int(task))
+    file = output if output.exists() else job_logs(seen.run.folder.submitit).get(attempt.job_of(int(task)))
     words = last_words(file) if file else []
     return replace(cause, lines=_shown(words), log=str(file)) if words else cause
 
