@@ -293,6 +293,13 @@ def test_a_category_has_one_spelling() -> None:
     ] * 3
 
 
+def test_a_turn_may_name_the_one_before_as_pandas_writes_a_column_with_gaps() -> None:
+    first, second, third = read(item(1), item(2, source=None, follows=1.0), item(3, source=None, follows=2.5))
+    assert (second.follows, second.problem) == ("1", "")
+    assert "it follows '2.5', which isn't before it" in third.problem
+    assert not first.follows
+
+
 def test_a_number_is_a_categorys_name_too() -> None:
     kept = read(item("a", 1), item("b", "2"), item("c", "1"), categories=["1"])  # type: ignore[arg-type]
     assert [(i.id, i.category) for i in kept] == [("a", "1"), ("c", "1")]
