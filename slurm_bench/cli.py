@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from slurm_bench import __version__, verbs
 from slurm_bench.cluster.interrupts import remembered
@@ -16,7 +15,7 @@ from slurm_bench.errors import COMPLETE, INTERRUPTED, USER_ERROR, UserError, sto
 from slurm_bench.export import FORMATS
 from slurm_bench.logs import log_to_stderr
 from slurm_bench.terminal import one_line, stop_printing, take_any_character
-from slurm_bench.usage import Once, Parser, refuse_no_setting
+from slurm_bench.usage import Once, Parser, at_home, refuse_no_setting
 from slurm_bench.verbs import DEFAULT_MODEL, FORECAST_GPUS
 
 
@@ -101,7 +100,7 @@ def _verbs_with(option: str) -> list[str]:
 
 
 def _run_folder(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="the run folder")
+    parser.add_argument("run", type=at_home, metavar="RUN", help="the run folder")
 
 
 def _report_options(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +110,7 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
         "--prompts", action="store_true", help="what the judges were asked, word for word, as a file too"
     )
     parser.add_argument(
-        "--marks", type=Path, metavar="FILE", help="people's, a CSV with id and mark: the judge is held against them"
+        "--marks", type=at_home, metavar="FILE", help="people's, a CSV with id and mark: the judge is held against them"
     )
     parser.add_argument(
         "--width", type=float, metavar="X", help="with --marks: how many marks would give an interval as narrow"
@@ -131,11 +130,15 @@ def _json_options(parser: argparse.ArgumentParser) -> None:
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--config", type=Path, action=Once, metavar="FILE", help="default: default.yaml, a bundled one; so is demo.yaml"
+        "--config",
+        type=at_home,
+        action=Once,
+        metavar="FILE",
+        help="default: default.yaml, a bundled one; so is demo.yaml",
     )
-    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="new, or a run to go on with")
+    parser.add_argument("--run-dir", type=at_home, metavar="DIR", help="new, or a run to go on with")
     parser.add_argument(
-        "--reuse", type=Path, metavar="RUN", help="take over what an earlier run made of the same samples"
+        "--reuse", type=at_home, metavar="RUN", help="take over what an earlier run made of the same samples"
     )
     _submit_options(parser)
 
@@ -143,7 +146,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
 def _plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--like",
-        type=Path,
+        type=at_home,
         metavar="RUN",
         help="to tell the time by: an earlier run, or a file of `bench --json`; default: what is found that was alike",
     )
@@ -158,20 +161,20 @@ def _resubmit_options(parser: argparse.ArgumentParser) -> None:
 
 def _compare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN", help="two run folders or more; each against the first"
+        "runs", type=at_home, nargs="+", metavar="RUN", help="two run folders or more; each against the first"
     )
     parser.add_argument("--score", metavar="NAME", help="default: the first run's headline")
     parser.add_argument(
         "--margin", type=float, metavar="X", help="a difference no larger counts as none (default: 5 %% of the scale)"
     )
     parser.add_argument("--images", action="store_true", help="how far the edited images are apart: PSNR and SSIM")
-    parser.add_argument("--html", type=Path, metavar="DIR", help="a page there too: all pictures in step")
+    parser.add_argument("--html", type=at_home, metavar="DIR", help="a page there too: all pictures in step")
     parser.add_argument("--single-file", action="store_true", help="with --html: the page as one file too, to be sent")
     parser.add_argument("--force", action="store_true", help="also where judge, rubrics or scale differ")
     parser.add_argument(
-        "--judge", type=Path, metavar="FILE", help="by pairs of images instead of scores: who is asked, and how"
+        "--judge", type=at_home, metavar="FILE", help="by pairs of images instead of scores: who is asked, and how"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="of --judge: where its judgements are kept")
+    parser.add_argument("--out", type=at_home, metavar="DIR", help="of --judge: where its judgements are kept")
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
@@ -179,7 +182,7 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
     _run_folder(parser)
     layouts = "; ".join(f"{name}: {layout}" for name, layout in FORMATS.items())
     parser.add_argument("--format", required=True, choices=FORMATS, metavar="NAME", help=layouts)
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="new, or one of an earlier export")
+    parser.add_argument("--out", required=True, type=at_home, metavar="DIR", help="new, or one of an earlier export")
     parser.add_argument("--model", metavar="NAME", help="as the layout names it; default: the run folder's name")
 
 
@@ -196,10 +199,10 @@ def _bench_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gpus", type=int, metavar="N", help=f"for the forecast (default: {FORECAST_GPUS}), or to run on"
     )
-    parser.add_argument("--run", type=Path, metavar="DIR", help="a whole run on checkpoints written to DIR, 75 GB")
+    parser.add_argument("--run", type=at_home, metavar="DIR", help="a whole run on checkpoints written to DIR, 75 GB")
     parser.add_argument("--executor", choices=EXECUTORS, default="local", help="of that run (default: local)")
     parser.add_argument("--memory", metavar="GIB,…", help="an edit under such caps of GPU memory, like 22,30,38")
-    parser.add_argument("--checkpoints", type=Path, metavar="DIR", help="for --memory, written there once: 58 GB")
+    parser.add_argument("--checkpoints", type=at_home, metavar="DIR", help="for --memory, written there once: 58 GB")
     parser.add_argument("--kernels", action="store_true", help="where a forward's milliseconds go")
     parser.add_argument("--json", action="store_true", help="for programs")
 

@@ -48,6 +48,11 @@ class Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+def at_home(text: str) -> Path:
+    """A path as it was meant. Of `--run-dir=~/a` a shell hands on the `~`, by which a folder would be made here."""
+    return Path(os.path.expanduser(text))
+
+
 def refuse_no_setting(parser: argparse.ArgumentParser, word: str, verbs: Iterable[str]) -> None:
     """A word that is neither a verb nor key=value: a run folder without a verb, or a verb mistyped."""
     verbs = list(verbs)

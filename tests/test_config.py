@@ -181,6 +181,14 @@ def test_who_was_killed_while_planning_types_the_same_again(tmp_path: Path) -> N
     assert "restore it from a copy" in launch(*words).stderr
 
 
+def test_a_home_that_no_shell_has_put_in_is_meant(tmp_path: Path) -> None:
+    make_config(tmp_path / "c.yaml", make_benchmark(tmp_path / "bench", 1))
+    words = ("--config=~/c.yaml", "--run-dir=~/run", "data.path=~/bench/bench.jsonl", "--executor=debug")
+    assert launch(*words, env={**os.environ, "HOME": str(tmp_path)}).returncode == 0
+    assert (tmp_path / "run" / "plan.jsonl").exists()
+    assert not (REPO / "~").exists()
+
+
 def test_runs_may_be_a_link_whose_folder_was_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").symlink_to(tmp_path / "scratch" / "runs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -184,6 +185,7 @@ def find(said: str, file: Path | None) -> Path | None:
     """What a path means that a configuration says: relative to here, or else to the file that says it. None where
     nothing is there."""
     places = [Path.cwd()] + ([file.resolve().parent] if file else [])
+    said = os.path.expanduser(said)  # no shell has done it in `data.path=~/bench.json`
     return next(((place / said).resolve() for place in places if (place / said).exists()), None)
 
 
