@@ -183,6 +183,9 @@ def test_a_seed_that_failed_is_left_out_of_its_samples_mean_and_counts_as_worst_
     first = (by_id["s-0"] + by_id["s-0@2"]) / 2
     assert found["mean_other"] == pytest.approx((first + by_id["s-1"]) / 2, rel=1e-5)
     assert found["failures_as_zero"]["mean_other"] == pytest.approx((first + by_id["s-1"] / 2) / 2, rel=1e-5)
+    assert found["seeds_left_out"] == {"failing": 1}
+    shown = launch("compare", runs / "one", runs / "failing").stdout
+    assert "seeds without this score, left out of their samples' means: 1 in failing" in shown
 
 
 def test_an_export_has_the_first_seed_and_says_so(runs: Path, tmp_path: Path) -> None:

@@ -150,6 +150,9 @@ class _Pair:
             "p_holm": p,
             "failures_as_zero": failures and {**asdict(failures), "failure_counts_as": _worst(self.first)},
             "left_out": dict(Counter(out.values())),
+            "seeds_left_out": {
+                side.name: count for side in (self.first, self.other) if (count := side.seeds_without(self.ids))
+            },
             "left_out_ids": {i: out[i] for i in list(out)[:SHOWN]},
             "categories": self._by_category(margin),
             "stand_ins": {

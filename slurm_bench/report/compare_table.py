@@ -95,6 +95,9 @@ def _tests(row: Mapping[str, Any], score: str) -> Iterable[str]:
         yield stand_ins_in_words(f"{score} in {name}", found)
     if row["left_out"]:
         yield "left out: " + ", ".join(f"{count} {why}" for why, count in row["left_out"].items())
+    if row["seeds_left_out"]:
+        counts = ", ".join(f"{count} in {name}" for name, count in row["seeds_left_out"].items())
+        yield f"seeds without this score, left out of their samples' means: {counts}"
     if row["largest"]:
         found = ", ".join(f"{one['id']} {number(one['difference'], '+')}" for one in row["largest"])
         yield f"largest differences: {found}"

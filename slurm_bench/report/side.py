@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -80,6 +80,10 @@ class Side:
             if numbers := [*self.scores[i].values(), *(worst for _ in failed)]:
                 found[i] = fmean(numbers)
         return found
+
+    def seeds_without(self, ids: Iterable[str]) -> int:
+        """Of samples that have this score under another seed: their means are over fewer."""
+        return sum(len(self.repeats[i]) - len(self.scores[i]) for i in ids)
 
     def without_value(self, sample_id: str) -> str:
         """Why a sample has no such score under any seed: scored without it, failed, or not there yet."""
