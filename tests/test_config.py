@@ -33,6 +33,8 @@ def write(tmp_path: Path, text: str) -> Path:
     ("text", "words"),
     [
         ("gpu: 3", ["my.yaml", "'gpu'", "'gpus'"]),
+        ("partition: h100", ["'partition'", "did you mean 'slurm.partition'"]),
+        ("run_dir: runs/a", ["'run_dir'", "an option, --run-dir"]),
         ("data: {raeder: jsonl}", ["my.yaml", "data.raeder", "'reader'"]),
         ("scorers: {s: {classpath: x}}", ["scorers.s.classpath", "'class_path'"]),
         ("gpus: many", ["my.yaml", "gpus"]),

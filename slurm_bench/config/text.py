@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import yaml
 
 from slurm_bench.bundled import CONFIGS
+from slurm_bench.command import SLURM_OPTIONS
 from slurm_bench.config.nearest import nearest
 from slurm_bench.config.schema import Config, DataConfig, Option, PluginConfig, fields_of, split_optional
 from slurm_bench.errors import UserError
@@ -177,7 +178,8 @@ class _Reader:
         fields = fields_of(hint)
         if name not in fields:
             inner = [] if key else [f"data.{field}" for field in fields_of(DataConfig)]
-            raise UserError(f"{self.where}: unknown key {quoted(_join(key, name))}; {nearest(name, [*fields, *inner])}")
+            meant = (not key and _elsewhere(name)) or nearest(name, [*fields, *inner])
+            raise UserError(f"{self.where}: unknown key {quoted(_join(key, name))}; {meant}")
         return fields[name]
 
     def parts(self, node: yaml.Node, key: str) -> list[tuple[str, yaml.Node]]:
@@ -259,6 +261,14 @@ def _explained(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         return f"line {error.problem_mark.line + 1}: {error.problem}"
     return "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+
+
+def _elsewhere(name: str) -> str:
+    """Where it may be said that isn't a setting by itself; "" where that isn't known."""
+    option = name.replace("_", "-")
+    if option in SLURM_OPTIONS or option in ("gres", "cpus-per-task", "setup", "python", "srun-args"):
+        return f"did you mean 'slurm.{name}'?"
+    return f"it is an option, --{option}" if option in ("config", "run-dir", "reuse", "like", "wait", "force") else ""
 
 
 def _join(key: str, name: str) -> str:
