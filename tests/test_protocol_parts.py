@@ -146,6 +146,7 @@ def test_a_final_score_is_read_however_it_is_marked(text: str) -> None:
         ("Prompt Compliance: 4\nDetail: 2\nDetail: 3", LINES),
         ("Prompt Compliance: 4\nDetail: 2\nAll in all a 5.", LINES),
         ("Prompt Compliance: 1-5\nDetail: 1-5", LINES),
+        *((f"Prompt Compliance: {two}\nDetail: 2", LINES) for two in ("3-4", "**3** – 4", "3 or 4", "4,5", "3 to 4/5")),
         ("<think>Prompt Compliance: 4\nDetail: 2", LINES),
     ],
 )

@@ -15,6 +15,8 @@ Range = tuple[int, int]
 _MARKUP = r"[\s*_`#>|]*"
 _NUMBER = r"(-?\d+(?:\.\d+)?)"
 _OUT_OF = r"(?:[\s*_]*(?:/|out of)\s*(\d+))?"
+# "3-4" and "3 or 4" are no mark, and least of all the lower one.
+_ANOTHER = re.compile(r"[ \t*_`]*(?:[-–—~～,、]|to|or|and|或|至|到)[ \t*_`]*\d", re.I)
 _END = re.compile(r"[\s*_`|.。]*(?:(?:</\w+>|<\|\w+\|>)\s*)*")
 
 
@@ -48,6 +50,8 @@ def _lines(text: str, labels: Sequence[str], highest: Sequence[int]) -> list[flo
         said = {(float(match[1]), match[2]) for match in found}
         if len({value for value, _ in said}) > 1:
             raise Unreadable(f"the reply contradicts itself: two numbers for '{label}'")
+        if any(_ANOTHER.match(text, match.end()) for match in found):
+            raise Unreadable(f"more than one number for '{label}'")
         if any(out_of is not None and int(out_of) != high for _, out_of in said):
             raise Unreadable(f"{label} is out of another number than {high}")
         values.append(float(found[-1][1]))
