@@ -484,6 +484,7 @@ def test_what_waits_for_another_is_cancelled_before_it(queue: Queue) -> None:
 
 def test_cancel_stops_the_local_launcher(run: RunDir, queue: Queue, launcher: subprocess.Popen[bytes]) -> None:
     note_jobs(run, by(claimed(run, "local"), launcher), (), None, None)
+    launcher.send_signal(signal.SIGSTOP)  # by Ctrl-Z
     assert cancel_run(run) == [f"stopped the launcher of edit-001 (pid {launcher.pid} on {HERE})"]
     assert launcher.wait(120) == -signal.SIGTERM
     assert cancel_run(run) == []

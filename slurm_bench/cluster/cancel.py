@@ -48,6 +48,7 @@ def cancel_run(run: RunDir) -> list[str]:
             try:
                 os.kill(attempt.pid, signal.SIGTERM)
                 lines.append(f"stopped {where}")
+                os.kill(attempt.pid, signal.SIGCONT)  # by Ctrl-Z it may be stopped, and hears nothing
             except ProcessLookupError:  # it has ended since
                 pass
             except PermissionError:
