@@ -349,6 +349,11 @@ def test_words_that_a_test_cluster_does_not_say(where: str, slurm: str, kind: st
     assert kind_of(Symptom(where, "", slurm, slurm)).name == kind
 
 
+def test_a_samples_own_words_are_not_taken_for_its_processes_end() -> None:
+    words = "ValueError: nothing is left with which the mask, killed by the threshold, could be filled"
+    assert kind_of(Symptom("sample", words, words)).name == "sample_fault"
+
+
 NODE = "slurmstepd: error: *** JOB 4 ON n1 CANCELLED AT T DUE TO NODE FAILURE ***"
 
 

@@ -214,7 +214,11 @@ KINDS = (
     ),
     Kind(
         "exit_code",
-        every(DIED, no(TOLD), any_of(lambda s: s.end is None and s.exit is not None, says("left with|killed by"))),
+        every(
+            DIED,
+            no(TOLD),
+            any_of(lambda s: s.end is None and s.exit is not None, says("left with exit code|killed by SIG")),
+        ),
         "the process ended without a word of its own: {detail}",
     ),
     Kind(
