@@ -108,6 +108,7 @@ LINES, FINAL = ReplyForm(labels=("Prompt Compliance", "Detail")), ReplyForm(labe
         ("Brief reasoning: 3 of 5 legs.\nPrompt Compliance: 4\nDetail: 2", LINES),
         ("**Prompt Compliance**: **4**\n- **Detail:** 2/5.\n", LINES),
         ("prompt compliance: 4 out of 5\ndetail: 2 out of 5", LINES),
+        ("Prompt Compliance: 4 - good, 3 of 5 legs (two hidden)\nDetail: 2", LINES),
         ("Prompt Compliance: 4\nso, again:\nPrompt Compliance: 4\nDetail: 2", LINES),
     ],
 )
@@ -147,6 +148,7 @@ def test_a_final_score_is_read_however_it_is_marked(text: str) -> None:
         ("Prompt Compliance: 4\nDetail: 2\nAll in all a 5.", LINES),
         ("Prompt Compliance: 1-5\nDetail: 1-5", LINES),
         *((f"Prompt Compliance: {two}\nDetail: 2", LINES) for two in ("3-4", "**3** – 4", "3 or 4", "4,5", "3 to 4/5")),
+        *((f"Prompt Compliance: {two}\nDetail: 2", LINES) for two in ("4+", "4 → 3", "3 (or 4)", ">3", "~3", "±3")),
         ("<think>Prompt Compliance: 4\nDetail: 2", LINES),
     ],
 )

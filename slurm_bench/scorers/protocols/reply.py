@@ -13,10 +13,11 @@ Range = tuple[int, int]
 
 # Markdown around a label or a number says nothing.
 _MARKUP = r"[\s*_`#>|]*"
+_BEFORE = r"[\s*_`|]*"  # a number: > would say something
 _NUMBER = r"(-?\d+(?:\.\d+)?)"
 _OUT_OF = r"(?:[\s*_]*(?:/|out of)\s*(\d+))?"
 # "3-4" and "3 or 4" are no mark, and least of all the lower one.
-_ANOTHER = re.compile(r"[ \t*_`]*(?:[-–—~～,、]|to|or|and|或|至|到)[ \t*_`]*\d", re.I)
+_ANOTHER = re.compile(r"[ \t*_`]*(?:[+±]|(?:->|→|[-–—~～,、]|\(?(?:to|or|and|或|至|到))[ \t*_`]*\d)", re.I)
 _END = re.compile(r"[\s*_`|.。]*(?:(?:</\w+>|<\|\w+\|>)\s*)*")
 
 
@@ -44,7 +45,7 @@ def _lines(text: str, labels: Sequence[str], highest: Sequence[int]) -> list[flo
     values, last = [], 0
     for label, high in zip(labels, highest, strict=True):
         words = _MARKUP.join(re.escape(word) for word in label.split())
-        found = list(re.finditer(rf"{words}{_MARKUP}[:：]{_MARKUP}{_NUMBER}{_OUT_OF}", text, re.I))
+        found = list(re.finditer(rf"{words}{_MARKUP}[:：]{_BEFORE}{_NUMBER}{_OUT_OF}", text, re.I))
         if not found:
             raise Unreadable(f"no line '{label}: ' with a number in the reply")
         said = {(float(match[1]), match[2]) for match in found}
