@@ -209,6 +209,17 @@ def test_a_download_that_lacks_files_is_no_smaller_benchmark(reader: str, folder
     assert asked_for.id == "2"
 
 
+def test_which_of_several_files_is_damaged_is_said(folder: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (folder / "bench").mkdir()
+    for n in range(3):
+        parquet.write_table(arrow(columns(folder, str(n))), folder / "bench" / f"train-0000{n}-of-00003.parquet")
+    damaged = folder / "bench" / "train-00001-of-00003.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    with pytest.raises(UserError, match=r"train-00001-of-00003.parquet: damaged.*download it again"):
+        read("huggingface", folder / "bench")
+
+
 def test_what_the_first_of_several_files_lacks_is_read_from_the_others(folder: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     (folder / "bench").mkdir()

@@ -182,7 +182,7 @@ def test_a_line_that_is_no_row_is_told_with_its_number(line: bytes, says: str, f
     ("reader", "name", "text", "says"),
     [
         ("csv", "a.jsonl", json.dumps(row()), r"no field 'id'.*; a .jsonl file is mostly for data.reader=jsonl$"),
-        ("parquet", "a.jsonl", json.dumps(row()), r"failed after 0 items: .*; a .jsonl file is mostly for"),
+        ("parquet", "a.jsonl", json.dumps(row()), r"of another kind .*; a .jsonl file is mostly for"),
         ("json", "a.json", json.dumps(row()) + "\n" + json.dumps(row()), r"for one a line say data.reader=jsonl\)$"),
         ("five_category", "a.csv", "id,instruction\n1,x", r"; a .csv file is mostly for data.reader=csv$"),
         ("jsonl", "a.yaml", "data: x", r"a.yaml:1: not JSON: .*, or name another reader where the file is no JSONL"),

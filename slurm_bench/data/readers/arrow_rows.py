@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +58,18 @@ def _refuse_incomplete(files: Iterable[Path]) -> None:
 
 
 def parquet_table(data: DataConfig, files: list[Path]) -> Table:
-    parquet = pyarrow("pyarrow.parquet", data)
+    arrow, parquet = pyarrow("pyarrow", data), pyarrow("pyarrow.parquet", data)
 
     def batches() -> Iterator[tuple[Path, Any]]:
         for file in files:
-            with parquet.ParquetFile(file) as opened:
+            with _named(file, arrow), parquet.ParquetFile(file) as opened:
                 yield from ((file, batch) for batch in opened.iter_batches(batch_size=_ROWS))
 
-    return arrow_table(data, {file: parquet.read_schema(file) for file in files}, batches())
+    def schema_of(file: Path) -> Any:
+        with _named(file, arrow):
+            return parquet.read_schema(file)
+
+    return arrow_table(data, {file: schema_of(file) for file in files}, batches())
 
 
 def stream_table(data: DataConfig, files: list[Path]) -> Table:
@@ -73,15 +78,25 @@ def stream_table(data: DataConfig, files: list[Path]) -> Table:
 
     def batches() -> Iterator[tuple[Path, Any]]:
         for file in files:
-            with arrow.memory_map(str(file)) as mapped, arrow.ipc.open_stream(mapped) as opened:
+            with _named(file, arrow), arrow.memory_map(str(file)) as mapped, arrow.ipc.open_stream(mapped) as opened:
                 for batch in opened:
                     yield from ((file, batch.slice(start, _ROWS)) for start in range(0, batch.num_rows, _ROWS))
 
     def schema_of(file: Path) -> Any:
-        with arrow.memory_map(str(file)) as mapped, arrow.ipc.open_stream(mapped) as opened:
+        with _named(file, arrow), arrow.memory_map(str(file)) as mapped, arrow.ipc.open_stream(mapped) as opened:
             return opened.schema
 
     return arrow_table(data, {file: schema_of(file) for file in files}, batches())
+
+
+@contextmanager
+def _named(file: Path, arrow: Any) -> Iterator[None]:
+    """What is wrong with one of many files, with its name. Raises UserError."""
+    try:
+        yield
+    except (arrow.ArrowException, OSError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"{file}: damaged, or of another kind ({said}); download it again") from None
 
 
 def _rows(batches: Iterable[tuple[Path, Any]], labels: Mapping[Path, dict[str, list[str]]]) -> Iterator[Row]:
