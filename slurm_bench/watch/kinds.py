@@ -249,7 +249,7 @@ KINDS = (
         "next attempt leaves out a node on which nothing else came right",
         together=True,
     ),
-    Kind("never_started", at("unborn"), "the task never began, and nothing says why: {detail}", together=True),
+    Kind("never_started", at("unborn"), "the task never began, and has no log: {detail}", together=True),
     Kind(
         "killed_with_its_job",
         at("process"),
