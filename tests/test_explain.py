@@ -484,6 +484,16 @@ def test_watch_ends_with_the_run_and_its_code(finished_run: str, tmp_path: Path)
     assert "\x1b" not in done.stdout, "plain lines in a pipe"
 
 
+@pytest.mark.parametrize(("job", "why"), [("41", "cancelled while it waited"), (None, "its launcher ended before")])
+def test_a_task_that_left_no_trace(tmp_path: Path, job: str | None, why: str) -> None:
+    """A waiting task of an array that is cancelled is known to Slurm no more."""
+    root = prepare(tmp_path, "Tint", {})
+    attempt = claim(run_dir(root), "edit", ["s-0"], 1, "slurm" if job else "local", 0, 1)
+    assert attempt is not None
+    close(run_dir(root), note_jobs(run_dir(root), attempt, [job], "42", "43") if job else attempt)
+    assert why in causes(root)["never_started"].what
+
+
 def test_watch_says_that_the_run_was_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = prepare(tmp_path, "Tint", {})
     assert claim(run_dir(root), "edit", ["s-0"], 1, "local", 0, 1)

@@ -118,11 +118,7 @@ def _of_task(seen: Evidence, task: Task, left: tuple[str, ...]) -> Iterator[Symp
         if left and task.alive is False and not _unsubmitted(task):
             lines = (task.said.slurm or task.said.last) if task.said else ()
             words = " ".join([*(task.said.last if task.said else ()), slurm])
-            gone = (
-                "cancelled while it waited, or its job is long forgotten"
-                if task.job_id
-                else "its launcher ended before"
-            )
+            gone = "cancelled while it waited, or long forgotten" if task.job_id else "its launcher ended before"
             detail = (lines and lines[-1].strip()) or task.ended or gone
             yield Symptom(
                 where="unborn",
