@@ -65,9 +65,10 @@ def launch(
 
 
 def hear_interrupts() -> None:
-    """To be called in a process before it is what it shall be: a suite in the background ignores SIGINT, and so would
-    all that it starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """To be called in a process before it is what it shall be: a suite in the background ignores SIGINT, or under nohup
+    SIGHUP, and so would all that it starts."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def images(root: Path) -> dict[str, bytes]:

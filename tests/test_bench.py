@@ -38,7 +38,7 @@ from slurm_bench.kernels import fp8
 from slurm_bench.machine import GIB
 from slurm_bench.scorers.base import Score
 
-needs_21 = pytest.mark.skipif(not hasattr(diffusers, "QwenImage21Pipeline"), reason="diffusers is older than 0.42")
+needs_21 = pytest.mark.skipif(not hasattr(diffusers, "QwenImage21Pipeline"), reason="diffusers is older than 0.41")
 NO_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
 
 

@@ -19,6 +19,14 @@ from slurm_bench.run.records import read_records
 FROZEN = Path(__file__).parent / "frozen" / "v1"
 
 
+def rounded(row: dict[str, str]) -> dict[str, str]:
+    """The last digits of a score hang on numpy's version, which was another one then."""
+    return {
+        name: f"{float(cell):.9f}" if "." in cell and cell.replace(".", "").isdigit() else cell
+        for name, cell in row.items()
+    }
+
+
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
     return Path(shutil.copytree(FROZEN, tmp_path / "run"))
@@ -43,7 +51,7 @@ def test_an_old_run_is_finished_and_nothing_of_it_made_again(old: Path, tmp_path
     fresh = launch("--config", "configs/demo.yaml", "data.limit=4", "gpus=1", "--run-dir", tmp_path / "fresh")
     assert fresh.returncode == 0, fresh.stderr
     assert images(old) == images(tmp_path / "fresh")
-    assert rows(old) == rows(tmp_path / "fresh")
+    assert [*map(rounded, rows(old))] == [*map(rounded, rows(tmp_path / "fresh"))]
     assert summary(old)["counts"]["scored"] == 4
 
 

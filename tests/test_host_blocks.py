@@ -25,7 +25,7 @@ from slurm_bench.kernels.fp8 import OutlierLinear, stack_linears
 
 torch.set_num_threads(1)  # more only get in each other's way at this size
 OWN_LOOPS = [name for name, profile in PROFILES.items() if profile.own_loop]
-needs_21 = pytest.mark.skipif(not hasattr(diffusers, "QwenImage21Pipeline"), reason="diffusers is older than 0.42")
+needs_21 = pytest.mark.skipif(not hasattr(diffusers, "QwenImage21Pipeline"), reason="diffusers is older than 0.41")
 REQUESTS = [request(), request("something else", seed=9, images=(noise_image(seed=5),), id="b")]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from cluster import SlurmCluster
-from helpers import REPO, assert_whole, attempts, images, launch, make_config, rows, run_dir, summary
+from helpers import REPO, assert_whole, attempts, hear_interrupts, images, launch, make_config, rows, run_dir, summary
 
 from slurm_bench.run.journal import read_journals
 from slurm_bench.run.layout import RunDir
@@ -47,7 +47,8 @@ class Bed:
     def popen(self, env: dict[str, str], gpus: int) -> subprocess.Popen[str]:
         where = ("--config", self.folder / "c.yaml", "--run-dir", self.root, "--partition", "h100", "--gpus", gpus)
         words = [sys.executable, "launch.py", *map(str, where)]
-        return subprocess.Popen(words, cwd=REPO, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(words, cwd=REPO, env=env, preexec_fn=hear_interrupts, **pipes)
 
     def with_before(self, command: str, script: str) -> dict[str, str]:
         """An environment in which a command of Slurm's runs `script` first, unless it is asked for help."""

@@ -228,6 +228,6 @@ def check_diffusers(needed: tuple[int, int]) -> None:
     if tuple(map(int, installed.split(".")[:2])) < needed:
         least = ".".join(map(str, needed))
         raise UserError(
-            f"'editor.class_path': this editor needs diffusers {least}, and {installed} is installed; with Python 3.11 "
-            f"or later: pip install 'diffusers>={least}'"
+            f"'editor.class_path': this editor needs diffusers {least}, and {installed} is installed: "
+            f"pip install 'diffusers>={least}'"
         )

@@ -32,5 +32,5 @@ QWEN_IMAGE_21 = Family(
     run_once=run_once,
     profiles=WITHOUT_SKIPS,
     schedulers={"turbo": TURBO_SCHEDULER, "even": {}},
-    diffusers=(0, 42),
+    diffusers=(0, 41),
 )
