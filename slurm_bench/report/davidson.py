@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from slurm_bench.report.statistics import CONFIDENCE, FEW
+from slurm_bench.report.intervals import CONFIDENCE, FEW
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from slurm_bench.report.statistics import CONFIDENCE, Interval, difference_of
+from slurm_bench.report.intervals import CONFIDENCE, Interval
+from slurm_bench.report.statistics import difference_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -20,7 +20,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slurm_bench.report.statistics import CONFIDENCE, FEW, t_interval
+from slurm_bench.report.intervals import CONFIDENCE, FEW, t_interval
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,7 +1,4 @@
-"""Means, their intervals and what describes a sample of scores. Pure, and the same for the same numbers.
-
-`python -m tests.coverage_of_intervals` prints how often the intervals hold the true mean.
-"""
+"""Means with their intervals, and what describes a sample of scores. Pure, and the same for the same numbers."""
 
 from __future__ import annotations
 
@@ -10,19 +7,15 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from slurm_bench.report.intervals import FEW, NO_INTERVAL, Interval, cox, looks_lognormal, t_interval, wilson
+
 if TYPE_CHECKING:
     import numpy as np
 
-CONFIDENCE = 0.95
-FEW = 10  # Below it the methods here no longer hold what they promise for skewed scores.
 BINS = 10
-LARGEST_LOG = 700.0  # of a number that a float holds
-MOST_TESTED = 5000  # Of more values scipy's test of normality warns that its p isn't exact.
 
 Numbers: TypeAlias = "Sequence[float] | np.ndarray"
 Marks: TypeAlias = "Sequence[Hashable] | np.ndarray"
-Interval = tuple[float | None, float | None]
-NO_INTERVAL: Interval = (None, None)
 
 
 @dataclass(frozen=True)
@@ -162,15 +155,15 @@ def _interval(
     mean = _mean(x)
     parts = _sums((x - mean) / len(x), index)
     if _passes_and_fails(x, low, high):
-        return "Wilson", _wilson(mean, _effective(x, parts, units))
+        return "Wilson", wilson(mean, _effective(x, parts, units))
     if np.ptp(x) == 0:
         if low is None or high is None:
             return None, NO_INTERVAL  # All are alike: they don't tell how much others would differ.
         # A bounded score varies at most as a pass or fail of the same mean does.
-        ends = _wilson((mean - low) / (high - low), units)
+        ends = wilson((mean - low) / (high - low), units)
         return "Wilson, all are alike", (low + (high - low) * ends[0], low + (high - low) * ends[1])
-    if units >= FEW and index is None and high is None and _looks_lognormal(x):
-        ends = _cox(x)
+    if units >= FEW and index is None and high is None and looks_lognormal(x):
+        ends = cox(x)
         if ends[0] <= mean <= ends[1]:  # else it speaks of a lognormal's mean that these values' own is far from
             return "Cox, lognormal", ends
     return t_interval(mean, parts, units / (units - 1), units - 1)
@@ -195,7 +188,7 @@ def _macro_interval(
     if min(sizes) < 2:  # samples, or sources, of a category: of one alone nothing tells how others would differ
         return None, NO_INTERVAL
     if index is None and all(_passes_and_fails(part, low, high) for part in parts):
-        ends = [(_mean(part), *_wilson(_mean(part), len(part))) for part in parts]
+        ends = [(_mean(part), *wilson(_mean(part), len(part))) for part in parts]
         below = math.sqrt(sum((at - start) ** 2 for at, start, _ in ends)) / count
         above = math.sqrt(sum((stop - at) ** 2 for at, _, stop in ends)) / count
         return "Wilson, combined", (mean - below, mean + above)
@@ -218,41 +211,9 @@ def _freedom(sizes: Sequence[int]) -> float:
     return sum(1 / size for size in sizes) ** 2 / sum(1 / (size**2 * (size - 1)) for size in sizes)
 
 
-def t_interval(mean: float, parts: np.ndarray, correction: float, freedom: float) -> tuple[str | None, Interval]:
-    """Student's t, corrected for skewness by Hall's transformation (1992, JRSS B 54) where there are enough units for
-    that. `parts` is what each independent unit adds to the estimate's error: their squares add up to its variance."""
-    import numpy as np
-    from scipy.special import stdtrit
-
-    square = float((parts**2).sum())
-    if square == 0:
-        return None, NO_INTERVAL
-    error = math.sqrt(square * correction)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = (float(stdtrit(freedom, p)) for p in (tail, 1 - tail))
-    skew = float((parts**3).sum()) / square**1.5
-    if len(parts) < FEW or abs(skew) < 1e-6:
-        return "t", (mean - high * error, mean - low * error)
-
-    def untransformed(quantile: float) -> float:
-        return float(np.cbrt(1 + skew * (quantile - skew / 6)) - 1) * 3 / skew
-
-    return "t, corrected for skewness", (mean - untransformed(high) * error, mean - untransformed(low) * error)
-
-
 def _passes_and_fails(x: np.ndarray, low: float | None, high: float | None) -> bool:
     """0 and 1 alone, on a scale on which nothing else was to be expected."""
     return (low, high) in ((0, 1), (None, None)) and bool(((x == 0) | (x == 1)).all())
-
-
-def _wilson(share: float, n: float) -> tuple[float, float]:
-    """Wilson's score interval (1927, JASA 22) of a share."""
-    from scipy.special import ndtri
-
-    z = float(ndtri((1 + CONFIDENCE) / 2))
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    return centre - half, centre + half
 
 
 def _effective(x: np.ndarray, parts: np.ndarray, units: int) -> float:
@@ -261,30 +222,6 @@ def _effective(x: np.ndarray, parts: np.ndarray, units: int) -> float:
         return units
     spread, variance = float(x.var()), float((parts**2).sum()) * units / (units - 1)
     return units if min(spread, variance) == 0 else min(len(x), spread / variance)
-
-
-def _looks_lognormal(x: np.ndarray) -> bool:
-    """Positive, with no clear tail to the left, and logs that pass for normal."""
-    import numpy as np
-
-    if x.min() <= 0 or ((x - x.mean()) ** 3).mean() <= -0.5 * x.std() ** 3:
-        return False
-    from scipy.stats import shapiro  # a second to import
-
-    return bool(shapiro(np.log(x[:: -(-len(x) // MOST_TESTED)])).pvalue >= 0.01)
-
-
-def _cox(x: np.ndarray) -> tuple[float, float]:
-    """Cox's interval of a lognormal mean, with Student's t (Olsson 2005, J. Stat. Educ. 13): where one score of many
-    carries the mean, t is too short."""
-    import numpy as np
-    from scipy.special import stdtrit
-
-    logs, n = np.log(x), len(x)
-    variance = float(logs.var(ddof=1))
-    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(variance / n + variance**2 / (2 * (n - 1)))
-    centre = float(logs.mean()) + variance / 2
-    return math.exp(centre - half), math.exp(min(centre + half, LARGEST_LOG))
 
 
 def numbered(marks: Marks) -> np.ndarray:
