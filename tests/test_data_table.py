@@ -294,10 +294,11 @@ def test_broken_utf8_is_taken_for_no_other_encoding(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (gzip.compress(b"id,instruction,image\n" * 9), "an archive, or a packed file; unpack it"),
+        (gzip.compress(b"id,instruction,image\n" * 9, mtime=0), "an archive, or a packed file; unpack it"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a git-lfs pointer; fetch"),
         (b"<!DOCTYPE html><html>404</html>", "an HTML page; the download went wrong"),
     ],
+    ids=["packed", "pointer", "page"],
 )
 def test_what_is_no_table_at_all_is_named(content: bytes, says: str, folder: Path) -> None:
     for read in (table, jsonl):
