@@ -133,7 +133,7 @@ def _by_function(function: Callable[..., Tensor]) -> Compute:
 
 def _by_operator(namespace: str) -> Compute | None:
     """As the function calls it, which does more in Python around that than a GPU takes for the attention of a short
-    prompt: of an edit by Qwen-Image-2.1 it waited 20 ms."""
+    prompt: in a profile of Qwen-Image-2.1's sources and first step an H200 waited 7.6 ms instead of 27.9."""
     packet = getattr(getattr(torch.ops, namespace), "fwd", None)
     operator: Any = getattr(packet, "default", None)
     arguments = {each.name for each in operator._schema.arguments} if operator else set()
