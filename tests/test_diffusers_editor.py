@@ -153,12 +153,12 @@ def test_what_is_refused_before_anything_starts(folder, params, said):
 
 
 # diffusers 0.40 hasn't the one, and the other fails there for two sources, which it says that it takes.
-SINCE_042 = ("QwenImage21Pipeline", "BriaFiboEditPipeline")
+SINCE_041 = ("QwenImage21Pipeline", "BriaFiboEditPipeline")
 
 
 def skip_before_its_release(pipeline):
-    if pipeline in SINCE_042 and not hasattr(diffusers, "QwenImage21Pipeline"):
-        pytest.skip("diffusers 0.42 has it")
+    if pipeline in SINCE_041 and not hasattr(diffusers, "QwenImage21Pipeline"):
+        pytest.skip("diffusers 0.41 has it")
 
 
 @pytest.mark.parametrize(
