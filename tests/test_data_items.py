@@ -294,10 +294,17 @@ def test_a_category_has_one_spelling() -> None:
 
 
 def test_a_turn_may_name_the_one_before_as_pandas_writes_a_column_with_gaps() -> None:
-    first, second, third = read(item(1), item(2, source=None, follows=1.0), item(3, source=None, follows=2.5))
+    first, second, third = read(item(1), item(2, source=None, follows="1.0"), item(3, source=None, follows=2.5))
     assert (second.follows, second.problem) == ("1", "")
     assert "it follows '2.5', which isn't before it" in third.problem
     assert not first.follows
+
+
+def test_a_whole_number_is_the_same_text_however_it_is_kept() -> None:
+    """As 2.0 by pandas, where a column has gaps. The text "2.0" is the author's own."""
+    kept = read(item(1.0, 2.0), item("2.0", "2"), item(1.5), item(2.0**60))  # type: ignore[arg-type]
+    assert [i.id for i in kept] == ["1", "2.0", "1.5", str(2.0**60)]
+    assert [i.category for i in kept[:2]] == ["2", "2"]
 
 
 def test_a_number_is_a_categorys_name_too() -> None:

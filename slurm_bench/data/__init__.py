@@ -125,7 +125,7 @@ def _after_its_turn(item: Item, before: Collection[str]) -> Item:
     """What follows a sample that isn't among those before it can't be edited."""
     if not item.follows or item.follows in before:
         return item
-    if (whole := item.follows.removesuffix(".0")) in before:  # pandas' whole numbers, where some rows have none
+    if (whole := item.follows.removesuffix(".0")) in before:  # as pandas writes it to CSV, where some rows have none
         return replace(item, follows=whole)
     why = f"it follows {quoted(item.follows)}, which isn't before it in the data, or was left out of it"
     return replace(item, follows="", problem=item.problem or why, on_storage=False)

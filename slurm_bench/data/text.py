@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 BROKEN = "\ufffd"
+_LARGEST_WHOLE = 2**53  # beyond it a float may have lost digits
 
 # Control characters, line separators, and the marks that turn the direction of what follows.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -15,9 +16,12 @@ _ESCAPE = re.compile(r"\\(?:\\|n|r|t|x[0-9a-f]{2}|u[0-9a-f]{4})")
 
 def as_text(value: Any) -> str:
     """A cell's value as text. None and NaN (pandas' empty cell) are empty; anything but text and numbers raises
-    TypeError. Lone surrogates become U+FFFD, so that whatever comes from here can be written as UTF-8."""
+    TypeError. A whole number is its digits, also where it is kept as 2.0: pandas does so with a column that has gaps.
+    Lone surrogates become U+FFFD, so that whatever comes from here can be written as UTF-8."""
     if value is None or (isinstance(value, float) and value != value):
         return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST_WHOLE:
+        return str(int(value))
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, (bool, list, tuple, dict, set, bytes)):
