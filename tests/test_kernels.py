@@ -23,7 +23,7 @@ GPU = torch.cuda.is_available()
 
 COMPARE = """
 import torch
-from slurm_bench.kernels import fp8, ops, triton_fp8, triton_ops
+from slurm_bench.kernels import fp8, ops, pixels, triton_fp8, triton_ops, triton_pixels
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 torch.manual_seed(0)
@@ -89,6 +89,28 @@ every, scale = torch.where(every.float().isnan(), 0, every.float()).to(every.dty
 for dtype in (torch.float32, torch.bfloat16)[: 2 if DEVICE == "cuda" else 1]:  # the interpreter rounds downwards
     found = triton_fp8.widen(*there(every, scale, dtype))
     assert torch.equal(found.cpu(), (every.float() * scale.t()).to(dtype))
+
+def picture(*shape):
+    return torch.randn(shape).contiguous(memory_format=torch.channels_last)
+
+
+for width in (3, 24, 70, 144):  # below, within and beyond what a program takes at a time
+    x, y, weight, bias = picture(2, width, 5, 7), picture(2, width, 5, 7), *torch.randn(2, width)
+    x[0, :, 1, 1] = 0
+    for added in (None, bias):
+        found = triton_pixels.rms_norm_silu(*there(x, weight, added))
+        same(found, pixels.rms_norm_silu(x, weight, added))
+        assert added is not None or not found[0, :, 1, 1].any()
+    for other in (None, y):
+        found = triton_pixels.add_(*there(x.clone(), bias, other))
+        same(found, pixels.add_(x.clone(), bias, other))
+    mixed = torch.randint(width, (2, 2, 5))
+    for channels in (None, mixed):
+        expected = pixels.enlarge(x, 2, channels)
+        same(triton_pixels.enlarge(*there(x, 2, channels), None), expected)
+        onto = picture(*expected.shape)
+        found = triton_pixels.enlarge(*there(x, 2, channels, onto.clone()))
+        same(found, pixels.enlarge(x, 2, channels, onto))
 print("all compared")
 """
 

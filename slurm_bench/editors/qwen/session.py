@@ -40,10 +40,10 @@ class Session(BaseSession):
         from slurm_bench.editors.qwen.denoise import ExactRunner
         from slurm_bench.editors.qwen.host_blocks import stream_blocks
         from slurm_bench.editors.qwen.transformer import ExactTransformer
-        from slurm_bench.editors.qwen.vae import flatten_convolutions
+        from slurm_bench.editors.qwen.vae import see_one_frame
 
         settings, sampling = self.settings, self.sampling
-        flatten_convolutions(self.pipeline.vae)
+        see_one_frame(self.pipeline.vae)
         exact = ExactTransformer(self.pipeline.transformer, settings.offload_modulation, uniform=self.profile.cache)
         stream_blocks(exact.transformer_blocks, waiting, self.device)
         cache = None

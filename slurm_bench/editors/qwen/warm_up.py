@@ -15,6 +15,7 @@ from slurm_bench.logs import log
 
 # Of the published transformer: channels, heads, and channels of the MLP's middle. Other sizes are built when needed.
 CHANNELS, HEADS, MIDDLE = 3072, 24, 12288
+PIXELS = 96  # channels of the VAEs' widest pictures
 TOKENS = 256
 
 
@@ -42,6 +43,18 @@ def _in_thread(run_once: Callable[[str, bool], None], device: str, fp8: bool) ->
         run_once(device, fp8)
     except Exception as error:  # whatever it is, the first sample meets it again
         log.warning("kernels could not be warmed up: %s: %s", type(error).__name__, error)
+
+
+def see_once(random: Callable[..., Any]) -> None:
+    """The VAE's."""
+    import torch
+
+    from slurm_bench.kernels.pixels import add_, enlarge, rms_norm_silu
+
+    weight, place = random(PIXELS), torch.zeros((2, 2, PIXELS), dtype=torch.int64, device=random(1).device)
+    x = random(1, PIXELS, 8, 8).contiguous(memory_format=torch.channels_last)
+    x = add_(rms_norm_silu(rms_norm_silu(x, weight), weight, weight), weight, x)
+    enlarge(x, 2, place, onto=enlarge(add_(x, weight), 2))
 
 
 def run_once(device: str, fp8: bool, tokens: int = TOKENS, dtype: str = "bfloat16") -> None:
@@ -79,6 +92,7 @@ def run_once(device: str, fp8: bool, tokens: int = TOKENS, dtype: str = "bfloat1
             feed_forward(first, Fp8Linear.of(last.exact), normed)
         y = feed_forward(first, last, normed)
         add_gated(x, y, modulation[:, 5], 0)
+        see_once(random)
         torch.ones((1, 3), dtype=torch.int64, device=device).prod(-1)  # the text encoder's; torch compiles it, for 2 s
         if device.startswith("cuda"):
             torch.cuda.synchronize(device)

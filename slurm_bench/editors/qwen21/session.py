@@ -42,9 +42,11 @@ class Session(BaseSession):
 
     def _exact_runner(self, waiting: Waiting) -> Any:
         from slurm_bench.editors.qwen.host_blocks import stream_blocks
+        from slurm_bench.editors.qwen.vae import see_one_frame
         from slurm_bench.editors.qwen21.denoise import ExactRunner
         from slurm_bench.editors.qwen21.transformer import ExactTransformer
 
+        see_one_frame(self.pipeline.vae)
         exact = ExactTransformer(self.pipeline.transformer)
         stream_blocks(exact.transformer_blocks, waiting, self.device)
         return ExactRunner(self.pipeline, exact, self.sampling)
