@@ -11,6 +11,7 @@ import pytest
 from helpers import assert_whole, attempts, launch, rows, run_dir, summary
 from tasks import edits, heal, prepare, work
 
+from slurm_bench.cluster.chain import look
 from slurm_bench.run.attempts import close, read_attempts
 from slurm_bench.run.opened import open_run
 
@@ -83,6 +84,14 @@ def test_the_chain_sees_by_itself_that_an_image_is_gone(tmp_path: Path, harm: Ca
     harm(root / edits(root)["s-2"]["image"])
     assert heal(root) == 0
     assert summary(root)["counts"]["scored"] == 6
+
+
+def test_what_goes_while_a_folder_is_looked_at_says_nothing_of_its_images(tmp_path: Path) -> None:
+    """As a task's temporary file does, of an image that it is about to record. A link to nothing stands for it."""
+    root = edited(tmp_path)
+    for record in edits(root).values():
+        (root / record["image"]).with_name(".another.png.tmp").symlink_to("nowhere")
+    assert look(open_run(root)).to_edit() == []
 
 
 def test_scoring_sees_that_an_image_was_overwritten(tmp_path: Path) -> None:

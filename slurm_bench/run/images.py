@@ -7,6 +7,8 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.records import Record
@@ -41,6 +43,17 @@ def find_changed(run: RunDir, records: Iterable[Record], each: Callable[[], None
         return {sample_id: problem for sample_id, problem in readers.map(look, records) if problem}
 
 
+def _sizes(folder: Path) -> dict[str, int]:
+    """Of the files in a folder, by name. One that goes while they are looked at (a task at work renames what it has
+    written) says nothing of the others."""
+    sizes = {}
+    with suppress(*NOT_THERE), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(*NOT_THERE):
+                sizes[entry.name] = entry.stat().st_size
+    return sizes
+
+
 def find_gone(run: RunDir, records: Iterable[Record]) -> dict[str, str]:
     """As far as the folders' listings tell: gone, or of another size. It reads no image, and asks for no file by
     itself: on a parallel file system that is what takes long."""
@@ -49,10 +62,7 @@ def find_gone(run: RunDir, records: Iterable[Record]) -> dict[str, str]:
         by_folder[record["image"].rpartition("/")[0]].append(record)
     found = {}
     for folder, inside in by_folder.items():
-        try:
-            sizes = {entry.name: entry.stat().st_size for entry in os.scandir(run.root / folder)}
-        except NOT_THERE:
-            sizes = {}
+        sizes = _sizes(run.root / folder)
         for record in inside:
             size = sizes.get(os.path.basename(record["image"]))
             if size is None:
