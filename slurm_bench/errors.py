@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any
 
 # What to do about a file system's refusal.
 _MENDS = {
@@ -25,6 +26,14 @@ class UserError(Exception):
 
 class SampleError(Exception):
     """This sample can't be edited or scored (a broken image, an empty instruction); no other is touched."""
+
+
+class FinalError(SampleError):
+    """Another try of the sample would end alike. Its record has `fields` beside the error."""
+
+    def __init__(self, message: str, **fields: Any) -> None:
+        super().__init__(message)
+        self.fields = {**fields, "final": True}
 
 
 class LostGpu(Exception):

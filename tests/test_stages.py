@@ -34,7 +34,7 @@ from slurm_bench.run.ledger import read_state
 from slurm_bench.run.opened import open_run
 from slurm_bench.run.plan import Sample, read_plan
 from slurm_bench.run.records import read_records
-from slurm_bench.scorers.base import Score, ScoreRequest
+from slurm_bench.scorers.base import Score, Scored, ScoreRequest
 from slurm_bench.stages.behind import StorageFailed, WriteBehind
 from slurm_bench.stages.engine import GpuLost, SystematicFailure, Tally
 from slurm_bench.stages.faults import is_out_of_memory, is_poisoned
@@ -111,6 +111,22 @@ def test_nonsense_from_an_editor_is_an_error_never_an_image(tmp_path: Path) -> N
     assert set(images(root)) == {"s-4", "s-5"}
 
 
+class HasFields(Tint):
+    """Its exceptions have `fields` that mean something else, as those of many a library do."""
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        error = ValueError(f"{request.id} is invalid")
+        error.fields = ("strength",) if request.id == "s-1" else {"status": "ok", "final": True}  # type: ignore[attr-defined]
+        return error if request.id in ("s-1", "s-2") else super().one(request)
+
+
+def test_what_an_exception_of_a_stranger_has_in_it_is_nothing_of_the_record(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "test_stages.HasFields", {}, count=4)
+    assert work(root) == [Tally(ok=2, failed=2)]
+    record = edits(root)["s-2"]
+    assert (record["status"], record["tries"], "final" in record) == ("error", 2, False)
+
+
 def test_broken_sources_are_records_too(tmp_path: Path) -> None:
     root = prepare(tmp_path, "Tint", {})
     (tmp_path / "bench" / "1.png").write_bytes((tmp_path / "bench" / "1.png").read_bytes()[:700])
@@ -143,6 +159,21 @@ def test_what_cannot_be_parsed_or_believed_is_no_number(tmp_path: Path) -> None:
     assert state.failure("s-1") == "score (judge): ParseFailure: no score in the reply"
     assert "s-1" in state.to_score()
     assert "s-1" not in state.worth_scoring()
+
+
+class SaysNoText:
+    """Gives the exception itself where a text says why there is no score."""
+
+    def score(self, batch: Sequence[ScoreRequest]) -> list[Scored]:
+        return [Scored({}, raw="I like it", parse=ValueError("no digit")) for _ in batch]  # type: ignore[arg-type]
+
+
+def test_a_reason_that_is_no_text_is_its_samples_error(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {}, count=2, scorers={"judge": {"class_path": "test_stages.SaysNoText"}})
+    work(root)
+    assert work(root, "score") == [Tally(failed=2)]
+    messages = [record["error"]["message"] for record in read_records(run_dir(root), "score")]
+    assert all("'parse' is ValueError('no digit')" in message for message in messages)
 
 
 class Away:
@@ -311,6 +342,19 @@ def test_no_except_exception_swallows_the_order_to_leave() -> None:
         os.kill(os.getpid(), signal.SIGUSR2)
         with pytest.raises(Stopped):
             obstinate(stop)
+
+
+def test_an_alarm_at_the_very_begin_of_a_call_is_heard() -> None:
+    class RingsWhenAsked:
+        def __bool__(self) -> bool:
+            stop._over(signal.SIGALRM, None)
+            return False
+
+    with StopSignals() as stop:
+        stop.reason = "SIGTERM"
+        stop._overdue = RingsWhenAsked()  # type: ignore[assignment]
+        with pytest.raises(Stopped), stop.interruptible():
+            pytest.fail("the call was made, with nothing left that would end it")
 
 
 def test_models_load_one_at_a_time_on_a_node(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import signal
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
+from slurm_bench.errors import FinalError
 from slurm_bench.run.journal import LOST, TaskProcess, read_journals
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.records import Record
@@ -92,7 +92,5 @@ def _deaths(processes: Iterable[TaskProcess], plugin: str) -> Mapping[str, list[
     return found
 
 
-class ProcessDied(Exception):
+class ProcessDied(FinalError):
     """This sample's process died, more than once, with the sample alone in hand. Only a person has it tried again."""
-
-    fields: ClassVar[dict[str, bool]] = {"final": True}

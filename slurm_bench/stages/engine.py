@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from slurm_bench.errors import LostGpu, ServiceDown, UserError
+from slurm_bench.errors import FinalError, LostGpu, ServiceDown, UserError
 from slurm_bench.logs import log
 from slurm_bench.machine import free_memory
 from slurm_bench.run.durable import LineWriter
@@ -268,7 +268,7 @@ class Engine:
         }
         if job.error is not None:
             record |= {"status": "error", "error": describe(job.error), "tries": job.tries}
-            record |= getattr(job.error, "fields", {})
+            record |= job.error.fields if isinstance(job.error, FinalError) else {}
         record |= {**self.work.about(job.sample), **self.stamp, "time": time.time()}
         self.manifest.write(record)
         self._ahead.begun.pop(job.sample.id, None)

@@ -48,10 +48,10 @@ class StopSignals:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        if self._overdue:
-            raise Stopped(self.reason)
-        self._armed = True
+        self._armed = True  # first: an alarm between the two would be heard by neither
         try:
+            if self._overdue:
+                raise Stopped(self.reason)
             yield
         finally:
             self._armed = False

@@ -14,7 +14,7 @@ from PIL import Image
 
 from slurm_bench.data.images import file_bytes, open_image
 from slurm_bench.editors.base import Edited, EditRequest
-from slurm_bench.errors import SampleError
+from slurm_bench.errors import FinalError, SampleError
 from slurm_bench.logs import hide_secrets
 from slurm_bench.run.durable import write_atomic
 from slurm_bench.run.images import read_recorded
@@ -27,13 +27,11 @@ from slurm_bench.stages.picture import copied, encode_png, largest_change, pixel
 from slurm_bench.stages.rewriting import Rewriting
 
 
-class ParseFailure(SampleError):
-    """The judge spoke, and no score could be read from it. `fields` go into the record; `final` says that asking
-    again would get the same reply."""
+class ParseFailure(FinalError):
+    """The judge spoke, and no score could be read from it; asked again it would say the same."""
 
     def __init__(self, scored: Scored) -> None:
-        super().__init__(scored.parse)
-        self.fields = {"raw": scored.raw, "parse": scored.parse, "info": scored.info, "final": True}
+        super().__init__(scored.parse, raw=scored.raw, parse=scored.parse, info=scored.info)
 
 
 @dataclass(frozen=True)
@@ -193,8 +191,10 @@ class ScoreWork:
 
     def take(self, given: ScoreRequest, result: Any) -> Scored:
         scored = result if isinstance(result, Scored) else Scored(result)
-        if scored.raw is not None and not isinstance(scored.raw, str):
+        if not isinstance(scored.raw, str | None):
             raise SampleError(f"the scorer's raw reply is a {type(scored.raw).__name__}, not text")
+        if not isinstance(scored.parse, str):
+            raise SampleError(f"the scorer's 'parse' is {scored.parse!r}; it is \"ok\", or a text that says why not")
         raw = hide_secrets(scored.raw) if scored.raw else scored.raw
         return replace(scored, raw=raw, info=checked_info(scored.info))
 
