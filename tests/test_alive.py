@@ -20,7 +20,15 @@ from slurm_bench.cluster.cancel import cancel_run
 from slurm_bench.cluster.here import InJob
 from slurm_bench.cluster.job import finish, task
 from slurm_bench.cluster.launch import choose_executor
-from slurm_bench.cluster.queue import Job, cancel_jobs, ended_jobs, expected_start, max_array_size, release
+from slurm_bench.cluster.queue import (
+    Job,
+    broken_nodes,
+    cancel_jobs,
+    ended_jobs,
+    expected_start,
+    max_array_size,
+    release,
+)
 from slurm_bench.cluster.requeue import TaskIncomplete, leave
 from slurm_bench.cluster.slurm import Slurm
 from slurm_bench.config import Config
@@ -509,3 +517,8 @@ def test_cancel_leaves_alone_who_has_the_pid_of_a_dead_launcher(
     note_jobs(run, replace(attempt, pid_start=attempt.pid_start - 5), (), None, None)
     assert cancel_run(run) == []
     assert launcher.poll() is None
+
+
+def test_why_a_node_is_drained_may_be_said_in_any_encoding(queue: Queue) -> None:
+    queue.command("sinfo", r"printf 'n1|drained|L\374fter\n'")
+    assert broken_nodes() == {"n1": "drained: L\N{REPLACEMENT CHARACTER}fter"}

@@ -23,6 +23,9 @@ ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEU
 
 _WHOLE = {"SLURM_BITSTR_LEN": "0"}  # else squeue cuts the indices of a large array
 
+# Why a node is drained somebody has typed, in whatever encoding.
+_TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "replace"}
+
 # What these programs take from a person's shell for options. Jobs that a `SQUEUE_PARTITION` hides would pass for gone.
 OF_A_SHELL = ("SQUEUE_", "SCANCEL_", "SINFO_", "SACCT_", "SCONTROL_")
 
@@ -211,7 +214,7 @@ def requeue_self() -> bool:
 def sbatch_options() -> list[str]:
     """The options that this cluster's sbatch lists, plug-ins' too, as `cpus_per_task`. Empty where it doesn't say."""
     try:
-        text = subprocess.run(["sbatch", "--help"], capture_output=True, text=True, timeout=10).stdout
+        text = subprocess.run(["sbatch", "--help"], capture_output=True, timeout=10, **_TEXT).stdout
     except (OSError, subprocess.TimeoutExpired):
         return []
     return [name.replace("-", "_") for name in re.findall(r"^ +(?:-\w,? +)?--([a-z][a-z-]+)", text, re.MULTILINE)]
@@ -247,7 +250,7 @@ def _run(command: list[str], reads: str = "") -> subprocess.CompletedProcess[str
     """Raises UserError where it isn't there, or doesn't answer."""
     try:
         plain = {name: value for name, value in os.environ.items() if not name.startswith(OF_A_SHELL)} | _WHOLE
-        return subprocess.run(command, input=reads, capture_output=True, text=True, timeout=PATIENCE, env=plain)
+        return subprocess.run(command, input=reads, capture_output=True, timeout=PATIENCE, env=plain, **_TEXT)
     except FileNotFoundError:
         raise UserError(f"'{command[0]}' isn't on the PATH; is this a machine of the cluster?") from None
     except subprocess.TimeoutExpired:
