@@ -16,6 +16,7 @@ from typing import Any
 
 from slurm_bench.config import nearest
 from slurm_bench.errors import UserError
+from slurm_bench.logs import hide_secrets
 
 
 def import_name(dotted: str, key: str) -> Any:
@@ -87,8 +88,9 @@ def _place(error: BaseException, name: str) -> str:
 
 def _kept(error: BaseException) -> str:
     try:
-        with tempfile.NamedTemporaryFile("w", prefix="slurm_bench-", suffix=".log", delete=False) as file:
-            file.writelines(traceback.format_exception(error))
+        with tempfile.NamedTemporaryFile(prefix="slurm_bench-", suffix=".log", delete=False) as file:
+            text = hide_secrets("".join(traceback.format_exception(error)))
+            file.write(text.encode("utf-8", "backslashreplace"))
     except OSError:
         return ""
     return f"; traceback in {file.name}"

@@ -10,7 +10,8 @@ import pytest
 
 from slurm_bench.config import Config, load_config
 from slurm_bench.errors import UserError
-from slurm_bench.importing import import_name
+from slurm_bench.importing import blame, import_name
+from slurm_bench.logs import keep_secret
 from slurm_bench.plugins import check_plugins, make_editor, with_absolute_paths
 from slurm_bench.report.table import check_headline
 
@@ -203,6 +204,14 @@ def test_what_a_plug_in_raises_is_one_line_with_the_place_and_a_traceback_in_a_f
     assert "test_parameters.py:" in message
     log = Path(message.rpartition("traceback in ")[2])
     assert "Traceback" in log.read_text()
+    log.unlink()
+
+
+def test_a_kept_traceback_takes_any_character_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slurm_bench.logs._secrets", {})
+    keep_secret("correct-horse", "MY_KEY")
+    log = Path(blame(ValueError("no file \udcff for correct-horse"), "x").rpartition("traceback in ")[2])
+    assert log.read_text().rstrip().endswith(r"no file \udcff for <MY_KEY>")
     log.unlink()
 
 
