@@ -123,7 +123,8 @@ def _json(value: Mapping[str, Any]) -> bytes:
 
 
 def _provenance_with_machines(run: RunDir) -> dict[str, Any]:
-    """Only now is it known which nodes and GPUs did the work."""
+    """Only now is it known which nodes and GPUs did the work. Where there is none, or a damaged one, it is left so: it
+    can't be made again from the records."""
     provenance = read_provenance(run)
     ends = read_journals(run, "edit") + read_journals(run, "score")
     machines: set[tuple[str, str | None, str | None]] = {
@@ -131,9 +132,10 @@ def _provenance_with_machines(run: RunDir) -> dict[str, Any]:
     }
     machines |= {(end.node, None, None) for end in ends if not end.gpus}
     rows = sorted(machines, key=str)
-    provenance["machines"] = [dict(zip(("node", "gpu", "driver"), row, strict=True)) for row in rows]
-    write_provenance(run, provenance)
-    return provenance
+    told = [dict(zip(("node", "gpu", "driver"), row, strict=True)) for row in rows]
+    if provenance and provenance.get("machines") != told:
+        write_provenance(run, {**provenance, "machines": told})
+    return {**provenance, "machines": told}
 
 
 def print_summary(run: RunDir) -> None:

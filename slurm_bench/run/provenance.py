@@ -78,10 +78,11 @@ def marks_of(config: Config, models: Models) -> dict[str, str]:
 
 
 def read_provenance(run: RunDir) -> dict[str, Any]:
-    """Empty where there is none, or a damaged one."""
+    """Empty where there is none, or a damaged one. Raises OSError where the storage fails: what can't be read now is
+    not nothing, and who goes on from it would write that."""
     try:
         facts: Any = parse_line(run.provenance.read_bytes())
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     return facts if fits(facts, Provenance) else {}
 
