@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
+import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
-from helpers import REPO, run_dir
+from helpers import REPO, launch, run_dir
 
 from slurm_bench.config import Config, DataConfig, PluginConfig, ReportConfig
 from slurm_bench.data.text import as_text, printable
@@ -26,6 +30,7 @@ from slurm_bench.report.write import print_summary, write_report
 from slurm_bench.run.durable import write_atomic
 from slurm_bench.run.opened import Run
 from slurm_bench.run.plan import Sample
+from slurm_bench.run.provenance import read_provenance
 from slurm_bench.run.records import Outcome, State
 from slurm_bench.scorers.base import Score, as_rows, from_rows
 from slurm_bench.scorers.metrics.reference import ReferenceMetrics
@@ -233,6 +238,19 @@ def test_nothing_scored_at_all_still_makes_a_report(tmp_path: Path) -> None:
     assert summary["headline"] is None
     assert table[0]["status"] == "missing"
     assert "no record" in text
+
+
+def test_a_provenance_that_can_not_be_read_is_never_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can't be made again: neither of a damaged one nor while a file server doesn't answer."""
+    file, damaged = tmp_path / "provenance.json", '{"plan": {"sha256": "abc"}, "by": 5}'
+    file.write_text(damaged)
+    made(tmp_path, ("a", "c", DONE, {"j": outcome(q=1.0)}))
+    assert file.read_text() == damaged
+    monkeypatch.setattr("pathlib.Path.read_bytes", Mock(side_effect=OSError(errno.ESTALE, "Stale file handle")))
+    with pytest.raises(OSError, match="Stale"):
+        read_provenance(run_dir(tmp_path))
 
 
 def test_a_plan_without_a_sample_still_makes_a_report(tmp_path: Path) -> None:
@@ -452,3 +470,13 @@ def test_a_run_is_reported_without_its_plug_ins(tmp_path: Path, finished_run: st
     assert done.returncode == 0, done.stderr
     summary = json.loads((Path(finished_run) / "report" / "summary.json").read_text())
     assert summary["overall"]["failures_as_zero"]["micro"]["failure_counts_as"] == 0
+
+
+def test_a_page_to_send_is_made_in_a_locale_without_its_characters(tmp_path: Path, finished_run: str) -> None:
+    root = shutil.copytree(finished_run, tmp_path / "run")
+    done = launch(
+        *("report", root, "--single-file"),
+        env={**os.environ, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "±" in (root / "report" / "report-single.html").read_text(encoding="utf-8")

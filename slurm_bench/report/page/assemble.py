@@ -88,9 +88,12 @@ def write_single_file(page: Page) -> Path:
     """The page with all that it needs within, to be sent: of at most MOST_BYTES, with thumbnails of as many samples as
     the texts leave room for, the worst first, and no full images. Gives its file."""
     thumbnails = _thumbnails(page)
-    licences = "".join(f"/*\n{(ASSETS / licence).read_text()}*/\n" for licence in LICENCES)
-    scripts = [licences + (ASSETS / SCRIPTS[0]).read_text(), *((ASSETS / name).read_text() for name in SCRIPTS[1:])]
-    styles = [(ASSETS / style).read_text() for style in STYLES]
+    licences = "".join(f"/*\n{(ASSETS / licence).read_text(encoding='utf-8')}*/\n" for licence in LICENCES)
+    scripts = [
+        licences + (ASSETS / SCRIPTS[0]).read_text(encoding="utf-8"),
+        *((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS[1:]),
+    ]
+    styles = [(ASSETS / style).read_text(encoding="utf-8") for style in STYLES]
 
     def file_of(data: str, pictured: int, whole: int, listed: int) -> bytes:
         inline = {"inline_styles": styles, "inline_scripts": [data, *scripts]}
