@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -335,6 +336,28 @@ def test_a_secret_of_the_environment_is_nowhere_in_the_run_folder(tmp_path: Path
     records = read_records(run_dir(tmp_path / "run"), "edit")
     assert {record["info"]["key_length"] for record in records} == {len("sk-123")}
     assert launch("status", tmp_path / "run").returncode == 0, "only the jobs need it"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "editor.params.api_key",
+        "scorers.j.params.headers.Authorization",
+        "scorers.j.params.headers.x-api-key",
+        "data.options.token",
+    ],
+)
+def test_a_secret_in_the_open_is_refused_and_not_shown(key: str) -> None:
+    plain = ["editor.class_path=a.B", "scorers.j.class_path=a.C", "editor.params.max_tokens=sk-123"]
+    with pytest.raises(UserError, match=f"'{re.escape(key)}': this secret would lie") as caught:
+        load_config(None, [*plain, f"{key}=sk-123"])
+    assert "sk-123" not in str(caught.value)
+    assert load_config(None, [*plain, f"{key}=${{oc.env:MY_SECRET}}", f"{key}_env=MY_SECRET"])
+
+
+def test_a_secret_in_a_list_is_refused_too() -> None:
+    with pytest.raises(UserError, match=r"'editor\.params\.servers\.0\.token': this secret"):
+        load_config(None, ["editor.class_path=a.B", "scorers.j.class_path=a.C", "editor.params.servers=[{token: sk}]"])
 
 
 def test_a_refusal_leaves_no_folder_of_runs_behind(tmp_path: Path) -> None:

@@ -251,6 +251,7 @@ def test_a_missing_key_is_told_by_its_variable_and_never_shown(monkeypatch, key)
     [
         ({"base_url": "host:8000"}, "base_url"),
         ({"base_url": "http://user:pass@host/v1"}, "base_url"),
+        ({"base_url": "http://:pass@host/v1"}, "base_url"),
         ({"base_url": 8000}, "base_url"),
         ({"base_url": "http://host:99999/v1"}, "base_url"),
         ({"base_url": "http://[host/v1"}, "base_url"),

@@ -46,7 +46,7 @@ LEAST = {
 TAKEOVER = ("auto", "always", "never")
 
 # A parameter whose text would lie in the run folder for all to read; `api_key_env` and `max_tokens` are none.
-_SECRET = re.compile(r"(?i)(^|[_-])(api_?key|access_?key|secret|password|auth|bearer|token)$")
+_SECRET = re.compile(r"(?i)(^|[_-])(api[_-]?key|access[_-]?key|secret|password|auth|authorization|bearer|token)$")
 
 
 def load_config(file: Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -154,12 +154,16 @@ def _check_values(config: Config) -> None:
             raise UserError(f"'scorers.{name}': a scorer's name is 1 to 40 letters, digits, '_' or '-'")
     for key, plugin in plugins_of(config).items():
         _refuse_secrets(plugin.params, f"{key}.params")
+    _refuse_secrets(config.data.options, "data.options")
 
 
 def _refuse_secrets(params: dict[str, Any], key: str) -> None:
     for name, value in params.items():
         if isinstance(value, dict):
             _refuse_secrets(value, f"{key}.{name}")
+        elif isinstance(value, list):
+            inside = {str(n): part for n, part in enumerate(value) if isinstance(part, dict | list)}
+            _refuse_secrets(inside, f"{key}.{name}")
         elif type(value) is str and value and _SECRET.search(str(name)):
             raise UserError(
                 f"'{key}.{name}': this secret would lie in the run folder for all to read; put it into an environment "

@@ -63,7 +63,7 @@ def check_url(value: Any) -> None:
 def _is_plain_address(value: Any) -> bool:
     try:
         url = urlsplit(value if isinstance(value, str) else "")
-        beside = url.username or url.query or url.fragment or url.port == 0
+        beside = url.username or url.password or url.query or url.fragment or url.port == 0
     except ValueError:
         return False
     return url.scheme in ("http", "https") and bool(url.hostname) and not beside
