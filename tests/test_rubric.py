@@ -137,6 +137,8 @@ def test_rubrics_of_one_s_own(tmp_path):
             " categories: {default: {asks: a, counts_for: [b, 3], counts_against: [c]}}}",
             r"categories.default.counts_for\[1\]",
         ),
+        ("scale: 2020-99-99", "not YAML: month must be in 1..12"),
+        ("[" * 3000, "not YAML: nested too deeply"),
     ],
 )
 def test_a_bad_rubric_file_is_told_by_file_and_field(tmp_path, content, named):

@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from slurm_bench.bundled import bundled
 from slurm_bench.data.categories import canonical
 from slurm_bench.errors import UserError
+from slurm_bench.scorers.judge.yaml_file import read_yaml
 
 BUNDLED = bundled("rubrics.yaml")
 DEFAULT = "default"
@@ -63,14 +62,7 @@ class Rubrics:
 def load_rubrics(path: str | Path | None = None) -> Rubrics:
     """The rubrics in `path`, or the bundled ones. UserError names the file and the field."""
     file = BUNDLED if path is None else Path(path)
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"'params.rubrics': cannot read the judge's rubrics {file} ({error.strerror})") from None
-    try:
-        parsed = yaml.safe_load(data)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"'params.rubrics': {file} is not YAML: {' '.join(str(error).split())}") from None
+    parsed, data = read_yaml(file, "'params.rubrics'")
     return _Reader(file).rubrics(parsed, hashlib.sha256(data).hexdigest())
 
 

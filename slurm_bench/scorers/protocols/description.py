@@ -12,13 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
 from slurm_bench.config import nearest
 from slurm_bench.data.categories import canonical
 from slurm_bench.errors import UserError
 from slurm_bench.parameters import fitted
 from slurm_bench.scorers.base import Score, ScoreRequest
+from slurm_bench.scorers.judge.yaml_file import read_yaml
 from slurm_bench.scorers.protocols.formula import Formula, parse_formula
 
 if TYPE_CHECKING:
@@ -133,12 +132,7 @@ class Protocol:
 
 def load_protocol(file: Path) -> tuple[Protocol, dict[str, Any]]:
     """The protocol, and its file's content as JSON has it. UserError names the file and the field."""
-    try:
-        data = yaml.safe_load(file.read_bytes())
-    except OSError as error:
-        raise UserError(f"'params.protocol': cannot read the protocol {file} ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"'params.protocol': {file} is not YAML: {' '.join(str(error).split())}") from None
+    data, _ = read_yaml(file, "'params.protocol'")
     return read_protocol(data, str(file)), data
 
 

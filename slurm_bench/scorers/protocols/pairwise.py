@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from PIL import Image
 
 from slurm_bench.bundled import bundled, here_or_bundled
@@ -18,6 +17,7 @@ from slurm_bench.errors import UserError
 from slurm_bench.parameters import fitted
 from slurm_bench.scorers.judge.parse import Unreadable, read_object
 from slurm_bench.scorers.judge.question import Asks, Picture
+from slurm_bench.scorers.judge.yaml_file import read_yaml
 from slurm_bench.scorers.protocols.ask import encoded
 from slurm_bench.scorers.protocols.description import Images, read_images, within
 from slurm_bench.scorers.protocols.judge import Exchange, by_answers, make_judge, says
@@ -155,12 +155,7 @@ def _part(block: Any, where: str) -> tuple[str | None, str]:
 
 
 def _yaml(file: Path, key: str) -> dict[str, Any]:
-    try:
-        said = yaml.safe_load(file.read_bytes())
-    except OSError as error:
-        raise UserError(f"{key}: cannot read {file} ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{key}: {file} is not YAML: {' '.join(str(error).split())[:200]}") from None
+    said, _ = read_yaml(file, key)
     if not isinstance(said, dict) or not all(isinstance(name, str) for name in said):
         raise UserError(f"{key}: {file} is not a mapping with names as keys")
     return said
