@@ -207,6 +207,9 @@ def test_what_a_judge_of_pairs_quotes_is_taken_out(tmp_path: Path, monkeypatch: 
         judgements.write(
             Asked("d", "by", "about", "a", "b"), Judgement(None, "sent sk-4711-of-mine", "sk-4711-of-mine")
         )
+    (tmp_path / "judgements-1.jsonl").write_text(
+        '{"dimension": [], "by": "b", "about": "c", "first": "d", "second": ""}\n'
+    )
     (found,) = read_judgements(tmp_path).values()
     assert (found.problem, found.raw) == ("sent <MY_SECRET>", "<MY_SECRET>")
 

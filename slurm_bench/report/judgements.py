@@ -12,8 +12,11 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import msgspec
+
 from slurm_bench.logs import hide_secrets
 from slurm_bench.run.durable import LineWriter, read_lines
+from slurm_bench.run.shapes import UNFIT
 from slurm_bench.scorers.protocols.pairwise import FIRST, SECOND, TIE
 
 
@@ -61,16 +64,16 @@ def about(instruction: str, source_sha256: object) -> str:
 
 
 def read_judgements(folder: Path) -> dict[Asked, Judgement]:
-    """What earlier calls have found. A torn line is passed over."""
+    """What earlier calls have found. A line that is torn, or doesn't fit, is passed over."""
     found = {}
     for file in sorted(folder.glob("judgements-*.jsonl")):
         for row in read_lines(file):
             try:
-                asked = Asked(**{name: row[name] for name in Asked.__dataclass_fields__})
-            except KeyError:
+                asked, judgement = msgspec.convert(row, Asked), msgspec.convert(row, Judgement)
+            except UNFIT:
                 continue
-            if row.get("winner") in (FIRST, SECOND, TIE, None):
-                found[asked] = Judgement(row.get("winner"), str(row.get("problem", "")), str(row.get("raw", "")))
+            if judgement.winner in (FIRST, SECOND, TIE, None):
+                found[asked] = judgement
     return found
 
 
