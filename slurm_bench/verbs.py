@@ -245,7 +245,7 @@ def _compare_by_judge(options: argparse.Namespace) -> int:
 
     if not (options.judge and options.out):
         raise UserError("--judge FILE and --out DIR go together: who judges, and where the judgements are kept")
-    if options.score or options.margin or options.images:
+    if options.score or options.margin is not None or options.images:
         raise UserError("--judge compares images by pairs, so --score, --margin and --images have no meaning")
     judged = judge_pairs(options.runs, options.judge, options.out)
     pages = {}

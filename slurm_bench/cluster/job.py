@@ -23,7 +23,7 @@ from slurm_bench.logs import log, log_to_stderr
 from slurm_bench.run.attempts import Attempt, conclude_once, is_concluded, read_attempt
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import open_run
-from slurm_bench.run.records import read_records
+from slurm_bench.run.records import manifests, read_manifest
 from slurm_bench.stages.stop import StopSignals
 
 # Seconds between two tries where the storage fails: a full disk is often mended by somebody, a file server comes back.
@@ -97,6 +97,6 @@ def _failures_in_a_line() -> Iterator[None]:
 
 
 def _failed(run: RunDir, attempt: Attempt, tasks: Collection[int]) -> int:
-    records = [r for r in read_records(run, attempt.stage) if r["attempt"] == attempt.number and r["task"] in tasks]
-    latest = {r["id"]: r["status"] for r in records}
+    files = [file for task in tasks for file in manifests(run, attempt.stage, attempt.number, task)]
+    latest = {record["id"]: record["status"] for file in files for record in read_manifest(file)}
     return sum(status == "error" for status in latest.values())

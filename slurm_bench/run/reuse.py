@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing
 from typing import Any
 
 from slurm_bench.data.images import file_bytes
@@ -30,12 +30,11 @@ def reuse(run: Run, old: Run) -> int:
     restart = reserve_manifest(run.folder, "edit", 0, 0)
     manifest = LineWriter(run.folder.manifest("edit", 0, 0, restart), reserved=True)
     taken = 0
-    with ThreadPoolExecutor(READERS) as readers:
+    with closing(manifest), ThreadPoolExecutor(READERS) as readers:
         for record in readers.map(lambda sample: _take(run, old, sample, made[sample.id]), same):
             if record is not None:
                 manifest.write(record)
                 taken += 1
-    manifest.close()
     return taken
 
 
@@ -70,9 +69,9 @@ def _take(run: Run, old: Run, sample: Sample, record: Record) -> dict[str, Any] 
     path = run.folder.image(sample.id, record["by"])
     place = run.root / path
     place.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(OSError):
+    try:
         os.link(old.root / record["image"], place)
-    if not place.exists():
+    except OSError:  # no links here, or a file is there that nobody recorded
         write_atomic(place, data)
     facts = {"image": path, "attempt": 0, "task": 0, "host": socket.gethostname(), "time": time.time(), "v": VERSION}
     return {**record, **facts, "reused": str(old.root)}

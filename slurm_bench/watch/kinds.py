@@ -10,7 +10,7 @@ from slurm_bench.watch.signs import Test, any_of, at, ended, every, left, no, sa
 from slurm_bench.watch.symptoms import Symptom
 
 # What to type next, filled in by explain.py. Where the run is still at work, most kinds need nothing but patience.
-RESUBMIT, WATCH, CANCEL = "{resubmit}", "{watch}", "{cancel}"
+RESUBMIT, WATCH = "{resubmit}", "{watch}"
 
 
 @dataclass(frozen=True)
