@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from helpers import images, launch, make_benchmark, make_config, run_dir
 from PIL import Image
+from tasks import edits, prepare, work
 
+from slurm_bench.run.opened import open_run
 from slurm_bench.run.records import read_records
+from slurm_bench.run.reuse import reuse
 
 
 def test_a_larger_run_edits_only_what_is_new(tmp_path: Path) -> None:
@@ -109,3 +112,14 @@ def test_what_another_editor_made_is_not_taken(tmp_path: Path) -> None:
     assert launch(*words, "--run-dir", tmp_path / "old").returncode == 0
     done = launch(*words, "--run-dir", tmp_path / "new", "--reuse", tmp_path / "old", "editor.params.strength=5")
     assert "reused    0 images" in done.stdout
+
+
+def test_what_lies_unrecorded_in_an_images_place_is_not_taken_for_it(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        prepare(tmp_path, "Tint", {}, 2, name)
+    work(tmp_path / "old")
+    stray = tmp_path / "new" / edits(tmp_path / "old")["s-0"]["image"]
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"of a process that was killed before its record")
+    assert reuse(open_run(tmp_path / "new"), open_run(tmp_path / "old")) == 2
+    assert images(tmp_path / "new") == images(tmp_path / "old")
