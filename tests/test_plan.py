@@ -305,3 +305,14 @@ def test_a_task_that_needs_more_than_its_time_is_told(slurm: SlurmCluster, tmp_p
     assert "forecast  edit: 12 samples at 60 s: 0.20 GPU-hours, 8 min; as in" in told, "two rounds of four samples"
     assert "time      a task of edit takes about 4 min, its limit is 4 min" in told
     assert "time  " not in launch(*words, "--time", "0-1", env=slurm.env).stdout
+
+
+def test_what_sbatch_is_told_makes_no_forecast_for_this_machine(tmp_path: Path, finished_run: str) -> None:
+    data = make_benchmark(tmp_path / "bench", 12)
+    walls = []
+    for more in ({}, {"array_parallelism": 1}, {"array-parallelism": "two"}):
+        config = make_config(tmp_path / "c.yaml", data, gpus=3, executor="local", slurm=more)
+        done = launch("plan", "--config", config, "--like", finished_run, "--json")
+        assert done.returncode == 0, done.stderr
+        walls.append(json.loads(done.stdout)["forecast"]["stages"]["edit"]["wall"])
+    assert len(set(walls)) == 1

@@ -30,6 +30,7 @@ from slurm_bench.run.durable import LineWriter, create_once, read_lines, write_a
 from slurm_bench.run.layout import RunDir, fanned, safe_name
 from slurm_bench.run.ledger import read_state
 from slurm_bench.run.plan import Plan, Sample, read_plan
+from slurm_bench.run.provenance import git_state
 from slurm_bench.run.records import read_records, reserve_manifest
 from slurm_bench.run.slices import seed_of, slice_of
 
@@ -371,3 +372,19 @@ def test_a_plan_line_has_the_contracts_fields() -> None:
     assert not {"mask", "sample", "repeat"} & row.keys(), "a plan has them only where the data and `repeats` ask for it"
     masked = structs.replace(samples("a")[0], mask="m.png", sample="a", repeat=1)
     assert Sample.from_json(json.loads(json.dumps(masked.to_json()))) == masked
+
+
+def test_the_revision_is_that_of_our_own_checkout(tmp_path: Path) -> None:
+    """Not of the project that has our installation in its folder."""
+    for name in (".gitignore", "ours.py"):
+        (tmp_path / name).write_text(".venv\n")
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "installed.py").touch()
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *words], check=True)
+    found = git_state(tmp_path / "ours.py")
+    assert found is not None
+    assert len(found["revision"]) == 40
+    assert found["dirty"] is False
+    assert git_state(tmp_path / ".venv" / "installed.py") is None

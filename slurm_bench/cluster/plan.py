@@ -124,8 +124,8 @@ def _forecast(
     stages = {}
     for stage, pace in sorted(known.items()):
         slices = min(executor.slices(stage, run.config), counts[stage])
-        jobs = int(run.config.slurm.get("array_parallelism") or slices)
-        together = min(slices, at_once(run.config, stage), jobs * run.config.pack, most or slices)
+        jobs = _most_jobs(run, stage) if scripts else None
+        together = min(slices, at_once(run.config, stage), most or slices, (jobs or slices) * run.config.pack)
         longest = math.ceil(counts[stage] / slices) * pace.seconds + pace.start
         stages[stage] = {
             "samples": counts[stage],
@@ -147,6 +147,13 @@ def _forecast(
         "work": sum(row["work"] for row in stages.values()) if whole else None,
         "wall": sum(row["wall"] for row in stages.values()) if whole else None,
     }
+
+
+def _most_jobs(run: Run, stage: str) -> int | None:
+    """How many of an array's jobs may run at once, where the options of sbatch say it."""
+    options = {name.replace("-", "_"): value for name, value in slurm_options(run.config, stage).items()}
+    said = options.get("array_parallelism")
+    return None if said is None else int(said)
 
 
 def _most_at_once(run: Run, scripts: Mapping[str, str]) -> int:

@@ -37,7 +37,7 @@ def provenance(run: RunDir, config: Config, models: Models) -> dict[str, Any]:
         "format": VERSION,
         "time": time.time(),
         "command": sys.argv,
-        "git": git_state(Path(__file__).parent),
+        "git": git_state(Path(__file__)),
         "python": platform.python_version(),
         "packages": package_versions(),
         "host": socket.gethostname(),
@@ -128,12 +128,16 @@ def updated_provenance(run: RunDir, stored: Config, config: Config, models: Mode
     return new
 
 
-def git_state(folder: Path) -> dict[str, Any] | None:
-    """The revision the code runs from, and whether it was changed since; None outside a checkout."""
-    revision = _output(["git", "-C", str(folder), "rev-parse", "HEAD"])
+def git_state(file: Path) -> dict[str, Any] | None:
+    """The revision that this file of ours runs from, and whether its checkout was changed since; None outside of one:
+    an installation may lie in a checkout of something else."""
+    git = ["git", "-C", str(file.parent)]
+    if _output([*git, "ls-files", "--error-unmatch", file.name]) is None:
+        return None
+    revision = _output([*git, "rev-parse", "HEAD"])
     if revision is None:
         return None
-    changes = _output(["git", "-C", str(folder), "status", "--porcelain"])
+    changes = _output([*git, "status", "--porcelain"])
     return {"revision": revision, "dirty": bool(changes)}
 
 
