@@ -221,6 +221,18 @@ def peak_gpu_memory() -> int | None:
     return int(torch.cuda.max_memory_allocated())
 
 
+def process_start(pid: int) -> float | None:
+    """When a process of this host started, in seconds since the epoch; tells a pid from its next owner. None where
+    there is none, or it is dead and nobody has taken note of it."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+    except psutil.Error:
+        return None
+
+
 def signal_name(number: int) -> str:
     """SIGKILL; most real-time signals have no name."""
     try:

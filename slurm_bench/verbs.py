@@ -26,15 +26,12 @@ FORECAST_GPUS = 6
 
 
 def run(options: argparse.Namespace) -> int:
-    from slurm_bench.cluster.chain import refuse_at_work
     from slurm_bench.cluster.launch import launch
     from slurm_bench.run.create import store
     from slurm_bench.run.opened import open_run
     from slurm_bench.run.reuse import reuse
 
-    what = asked(options)
-    if what.goes_on:
-        refuse_at_work(open_run(options.run_dir), options.force)
+    what = _asked(options)
     earlier = open_run(options.reuse) if options.reuse else None
     planned = _planned(options, what)
     what.say(planned.samples)
@@ -45,16 +42,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def rewrite(options: argparse.Namespace) -> int:
-    from slurm_bench.cluster.chain import refuse_at_work
     from slurm_bench.run.create import store
-    from slurm_bench.run.opened import open_run
     from slurm_bench.stages.beforehand import rewrite_all
 
-    what = asked(options)
+    what = _asked(options)
     if what.config.rewriter is None:
         raise UserError("'rewriter' is not set, so there is nothing to rewrite by")
-    if what.goes_on:
-        refuse_at_work(open_run(options.run_dir), options.force)
     planned = _planned(options, what)
     what.say(planned.samples)
     store(planned)
@@ -64,6 +57,17 @@ def rewrite(options: argparse.Namespace) -> int:
     print(f"rewritten {len(planned.samples) - len(problems)} of {len(planned.samples)} instructions")
     print(f"to edit by them, type: {command('run', '--run-dir', planned.root)}")
     return INCOMPLETE if problems else COMPLETE
+
+
+def _asked(options: argparse.Namespace) -> Asked:
+    """Raises UserError also where somebody is at work on the run that is to go on."""
+    from slurm_bench.cluster.chain import refuse_at_work
+    from slurm_bench.run.opened import open_run
+
+    what = asked(options)
+    if what.goes_on:
+        refuse_at_work(open_run(options.run_dir), options.force)
+    return what
 
 
 def _planned(options: argparse.Namespace, what: Asked) -> Run:
@@ -82,19 +86,16 @@ def _planned(options: argparse.Namespace, what: Asked) -> Run:
 
 
 def plan(options: argparse.Namespace) -> int:
-    from slurm_bench.cluster.chain import refuse_at_work
     from slurm_bench.cluster.forecast import told_by
     from slurm_bench.cluster.plan import plan_of, start_of
     from slurm_bench.cluster.plan_text import plan_lines
     from slurm_bench.run.create import next_run_dir, preview_run
     from slurm_bench.run.opened import open_run
 
-    what = asked(options)
+    what = _asked(options)
     root = options.run_dir or next_run_dir(what.name)
     like = told_by(options.like) if options.like else None
     old = open_run(options.reuse) if options.reuse else None
-    if what.goes_on:
-        refuse_at_work(open_run(options.run_dir), options.force)
     planned = preview_run(root, what.config, what.items, what.plugins.said, options.force)
     if options.json:
         said, found = what.to_json(planned.samples), plan_of(planned, what.executor, like, old)

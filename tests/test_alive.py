@@ -33,7 +33,8 @@ from slurm_bench.cluster.requeue import TaskIncomplete, leave
 from slurm_bench.cluster.slurm import Slurm
 from slurm_bench.config import Config
 from slurm_bench.errors import UserError
-from slurm_bench.run.attempts import Attempt, claim, close, note_jobs, process_start, read_attempts
+from slurm_bench.machine import process_start
+from slurm_bench.run.attempts import Attempt, claim, close, note_jobs, read_attempts
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run
 from slurm_bench.stages.engine import Tally

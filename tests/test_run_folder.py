@@ -24,10 +24,11 @@ from slurm_bench.bundled import bundled
 from slurm_bench.config import Config, ReportConfig, load_config
 from slurm_bench.data.item import Item
 from slurm_bench.errors import UserError
-from slurm_bench.run.attempts import claim, close, next_number, process_start, read_attempts
+from slurm_bench.machine import process_start
+from slurm_bench.run.attempts import claim, close, next_number, read_attempts
 from slurm_bench.run.create import create_run
 from slurm_bench.run.durable import LineWriter, create_once, read_lines, write_atomic, writing
-from slurm_bench.run.layout import RunDir, fanned, safe_name
+from slurm_bench.run.layout import RunDir, fanned
 from slurm_bench.run.ledger import read_state
 from slurm_bench.run.plan import Plan, Sample, read_plan
 from slurm_bench.run.provenance import git_state
@@ -63,16 +64,16 @@ def test_no_hostile_id_becomes_a_path(sample_id: str) -> None:
 
 
 def assert_safe(sample_id: str) -> None:
-    name = safe_name(sample_id)
-    assert len(name) < 80
-    assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+    folder, _, name = fanned(sample_id).partition("/")
+    assert (len(folder), len(name) < 80) == (2, True)
+    assert set(folder + name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
     path = Path("/run") / RunDir(Path("/run")).image(sample_id, "abc")
     assert path.parts[:4] == ("/", "run", "edit", "images")
     assert path.parts[4] == fanned(sample_id)[:2]
 
 
 def test_ids_that_look_alike_get_different_names() -> None:
-    assert len({safe_name(i) for i in [*HOSTILE, "a-b", "a b", "A/b", "a/B"]}) == len(HOSTILE) + 4
+    assert len({fanned(i) for i in [*HOSTILE, "a-b", "a b", "A/b", "a/B"]}) == len(HOSTILE) + 4
 
 
 def samples(*ids: str) -> list[Sample]:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from slurm_bench.errors import UserError
+from slurm_bench.machine import process_start
 from slurm_bench.run.durable import create_once, json_line, parse_line, write_atomic
 from slurm_bench.run.layout import CHAINED, VERSION, RunDir, check_version
 from slurm_bench.run.shapes import Number, Pid, Time
@@ -298,15 +299,3 @@ def read_attempt(file: Path) -> Attempt:
 
 def next_number(attempts: Sequence[Attempt], stage: str) -> int:
     return max((a.number for a in attempts if a.stage == stage), default=0) + 1
-
-
-def process_start(pid: int) -> float | None:
-    """When a process of this host started, in seconds since the epoch; tells a pid from its next owner. None where
-    there is none, or it is dead and nobody has taken note of it."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
-    except psutil.Error:
-        return None

@@ -15,24 +15,12 @@ from slurm_bench.errors import UserError
 _UNREADABLE = re.compile(r"[^A-Za-z0-9_-]+")
 
 
-def safe_name(sample_id: str) -> str:
-    """A file name for any id: readable where it can be, unique by the hash, never a path."""
-    return _name(sample_id, _digest(sample_id))
-
-
 def fanned(sample_id: str) -> str:
-    """The same in one of 256 sub-folders, so that no folder grows large on a parallel file system."""
-    digest = _digest(sample_id)
-    return f"{digest[:2]}/{_name(sample_id, digest)}"
-
-
-def _digest(sample_id: str) -> str:
-    return hashlib.sha256(sample_id.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _name(sample_id: str, digest: str) -> str:
+    """A file name for any id, in one of 256 sub-folders, so that no folder grows large on a parallel file system:
+    readable where it can be, unique by the hash, never a path."""
+    digest = hashlib.sha256(sample_id.encode("utf-8", "surrogatepass")).hexdigest()
     readable = _UNREADABLE.sub("-", sample_id).strip("-")[:40]
-    return f"{readable}-{digest[:16]}" if readable else digest[:16]
+    return f"{digest[:2]}/{readable}-{digest[:16]}" if readable else f"{digest[:2]}/{digest[:16]}"
 
 
 # What the lines of plan, records and attempts look like. It goes up when a reader of before would misread them; a run

@@ -13,16 +13,37 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from slurm_bench import marks
 from slurm_bench.errors import UserError
 from slurm_bench.logs import log
+from slurm_bench.run.journal import Journal
 from slurm_bench.stages.stop import Stopped, StopSignals
 
 POLL = 0.5
 # In the order in which they are worth being compiled ahead.
 HEAVY_PACKAGES = ("sympy", "torch", "transformers", "diffusers", "peft", "scipy")
 SELDOM_IMPORTED = r"/(tests?|torch/(_inductor|ao|onnx|testing)|diffusers/pipelines|transformers/models)/"
+
+
+def load_plugin(plugin: Any, concurrency: int, journal: Journal, stop: StopSignals) -> None:
+    """Have a plug-in load what it needs, in this process's turn. Raises what its `load` raises, and Stopped."""
+    if not hasattr(plugin, "load"):
+        return
+    streams = getattr(plugin, "streams", None)
+    if streams is not None:
+        keep_bytecode()
+    journal.note("waits")
+    with load_slot(concurrency, stop, streams or (lambda: False)) as waited:
+        journal.note("loads")
+        start = time.monotonic()
+        with stop.interruptible(), marks.part("load"):
+            plugin.load()
+        took = time.monotonic() - start
+    log.info("waited %.1f s for this node's load slot, loaded in %.1f s", waited, took)
+    journal.note("loaded", waited=round(waited, 3), took=round(took, 3))
+    journal.memory()
 
 
 @contextmanager

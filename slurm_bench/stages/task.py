@@ -36,7 +36,7 @@ from slurm_bench.run.suspects import ProcessDied, Suspect, died_before, find_sus
 from slurm_bench.run.turns import followed, less_what_follows
 from slurm_bench.stages.engine import Engine, GpuLost, Tally, Work
 from slurm_bench.stages.faults import in_words
-from slurm_bench.stages.loading import keep_bytecode, load_slot
+from slurm_bench.stages.loading import load_plugin
 from slurm_bench.stages.rewriting import Rewriting
 from slurm_bench.stages.stop import Stopped, StopSignals
 from slurm_bench.stages.takeover import Picker, Share, may_share
@@ -203,7 +203,7 @@ class _Task:
             ordinary, behind = less_what_follows([s for s in left if s.id not in suspects], alone)
             alone += behind
             if (left or share.others_wait()) and not self.stop.reason:
-                self._load(plugin)
+                load_plugin(plugin, self.config.load_concurrency, self.journal, self.stop)
                 self._prepare(key, plugin, [*ordinary, *alone], work)
                 self.journal.note("works")
                 try:
@@ -232,23 +232,6 @@ class _Task:
         for suspect in suspects:
             log.warning("%r was in hand when its process died: it goes last and alone", suspect.id)
         return suspects
-
-    def _load(self, plugin: Any) -> None:
-        if not hasattr(plugin, "load"):
-            return
-        streams = getattr(plugin, "streams", None)
-        if streams is not None:
-            keep_bytecode()
-        self.journal.note("waits")
-        with load_slot(self.config.load_concurrency, self.stop, streams or (lambda: False)) as waited:
-            self.journal.note("loads")
-            start = time.monotonic()
-            with self.stop.interruptible(), marks.part("load"):
-                plugin.load()
-            took = time.monotonic() - start
-        log.info("waited %.1f s for this node's load slot, loaded in %.1f s", waited, took)
-        self.journal.note("loaded", waited=round(waited, 3), took=round(took, 3))
-        self.journal.memory()
 
     def _prepare(self, key: str, plugin: Any, todo: Sequence[Sample], work: Work) -> None:
         """A head start over the whole task; what fails in it will fail again, and be recorded, where it belongs."""
