@@ -268,6 +268,33 @@ def test_a_task_whose_first_samples_all_fail_alike_ends_early(tmp_path: Path) ->
     assert not any(o.settled for o in open_run(root).state().edits.values()), "it may be the node"
 
 
+def test_from_the_first_success_on_failures_alike_are_their_samples(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {"fail": [f"s-{n}" for n in range(1, 14)]}, count=14)
+    assert work(root) == [Tally(ok=1, failed=13)]
+
+
+class SeesWhatIsHeld(Tint):
+    """Keeps what its process notes to have in hand when it comes to s-3."""
+
+    def __init__(self, hand: str) -> None:
+        super().__init__(fail=["s-0"])
+        self.hand = Path(hand)
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        if request.id == "s-3":
+            self.hand.with_suffix(".seen").write_bytes(self.hand.read_bytes())
+        return super().one(request)
+
+
+def test_what_waits_for_one_more_try_is_not_in_hand(tmp_path: Path) -> None:
+    """Or it would be suspect where another one ends the process."""
+    hand = tmp_path / "run" / "logs" / "tasks" / "edit-001-0000-r0.hand"
+    root = prepare(tmp_path, "test_stages.SeesWhatIsHeld", {"hand": str(hand)})
+    assert work(root) == [Tally(ok=5, failed=1)]
+    held = json.loads(hand.with_suffix(".seen").read_text())["ids"]
+    assert ("s-3" in held, "s-0" in held) == (True, False)
+
+
 def test_a_restarted_task_does_only_what_is_left(tmp_path: Path) -> None:
     root = prepare(tmp_path, "Tint", {})
     work(root)
