@@ -40,8 +40,10 @@ def mean_of(
     high: float | None = None,
     clusters: Marks | None = None,
 ) -> Mean:
-    """`low` and `high` bound the score's scale. `clusters` has a mark for each value; values with the same one (edits
-    of one source image) are not independent."""
+    """Of finite numbers; of none everything is None. `low` and `high` bound the score's scale. `clusters` has a mark
+    for each value; values with the same one (edits of one source image) are not independent: the interval is then over
+    clusters, by what each adds to the mean's error. Which interval is for which scores, `_interval` says; of fewer
+    than two values (or clusters) there is none."""
     import numpy as np
 
     if not len(values):
@@ -95,7 +97,8 @@ def macro_mean_of(
 
 
 def difference_of(values: Sequence[float], clusters: Marks | None = None) -> Mean:
-    """The mean of paired differences: of either sign and of any size, so no scale bounds it."""
+    """The mean of paired differences: of either sign and of any size, so no scale bounds it. Its interval is Student's
+    t, corrected for skewness; `clusters` as in `mean_of`."""
     import numpy as np
 
     if not len(values):
@@ -121,7 +124,8 @@ def difference_of(values: Sequence[float], clusters: Marks | None = None) -> Mea
 
 
 def histogram(values: Numbers, low: float | None = None, high: float | None = None) -> dict[str, Any]:
-    """Ten equal bins over the score's scale, else over what the values span. A bin holds its lower edge."""
+    """{"edges": eleven, "counts": ten} of equal bins over the score's scale, else over what the values span; both empty
+    where there are no values. A bin holds its lower edge, the last one its upper edge too."""
     import numpy as np
 
     if not len(values):
@@ -148,6 +152,9 @@ def _mean(x: np.ndarray) -> float:
 def _interval(
     x: np.ndarray, index: np.ndarray | None, units: int, low: float | None, high: float | None
 ) -> tuple[str | None, Interval]:
+    """Its method's name, and the first of these that fits: of passes and fails Wilson's; of values all alike Wilson's
+    on a scale with two ends, else none; Cox's of ten independent values or more that pass for lognormal, on a scale
+    without an upper end; else Student's t, corrected for skewness."""
     import numpy as np
 
     if units < 2:

@@ -31,4 +31,6 @@ class Rewritten:
 
 
 class Rewriter(Protocol):
+    """What type checkers know of it; all that is optional is above."""
+
     def rewrite(self, request: EditRequest) -> str | Rewritten: ...

@@ -6,11 +6,12 @@ class MyScorer:
     def check(self): ...                       # optional, login node: raise UserError if it can't work
     def load(self): ...                        # optional
     def streams(self): return True             # optional, as for editors
-    def score(self, batch): return [{"quality": 7.5}, …]   # each a dict, a Scored, or an exception;
-                                               # UserError and ServiceDown are no sample's fault, and end the task
+    def score(self, batch): return [{"quality": 7.5}, …]   # for each request, in order: a dict, a Scored, or an
+                                               # exception, of which the same holds as for an editor's
     def prefetch(self, next_batch): ...        # optional, before each `score`: next_batch() blocks until the following
                                                # batch is read, and gives it; preprocess it in a thread of your own
     def close(self): ...                       # optional
+    def provenance(self): return {"model": …}  # optional, as for editors
     rubric_names = ("physical", …)             # optional: the categories that it has a rubric for, said at launch
 """
 
@@ -33,9 +34,9 @@ LARGEST = 1e100
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """A sample, its edited image, and all that the judge may be told. Images are upright RGB or RGBA. `facts` are for
-    the scorer: a benchmark's flags say what a judge is asked. A `mask` is transparent, or white, where the edit is
-    wanted."""
+    """A sample, its edited image, and all that the judge may be told. Images are upright RGB or RGBA, each of a size of
+    its own; there is one source at least. `facts` are for the scorer: a benchmark's flags say what a judge is asked. A
+    `mask` is transparent, or white, where the edit is wanted."""
 
     id: str
     category: str
@@ -78,8 +79,9 @@ class Score:
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores by name. `raw` is what the judge said; `parse` is "ok" or why no score could be read from it:
-    then `scores` is empty, and the sample is a failure, not a number."""
+    """Scores by name: finite numbers, each within its declared range. `raw` is what the judge said; `parse` is "ok" or
+    why no score could be read from it: then `scores` is empty, and the sample is a failure, not a number. `info` has
+    facts for the record, as JSON values."""
 
     scores: Mapping[str, float]
     raw: str | None = None
@@ -88,6 +90,8 @@ class Scored:
 
 
 class Scorer(Protocol):
+    """What type checkers know of it; all that is optional is above."""
+
     def score(self, batch: Sequence[ScoreRequest]) -> Sequence[Mapping[str, float] | Scored | Exception]: ...
 
 
@@ -96,7 +100,8 @@ ANY = "*"
 
 
 def declared_scores(scorer: Any) -> Mapping[str, Score] | None:
-    """The scores that a scorer says it gives, once it is made; None where it doesn't say.
+    """The scores that a scorer says it gives, once it is made; None where it doesn't say. Raises UserError where what
+    it says is none.
 
     `scores` names each. `score_range = (low, high)` names none, so its range stands under `ANY`.
     """

@@ -10,6 +10,8 @@ from slurm_bench.config import DataConfig, nearest
 from slurm_bench.errors import UserError
 from slurm_bench.importing import import_name
 
+# A function of the `data` section that gives, in a fixed order, Items or dicts with an Item's names (`data/item.py`).
+# It raises UserError where nothing can be read as things are; what is wrong with one item stands in its `problem`.
 Reader = Callable[[DataConfig], Iterable[Any]]
 
 _FILE = ("path", "fields", "image_root")
