@@ -107,11 +107,13 @@ def test_a_flag_of_slurm_is_true_or_false_and_null_takes_an_option_out(tmp_path:
 def test_in_a_file_slurms_options_may_be_written_as_yaml_has_them(tmp_path: Path) -> None:
     config = from_file(
         tmp_path,
-        "slurm:\n  setup: [module load a, 'echo b: c']\n  exclude: [n1, n2]\n  begin: 2026-12-01\n  time: 12:00:00\n"
-        "  account: 0012\n  cpus_per_task: 8\n  constraint: '[a|b]'\n  exclusive: false\n  qos:\n",
+        "slurm:\n  setup: [module load a, 'echo b: c']\n  srun-args: [--a=1, --b]\n  exclude: [n1, n2]\n"
+        "  begin: 2026-12-01\n  time: 12:00:00\n  account: 0012\n  cpus_per_task: 8\n"
+        "  constraint: '[a|b]'\n  exclusive: false\n  qos:\n",
     )
     assert config.slurm == {
         "setup": ["module load a", "echo b: c"],
+        "srun-args": ["--a=1", "--b"],
         "exclude": "n1,n2",
         "begin": "2026-12-01",
         "time": "12:00:00",
@@ -121,8 +123,11 @@ def test_in_a_file_slurms_options_may_be_written_as_yaml_has_them(tmp_path: Path
         "exclusive": False,
         "qos": None,
     }
-    with pytest.raises(UserError, match=r"slurm\.constraint.*quotes"):
-        from_file(tmp_path, "slurm: {constraint: [a|b]}")
+    for one_text in ("constraint: [a|b]", "python: [apptainer, exec]", "comment: [a, b]", "exclude: {a: b}"):
+        with pytest.raises(
+            UserError, match=rf"'slurm\.{one_text.split(':')[0]}': (a list|names with values) where a text"
+        ):
+            from_file(tmp_path, f"slurm: {{{one_text}}}")
 
 
 def test_names_in_the_data_are_text_in_words_and_files(tmp_path: Path) -> None:

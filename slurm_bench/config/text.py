@@ -30,6 +30,13 @@ STR, MAP, BOOL, NULL, INT, FLOAT, MERGE = (
 # What reading a text as YAML may raise: ValueError and RecursionError where it has thousands of digits or brackets.
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 
+# Options of ours that are lines or words, and those of sbatch's that are several things with commas between.
+LINES = ("setup", "srun_args")
+LISTED = (
+    *("partition", "clusters", "nodelist", "exclude", "reservation", "account", "qos", "dependency", "licenses"),
+    *("gres", "gpus", "gpus_per_node", "gpus_per_task", "tres_per_task", "export", "mail_type", "profile"),
+)
+
 EXAMPLES = {
     "": "gpus: 6",
     "data": "data: {reader: jsonl, path: bench.jsonl}",
@@ -191,11 +198,12 @@ class _Reader:
         return [(self.text(name, key), value) for name, value in node.value]
 
     def option(self, node: yaml.Node, key: str) -> Any:
-        """Several nodes, partitions or lines of `setup` may be written as a list. But `[a|b]` is a constraint that
-        YAML takes for a list."""
-        if isinstance(node, yaml.SequenceNode) and not key.endswith(".constraint"):
+        """Several nodes, partitions or lines of `setup` may be written as a list. What is one text may not, `[a|b]`
+        neither: a constraint that YAML takes for a list."""
+        name = key.rpartition(".")[2].replace("-", "_")
+        if isinstance(node, yaml.SequenceNode) and name in LINES + LISTED:
             texts = [self.text(part, key) for part in node.value]
-            return texts if key.endswith(".setup") else ",".join(texts)
+            return texts if name in LINES else ",".join(texts)
         text = self.text(node, key)
         if node.tag == NULL:
             return None
