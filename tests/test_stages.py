@@ -331,6 +331,15 @@ def test_told_to_stop_it_leaves_after_the_sample_in_hand(tmp_path: Path) -> None
     assert len(images(root)) == tally.ok == len(read_records(run, "edit"))
 
 
+def test_told_to_stop_at_its_last_sample_it_has_nothing_to_be_started_again_for(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "test_stages.IsTold", {"at": "s-1"}, count=2)
+    run = run_dir(root)
+    assert claim(run, "edit", ["s-0", "s-1"], 1, "debug", 0, 1)
+    with StopSignals(warning=60) as stop:
+        assert run_task(open_run(root), "edit", 1, 0, stop) == Tally(ok=2)
+    assert [process.end for process in read_journals(run, "edit")] == ["done"]
+
+
 class SetsAnAlarm(Tint):
     """As a library does that bounds how long its own work may take, and has no handler of it any more."""
 

@@ -40,7 +40,7 @@ def task(root: str, stage: str, number: int, job: int, warning: int) -> None:
         attempt = read_attempt(run.folder.attempt(stage, number))
         slots = slots_of(run.folder, attempt, job, os.environ, warning)
         tally = wait_for(slots, stop)
-        if tally.stopped or stop.reason:
+        if tally.stopped or (stop.reason and not all(slot.done for slot in slots)):
             leave(stop, tally)
         if any(slot.failed for slot in slots):
             raise TaskIncomplete("its processes died; the chain takes over what is left")

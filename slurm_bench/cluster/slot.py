@@ -18,7 +18,7 @@ from slurm_bench.errors import storage_problem
 from slurm_bench.logs import log
 from slurm_bench.marks import process_began
 from slurm_bench.run.attempts import Attempt
-from slurm_bench.run.journal import FAILED, LOST, ORDERLY, STOPPED, Journal, TaskProcess, node_name, read_journal
+from slurm_bench.run.journal import DONE, FAILED, LOST, ORDERLY, STOPPED, Journal, TaskProcess, node_name, read_journal
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.records import manifests, reserve_manifest
 from slurm_bench.stages.engine import Tally
@@ -105,6 +105,10 @@ class Slot:
         """How its last process ended."""
         last = self._last()
         return Tally(ok=last.ok, stopped=last.message if last.end == STOPPED else None)
+
+    @property
+    def done(self) -> bool:
+        return self._last().end == DONE
 
     @property
     def failed(self) -> bool:

@@ -111,7 +111,7 @@ class _Task:
         return self.total
 
     def _edit(self) -> None:
-        done = {r["id"] for r in self._own_records() if r["status"] == "ok" or r.get("final")}
+        done = self._finished("editor")
         todo = [s for s in self.slice if s.id not in done]
         editor, rewriter = make_editor(self.config, self.said), make_rewriter(self.config, self.said)
         rewriting = (
@@ -145,8 +145,7 @@ class _Task:
         """Scorer after scorer, so that one model at a time is in memory."""
         for name in self.config.scorers:
             state = read_state(self.folder, self.slice, self.config.scorers, self.attempt.by)
-            own = [r for r in self._own_records() if r.get("scorer") == name]
-            done = {r["id"] for r in own if r["status"] == "ok" or r.get("final")}
+            done = self._finished(f"scorers.{name}")
             edits: dict[str, Record] = {}
             todo = _to_score(self.slice, state, name, done, edits)
             scorer = make_scorer(self.config, name, self.said)
@@ -177,10 +176,11 @@ class _Task:
     def _mark(self, key: str) -> str:
         return self.attempt.by.get(key, "")
 
-    def _own_records(self) -> list[Record]:
-        """What this task's earlier processes did, where it was started again."""
+    def _finished(self, key: str) -> set[str]:
+        """What this task's processes did with that plug-in and none of it does again."""
         files = manifests(self.folder, self.attempt.stage, self.attempt.number, self.task)
-        return [record for file in files for record in read_manifest(file)]
+        own = (r for f in files for r in read_manifest(f) if r.get("scorer", "editor") == key.removeprefix("scorers."))
+        return {r["id"] for r in own if r["status"] == "ok" or r.get("final")}
 
     def _note_lost(self, record: Record, problem: str) -> None:
         log.error("%r: %s", record["id"], problem)
@@ -194,6 +194,7 @@ class _Task:
         stamp = {"attempt": self.attempt.number, "task": self.task, **host}
         engine = Engine(work, self.manifest, stamp, batch_size, self.stop, _Progress(len(todo), self.journal))
         engine.hold, engine.wanted = lambda ids: self.journal.hold(key, ids), share.wanted
+        taken: list[Sample] = []
         try:
             suspects = {suspect.id: suspect for suspect in self._suspects(key, todo)}
             for sample in [s for s in todo if s.id in suspects and suspects[s.id].convicted]:
@@ -208,7 +209,7 @@ class _Task:
                 self.journal.note("works")
                 try:
                     with marks.part("samples"):
-                        engine.run(share.own(ordinary), alone, share.others())
+                        engine.run(share.own(ordinary), alone, _noted(share.others(), taken))
                 finally:
                     self.journal.memory()
                     if hasattr(plugin, "close"):
@@ -217,6 +218,9 @@ class _Task:
             self.total.ok += engine.tally.ok
             self.total.failed += engine.tally.failed
             self.total.stopped = engine.tally.stopped or self.stop.reason
+        # Told to stop while it did its last sample, it has nothing to be started again for.
+        if self.total.stopped and {s.id for s in [*share.left(todo), *taken]} <= self._finished(key):
+            self.total.stopped = None
 
     def _suspects(self, key: str, todo: Sequence[Sample]) -> list[Suspect]:
         own = (self.attempt.number, self.task, self.restart)
@@ -285,6 +289,12 @@ def _to_score(
             edits[sample.id] = edited
             todo.append(sample)
     return todo
+
+
+def _noted(samples: Iterator[Sample], taken: list[Sample]) -> Iterator[Sample]:
+    for sample in samples:
+        taken.append(sample)
+        yield sample
 
 
 def _because(stopped: str | None) -> str:
