@@ -436,6 +436,23 @@ def test_a_job_that_does_not_end_holds_cancel_up_only_so_long(
     assert "has not ended yet" in second
 
 
+def test_jobs_that_are_ending_are_waited_for_and_none_that_work(
+    run: RunDir, queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a `cancel`, behind which a person types `resubmit`."""
+    monkeypatch.setattr("slurm_bench.cluster.alive.PAUSE", 0)
+    name, jobs = claimed(run, "slurm").job_names.array, queue.folder / "squeue.txt"
+    note_jobs(run, read_attempts(run)[0], "41", "42", "44")
+    queue.holds(f"41_0|{name}|COMPLETING", f"41_1|{name}|RUNNING")
+    assert len(at_work(run, 60)) == 2
+    assert "ending" not in caplog.text
+    looks = f"echo >> {jobs}.looks; [ $(wc -l < {jobs}.looks) = 3 ] && : > {jobs}"
+    queue.command("squeue", SQUEUE.replace("#!/bin/sh\n", f"#!/bin/sh\n{looks}\n"))
+    queue.holds(f"41_0|{name}|COMPLETING")
+    assert at_work(run, 60) == []
+    assert caplog.text.count("its last jobs are ending (41)") == 1
+
+
 def test_a_copy_of_a_run_that_is_at_work_has_none_of_its_jobs(run: RunDir, queue: Queue, tmp_path: Path) -> None:
     """Else it is told to be at work, and its `cancel` ends the other's."""
     attempt = note_jobs(run, claimed(run, "slurm"), ["41"], "42", "43")

@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slurm_bench.cluster.queue import Job, has_slurm, jobs_of, old_ids
+from slurm_bench.logs import log
 from slurm_bench.run.attempts import CLAIM_GRACE, Attempt, read_attempts
 from slurm_bench.run.layout import RunDir
+
+# Seconds that a job which was told to stop gets to end, Slurm's 30 and some more; and those between two looks at it.
+ENDING, PAUSE = 60, 0.5
 
 
 def attempts_and_jobs(run: RunDir) -> tuple[list[Attempt], list[Job]]:
@@ -39,10 +43,20 @@ def _works_elsewhere(job: Job, run: RunDir) -> bool:
     return len(folders) > above and run.is_copy_of(folders[above])
 
 
-def at_work(run: RunDir) -> list[str]:
-    """What is waiting or at work, for a person to read; empty where nobody is. Raises UserError where the queue
-    can't be asked."""
-    return alive(*attempts_and_jobs(run))
+def at_work(run: RunDir, patience: float = 0.0) -> list[str]:
+    """What is waiting or at work, for a person to read; empty where nobody is. Where all that there is has been told to
+    end (by `cancel`, say), that is waited for so many seconds. Raises UserError where the queue can't be asked."""
+    deadline, told = time.monotonic() + patience, False
+    while True:
+        attempts, queued = attempts_and_jobs(run)
+        ending = bool(queued) and all(job.state == "COMPLETING" for job in queued)
+        if not ending or time.monotonic() >= deadline:
+            return alive(attempts, queued)
+        if not told:
+            numbers = ", ".join(dict.fromkeys(job.number for job in queued))
+            log.warning("its last jobs are ending (%s): waiting for that, up to %d s", numbers, patience)
+            told = True
+        time.sleep(PAUSE)
 
 
 def leftovers(attempts: Sequence[Attempt], queued: Sequence[Job]) -> list[Job]:

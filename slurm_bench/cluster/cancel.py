@@ -6,14 +6,13 @@ import os
 import signal
 import time
 
-from slurm_bench.cluster.alive import attempts_and_jobs
+from slurm_bench.cluster.alive import ENDING, PAUSE, attempts_and_jobs
 from slurm_bench.cluster.queue import Job, cancel_jobs
 from slurm_bench.errors import UserError
-from slurm_bench.run.attempts import close
+from slurm_bench.logs import log
+from slurm_bench.run.attempts import Attempt, close
 from slurm_bench.run.layout import RunDir
 
-# Seconds that a job which was told to stop gets to end, Slurm's 30 and some more; and those between two looks at it.
-ENDING, PAUSE = 60, 0.5
 # The turn of an array, which submits nothing by itself.
 ARRAY = 2
 
@@ -49,6 +48,8 @@ def cancel_run(run: RunDir) -> list[str]:
                 os.kill(attempt.pid, signal.SIGTERM)
                 lines.append(f"stopped {where}")
                 os.kill(attempt.pid, signal.SIGCONT)  # by Ctrl-Z it may be stopped, and hears nothing
+                if not _ended(attempt, where):
+                    lines.append(f"{where} has not ended yet: look again in a minute")
             except ProcessLookupError:  # it has ended since
                 pass
             except PermissionError:
@@ -57,6 +58,19 @@ def cancel_run(run: RunDir) -> list[str]:
             close(run, attempt)
             lines.append(f"forgot {where}, which can't be reached from here: if it still works, stop it there")
     return lines
+
+
+def _ended(attempt: Attempt, where: str) -> bool:
+    """Waits for it: it finishes what is in hand, and until then a `resubmit` is refused."""
+    deadline, told = time.monotonic() + ENDING, False
+    while attempt.launcher_lives():
+        if time.monotonic() > deadline:
+            return False
+        if not told:
+            log.warning("%s finishes what is in hand: waiting for that, up to %d s", where, ENDING)
+            told = True
+        time.sleep(PAUSE)
+    return True
 
 
 def _turn(job: Job) -> int:

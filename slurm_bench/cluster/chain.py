@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from slurm_bench.cluster.alive import alive, at_work, attempts_and_jobs, leftovers
+from slurm_bench.cluster.alive import ENDING, alive, at_work, attempts_and_jobs, leftovers
 from slurm_bench.cluster.heard import hear
 from slurm_bench.cluster.queue import cancel_jobs
 from slurm_bench.cluster.sbatch import starts_of
@@ -123,8 +123,8 @@ def _has_company(run: Run, attempt: Attempt, known: Sequence[Attempt]) -> bool:
 
 
 def refuse_at_work(run: Run, force: bool) -> None:
-    """Raises UserError where somebody is at work on the run."""
-    _refuse(run, [] if force else at_work(run.folder))
+    """Raises UserError where somebody is at work on the run. What is ending is waited for."""
+    _refuse(run, [] if force else at_work(run.folder, ENDING))
 
 
 def _refuse(run: Run, busy: Sequence[str]) -> None:
