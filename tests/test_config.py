@@ -56,6 +56,17 @@ def test_a_wrong_setting_is_one_line_that_names_it(tmp_path: Path, text: str, wo
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize(("encoding", "said"), [("utf-16", "but UTF-16"), ("gb18030", "in line 3"), ("utf-8-sig", "")])
+def test_a_file_in_another_encoding_is_refused_with_the_mend(tmp_path: Path, encoding: str, said: str) -> None:
+    file = write(tmp_path, "# 物理")
+    file.write_text(file.read_text("utf-8"), encoding=encoding)
+    if not said:
+        assert load_config(file) == load_config(write(tmp_path, ""))
+        return
+    with pytest.raises(UserError, match=rf"my\.yaml: it isn't UTF-8 {said}; save it as UTF-8"):
+        load_config(file)
+
+
 def test_a_missing_file_names_the_ones_there(tmp_path: Path) -> None:
     write(tmp_path, "")
     with pytest.raises(UserError, match=r"did you mean 'my\.yaml'"):

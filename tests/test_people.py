@@ -109,6 +109,14 @@ def test_a_file_of_marks_is_read_strictly(tmp_path: Path, text: str, line: str) 
     assert "\n" not in str(told.value)
 
 
+def test_marks_in_another_encoding_are_refused_with_its_name(tmp_path: Path) -> None:
+    """As Excel saves what it calls Unicode text."""
+    file = tmp_path / "marks.txt"
+    file.write_text("id\tmark\na\t4\n", encoding="utf-16")
+    with pytest.raises(UserError, match=r"marks\.txt: it isn't UTF-8 but reads as UTF-16; save it as UTF-8 \("):
+        read_people(file, ["a"])
+
+
 def test_ids_are_those_of_scores_csv(tmp_path: Path) -> None:
     file = tmp_path / "marks.csv"
     file.write_bytes("\ufeffid;mark;who\r\nline\\nbreak;4;me\r\nb;3.5;\r\n".encode())

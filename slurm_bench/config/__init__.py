@@ -19,7 +19,7 @@ from slurm_bench.config.schema import (
     plugins_of,
     tasks_of,
 )
-from slurm_bench.config.text import to_yaml
+from slurm_bench.config.text import to_yaml, utf8_text
 
 __all__ = [
     "IDENTITY",
@@ -38,6 +38,7 @@ __all__ = [
     "nearest",
     "plugins_of",
     "tasks_of",
+    "utf8_text",
     "with_environment",
     "with_identity",
 ]

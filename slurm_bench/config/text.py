@@ -8,6 +8,7 @@ which is a number.
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import re
 import typing
@@ -82,13 +83,22 @@ Dumper.add_representer(str, Dumper.represent_str)
 def read_file(file: Path) -> dict[str, Any]:
     """The settings that a YAML file says. Raises UserError."""
     try:
-        return read_text(file.read_text(encoding="utf-8"), str(file))
+        return read_text(utf8_text(file), str(file))
     except FileNotFoundError:
         raise UserError(f"{file}: no such configuration file; {_files_there(file)}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not UTF-8: {error}") from None
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from None
+
+
+def utf8_text(file: Path) -> str:
+    """Without a byte-order mark. Raises UserError where it is in another encoding, and OSError."""
+    data = file.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        what = "but UTF-16" if marked else f"in line {data[: error.start].count(10) + 1}"
+        raise UserError(f"{file}: it isn't UTF-8 {what}; save it as UTF-8") from None
 
 
 def read_text(text: str, where: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_bench.config import Config, nearest
 from slurm_bench.data.readers.csv_rows import csv_table
+from slurm_bench.data.readers.encoding import OtherEncoding
 from slurm_bench.data.text import printable, quoted
 from slurm_bench.errors import UserError
 from slurm_bench.report.health import agreement_of, ranks_alone
@@ -28,7 +29,10 @@ BY_CHANCE = 0.01  # below it the marked samples' scores differ from the others' 
 def read_people(file: Path, ids: Collection[str]) -> dict[str, float]:
     """The marks by sample id, from a CSV with the columns `id` (as in scores.csv) and `mark`. Others may stand beside
     them. Raises UserError that names the row."""
-    table = csv_table(file, None, None, COLUMNS)
+    try:
+        table = csv_table(file, None, None, COLUMNS)
+    except OtherEncoding as error:
+        raise OtherEncoding(file, error.encoding, "save it as UTF-8 (in Excel: CSV UTF-8)") from None
     for column in COLUMNS:
         if column not in table.names:
             raise UserError(f"--marks {file}: the header has no column '{column}'; it needs {' and '.join(COLUMNS)}")

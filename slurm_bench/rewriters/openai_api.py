@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slurm_bench.config import utf8_text
 from slurm_bench.editors.base import EditRequest
 from slurm_bench.errors import SampleError, UserError
 from slurm_bench.rewriters.base import Rewritten
@@ -119,11 +120,11 @@ class OpenAIRewriter:
 
 def _read(file: Path) -> str:
     try:
-        prompt = file.read_text(encoding="utf-8").strip()
+        prompt = utf8_text(file).strip()
     except OSError as error:
         raise UserError(f"'params.prompt': {file}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"'params.prompt': {file}: not UTF-8: {error}") from None
+    except UserError as error:
+        raise UserError(f"'params.prompt': {error}") from None
     if not prompt:
         raise UserError(f"'params.prompt': {file} is empty")
     return prompt

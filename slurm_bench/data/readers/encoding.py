@@ -17,6 +17,14 @@ _MENDS = {
 }
 
 
+class OtherEncoding(UserError):
+    """The file is text in another encoding than UTF-8."""
+
+    def __init__(self, file: Path, encoding: str, mend: str) -> None:
+        super().__init__(f"{file}: it isn't UTF-8 but reads as {encoding.upper()}; {mend}")
+        self.encoding = encoding
+
+
 def utf8_chunks(file: Path, encoding: str | None) -> Iterator[bytes]:
     """The file's bytes as UTF-8, without a byte-order mark. Raises UserError where it is plainly another encoding.
 
@@ -67,7 +75,7 @@ def _refuse_foreign(start: bytes, file: Path) -> None:
         raise UserError(f"{file}: it is no text but {other}")
     encoding = _foreign(start)
     if encoding:
-        raise UserError(f"{file}: it isn't UTF-8 but reads as {encoding.upper()}; {_MENDS[encoding]}")
+        raise OtherEncoding(file, encoding, _MENDS[encoding])
 
 
 def _foreign(head: bytes) -> str:
