@@ -290,7 +290,6 @@ def test_six_gpus_then_two_then_one(bed: Bed, undisturbed: Path) -> None:
         bed.submitted(gpus=gpus) if gpus == 6 else bed.verb("resubmit", "--gpus", gpus)
         bed.slurm.wait_for(lambda enough=enough: bed.edited() >= enough, 90, f"{enough} images")
         assert bed.verb("cancel").returncode == 0
-        bed.slurm.wait_idle(60)
     bed.go()
     bed.submitted(gpus=1)
     bed.slurm.wait_idle(90)
