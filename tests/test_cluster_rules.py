@@ -311,6 +311,19 @@ def test_who_was_told_to_leave_while_it_started_says_nothing_of_its_node(number:
     assert bad_nodes(started, ["n1", "n2"]) == bad
 
 
+def test_a_sample_that_kills_on_two_nodes_is_held_against_none() -> None:
+    """Of a node on which nothing else was tried."""
+    passed, *died = ends(("n1", DONE), ("n2", None), ("n3", None))
+    others = [replace(process, in_hand=("a",)) for process in died]
+    assert bad_nodes([passed, *others], ["n1", "n2", "n3"]) == []
+    assert bad_nodes([passed, others[0], replace(others[1], in_hand=("b",))], ["n1", "n2", "n3"]) == ["n2", "n3"]
+
+
+def test_what_fails_in_one_stage_is_not_held_against_those_who_pass_another() -> None:
+    edited, scoring = ends(("n1", DONE), ("n2", FAILED))
+    assert bad_nodes([edited, replace(scoring, stage="score")], ["n1", "n2"]) == []
+
+
 def test_what_healed_in_place_is_not_held_against_the_node() -> None:
     died, went_on = ends(("n1", None), ("n1", DONE))
     assert bad_nodes([died, replace(went_on, task=0, restart=1)], ["n1", "n2"]) == []

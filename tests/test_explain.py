@@ -149,6 +149,16 @@ def test_a_node_that_fails_what_others_pass(tmp_path: Path, monkeypatch: pytest.
     assert cause.next == f"python launch.py resubmit {root} --exclude n1"
 
 
+def test_what_passes_nowhere_is_no_fault_of_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = prepare(tmp_path, "FailsOnNode", {"node": "n1"}, 9)
+    assert claim(run_dir(root), "edit", [f"s-{n}" for n in range(9)], 3, "debug", 0, 1)
+    monkeypatch.setenv("SLURMD_NODENAME", "n1")
+    for task, said in enumerate(("n1", "n1", "n2")):
+        monkeypatch.setattr("slurm_bench.run.journal.node_name", lambda said=said: said)
+        run_task(open_run(root), "edit", 1, task, StopSignals())
+    assert "bad_node" not in causes(root)
+
+
 def test_lost_images_other_makers_and_unscored_images(tmp_path: Path) -> None:
     root = prepare(tmp_path, "Tint", {})
     assert set(causes(root, over=False)) == {"never_submitted"}

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from slurm_bench.run.journal import DONE, STOPPED, TaskProcess
+from slurm_bench.run.journal import DONE, LOST, STOPPED, TaskProcess
 
 # So many tasks have to fail on a node on which others came right before it is held against the node.
 REPEATEDLY = 2
 
 
 def bad_nodes(processes: Iterable[TaskProcess], nodes: Sequence[str]) -> list[str]:
-    """Nodes on which tasks failed and none succeeded, though some did elsewhere; and nodes on which tasks failed
-    repeatedly and more often than they succeeded. Never all of them.
+    """Nodes on which tasks failed and none succeeded, though some of that stage did elsewhere; and nodes on which tasks
+    failed repeatedly and more often than they succeeded. Never all of them.
 
     What counts of a task is how its last process ended. One that was asked to stop (preempted, cancelled, at its time
-    limit) says nothing against its node; one that was killed, could not load its model, lost its GPU or failed on
-    every sample does.
+    limit) says nothing against its node, nor does one that died with a sample in hand with which a process died on
+    another node; one that was killed, could not load its model, lost its GPU or failed on every sample does.
     """
+    processes = list(processes)
     last: Mapping[tuple[str, int, int], TaskProcess] = {(p.stage, p.attempt, p.task): p for p in processes}
-    failed, succeeded = Counter[str](), Counter[str]()
-    for process in last.values():
-        if process.end == DONE and (process.ok or process.failed < 2):
-            succeeded[process.node] += 1
-        elif process.end != STOPPED and not process.told_early:
-            failed[process.node] += 1
+    died_on: Mapping[tuple[str, str], set[str]] = defaultdict(set)
+    for process in processes:
+        if process.end in (None, LOST):
+            for sample_id in process.in_hand:
+                died_on[process.plugin, sample_id].add(process.node)
+    good = [process for process in last.values() if _came_right(process)]
+    ill = [process for process in last.values() if not (_came_right(process) or process.end == STOPPED)]
+    ill = [p for p in ill if not p.told_early and all(len(died_on[p.plugin, i]) < 2 for i in p.in_hand)]
+    failed, succeeded = Counter(process.node for process in ill), Counter(process.node for process in good)
+    passed = {process.stage for process in good}
+    alone = {process.node for process in ill if process.stage in passed} - succeeded.keys()
 
     def is_bad(node: str) -> bool:
-        if not succeeded[node] and succeeded.total():
-            return failed[node] > 0
-        return failed[node] >= REPEATEDLY and failed[node] > succeeded[node]
+        return node in alone or (failed[node] >= REPEATEDLY and failed[node] > succeeded[node])
 
     bad = [node for node in nodes if is_bad(node)]
     return bad if set(nodes) - set(bad) else []
+
+
+def _came_right(process: TaskProcess) -> bool:
+    return process.end == DONE and (process.ok > 0 or process.failed < 2)

@@ -270,15 +270,17 @@ def _finish(seen: Evidence, orphans: tuple[str, ...]) -> Iterator[Symptom]:
 
 
 def _nodes(seen: Evidence) -> Iterator[Symptom]:
-    """What is at work says nothing yet."""
+    """What is at work says nothing yet; and where nothing passes on another node, a node isn't what fails."""
     lacking = set(seen.state.to_edit()) | set(seen.state.to_score())
     at_work = {(task.attempt.stage, task.attempt.number, task.number) for task in seen.tasks if task.working}
     told = [process for process in seen.processes if (process.stage, process.attempt, process.task) not in at_work]
+    passed = {(process.stage, process.node) for process in told if process.end == DONE and process.ok}
     for node in bad_nodes(told, sorted({process.node for process in told if process.node})):
         for task in seen.tasks:
             last = task.last
             if (
                 last is None
+                or not any(stage == last.stage and other != node for stage, other in passed)
                 or task.working
                 or last.node != node
                 or last.end == STOPPED
