@@ -50,6 +50,24 @@ def test_data_that_grew_is_said_at_once(tmp_path: Path) -> None:
     assert f"--reuse {tmp_path / 'run'}" in done.stderr
 
 
+def test_a_reference_that_was_replaced_is_said_and_makes_no_pair(tmp_path: Path) -> None:
+    """The scores are by the old one, also where both runs name one file."""
+    data = make_benchmark(tmp_path / "bench", 3)
+    rows = [json.loads(line) | {"reference": f"{n}-ref.png"} for n, line in enumerate(data.read_text().splitlines())]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for n in range(3):
+        Image.new("RGB", (48, 32), "red").save(tmp_path / "bench" / f"{n}-ref.png")
+    words = ("--config", make_config(tmp_path / "c.yaml", data), "--executor", "debug")
+    assert launch(*words, "--run-dir", tmp_path / "old").returncode == 0
+    assert "replaced" not in launch("score", tmp_path / "old").stderr
+    Image.new("RGB", (48, 32), "blue").save(tmp_path / "bench" / "1-ref.png")
+    done = launch("score", tmp_path / "old")
+    assert "reference or mask image of 1 scored samples ('s-1') was replaced since" in done.stderr
+    assert launch(*words, "--run-dir", tmp_path / "new", "--reuse", tmp_path / "old").returncode == 0
+    compared = json.loads(launch("compare", tmp_path / "old", tmp_path / "new", "--json").stdout)
+    assert compared["comparisons"][0]["left_out"] == {"the reference image differs": 1}
+
+
 def test_a_run_to_reuse_that_is_none_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     data = make_benchmark(tmp_path / "bench", 3)
     words = ("--config", make_config(tmp_path / "c.yaml", data), "--executor", "debug", "--run-dir", tmp_path / "run")

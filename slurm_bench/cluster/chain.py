@@ -23,6 +23,7 @@ from slurm_bench.errors import COMPLETE, INCOMPLETE, UserError
 from slurm_bench.logs import log
 from slurm_bench.report.write import write_report
 from slurm_bench.run.attempts import Attempt, claim_draft, close, conclude_once, draft, next_number, read_attempts
+from slurm_bench.run.beside import replaced_since
 from slurm_bench.run.create import store
 from slurm_bench.run.images import find_gone
 from slurm_bench.run.journal import REFUSED, read_journals
@@ -100,7 +101,9 @@ def start(run: Run, executor: Executor, force: bool, only_scores: bool = False) 
     attempts, queued = attempts_and_jobs(run.folder)  # one look: who claims after it collides with the number below
     _refuse(run, [] if force else alive(attempts, queued))
     cancel_jobs(job.id for job in leftovers(attempts, queued))
-    step = first_step(look(run), only_scores)
+    state = look(run)
+    _tell_replaced(run, state)
+    step = first_step(state, only_scores)
     if step is None:
         store(run)
         return None
@@ -110,6 +113,16 @@ def start(run: Run, executor: Executor, force: bool, only_scores: bool = False) 
         raise UserError(f"{run.root}: another launcher has just submitted this run; see: {command('status', run.root)}")
     store(run)
     return attempt
+
+
+def _tell_replaced(run: Run, state: State) -> None:
+    """Scores hold for the reference and the mask that they were made by, and a plan's data don't change (law 1)."""
+    if others := replaced_since(run.folder, state):
+        log.warning(
+            "the reference or mask image of %d scored samples (%r%s) was replaced since: their scores are by the old "
+            "one; for scores by the new one plan a new run that takes over this one's images: --run-dir NEW --reuse %s",
+            *(len(others), others[0], ", …" if len(others) > 1 else "", run.root),
+        )
 
 
 def _has_company(run: Run, attempt: Attempt, known: Sequence[Attempt]) -> bool:

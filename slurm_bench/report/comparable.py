@@ -8,6 +8,7 @@ from typing import Any
 
 from slurm_bench.config import PluginConfig, differences
 from slurm_bench.report.side import Side
+from slurm_bench.run.beside import BESIDE
 from slurm_bench.run.by import by_content, config_by_content, contradictions
 from slurm_bench.run.plan import Sample
 
@@ -22,8 +23,8 @@ def differ(a: Side, b: Side, sample_id: str) -> str | None:
         return "what the judge is told differs"
     if one.category != two.category:
         return "the category differs"
-    for what, image, other in (("reference", one.reference, two.reference), ("mask", one.mask, two.mask)):
-        if _images_differ(a, b, image, other):
+    for what in BESIDE:
+        if _images_differ(a, b, sample_id, what):
             return f"the {what} image differs"
     while one.follows or two.follows:
         if one.follows != two.follows:
@@ -49,16 +50,21 @@ def _sources_differ(a: Side, b: Side, sample_id: str) -> bool:
     return None not in (one, two) and one != two
 
 
-def _images_differ(a: Side, b: Side, one: str | None, two: str | None) -> bool:
-    """Which bytes a scorer was shown beside the edit is in no record. One file is no difference, nor is what both have
-    unpacked from one file of data; nothing is known of files that are gone."""
+def _images_differ(a: Side, b: Side, sample_id: str, what: str) -> bool:
+    """One file that wasn't written since the scores is no difference, nor is what both have unpacked from one file of
+    data. Of others the records tell, or in runs of earlier versions the files; nothing is known of files that are
+    gone."""
+    one, two = (getattr(side.samples[sample_id], what) for side in (a, b))
     if one is None or two is None:
-        return one != two
+        return bool(one != two)
     files = a.run.root / one, b.run.root / two
-    if files[0] == files[1] or (one == two and _same_data(a, b)):
-        return False
+    same = files[0] != files[1] and one == two and _same_data(a, b)
+    records = [side.state.scores[side.samples[sample_id].id][side.scorer].ok or {} for side in (a, b)]
     try:
-        return not filecmp.cmp(*files, shallow=False)
+        if same or (files[0] == files[1] and all(r.get("time", 0) > files[0].stat().st_ctime for r in records)):
+            return False
+        shown = [record.get(f"{what}_sha256") for record in records]
+        return shown[0] != shown[1] if None not in shown else not filecmp.cmp(*files, shallow=False)
     except OSError:
         return False
 

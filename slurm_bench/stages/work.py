@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from PIL import Image
@@ -16,6 +16,7 @@ from slurm_bench.data.images import file_bytes, open_image
 from slurm_bench.editors.base import Edited, EditRequest
 from slurm_bench.errors import FinalError, SampleError
 from slurm_bench.logs import hide_secrets
+from slurm_bench.run.beside import BESIDE
 from slurm_bench.run.durable import write_atomic
 from slurm_bench.run.images import read_recorded
 from slurm_bench.run.layout import RunDir
@@ -143,7 +144,8 @@ class EditWork:
 
 @dataclass(frozen=True)
 class ScoreWork:
-    """`edits` are the records of the images to score; one whose image is no more is told to `lost`."""
+    """`edits` are the records of the images to score; one whose image is no more is told to `lost`. `beside` has the
+    sha256 of what was read beside the sources and the edit, for the record to come."""
 
     run: RunDir
     name: str
@@ -151,12 +153,14 @@ class ScoreWork:
     by: str
     edits: Mapping[str, Record]
     lost: Callable[[Record, str], None]
+    beside: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def about(self, sample: Sample) -> dict[str, Any]:
         """A score, or a failure to score, holds for this very image, made from these very sources."""
         record = self.edits[sample.id]
         facts = {"scorer": self.name, "by": self.by, "edit_sha256": record["sha256"]}
-        return facts | ({"source_sha256": record["source_sha256"]} if "source_sha256" in record else {})
+        facts |= {"source_sha256": record["source_sha256"]} if "source_sha256" in record else {}
+        return facts | self.beside.pop(sample.id, {})
 
     def read(self, sample: Sample) -> ScoreRequest:
         record = self.edits[sample.id]
@@ -165,18 +169,19 @@ class ScoreWork:
             self.lost(record, problem)
             raise SampleError(f"the edited image is lost, and will be made again: {problem}")
         sources = edited_sources(self.run, sample, record)
+        beside, self.beside[sample.id] = _beside(self.run, sample)
         return ScoreRequest(
             id=sample.id,
             category=sample.category,
             instruction=sample.instruction,
             sources=sources.images,
             edited=open_image(data),
-            reference=_beside(self.run, "reference", sample.reference),
+            reference=beside.get("reference"),
             description=sample.description,
             rationale=sample.rationale,
             seed=sample.seed,
             facts=sample.facts,
-            mask=_beside(self.run, "mask", sample.mask),
+            mask=beside.get("mask"),
         )
 
     def weight(self, given: ScoreRequest) -> int:
@@ -232,12 +237,20 @@ def read_sources(run: RunDir, sample: Sample, by: str) -> Sources:
     return Sources(tuple(images), tuple(hashlib.sha256(data).hexdigest() for data in files))
 
 
-def _beside(run: RunDir, what: str, path: str | None) -> Image.Image | None:
-    """An image that the scorer gets beside the sources and the edit. Raises SampleError that says which one."""
-    try:
-        return open_image(run.root / path) if path else None
-    except SampleError as error:
-        raise SampleError(f"{what}: {error}") from None
+def _beside(run: RunDir, sample: Sample) -> tuple[dict[str, Image.Image], dict[str, str]]:
+    """What the scorer gets beside the sources and the edit, and the sha256 of each file. Raises SampleError that says
+    which one it is."""
+    images, sha256 = {}, {}
+    for name in BESIDE:
+        if not (path := getattr(sample, name)):
+            continue
+        try:
+            data = file_bytes(run.root / path)
+            images[name] = open_image(data)
+        except SampleError as error:
+            raise SampleError(f"{name}: {path}: {error}") from None
+        sha256[f"{name}_sha256"] = hashlib.sha256(data).hexdigest()
+    return images, sha256
 
 
 def edited_sources(run: RunDir, sample: Sample, record: Record) -> Sources:
