@@ -69,8 +69,6 @@ class ReadAhead:
                     yield read
             finally:
                 reader.shutdown(wait=False, cancel_futures=True)
-                for sample, _ in reading:
-                    self.begun.pop(sample.id, None)
 
     def _most(self, size: int, ahead: bool) -> int:
         """So many are read at once; the first sample of all tells what they weigh."""
@@ -85,7 +83,7 @@ class ReadAhead:
         with self._stop.interruptible():
             error = future.exception()
         given = None if error else future.result()
-        self._heaviest = max(self._heaviest, 1 if error else self._work.weight(given))
+        self._heaviest = max(1, self._heaviest, 0 if error else self._work.weight(given))
         if error is not None and not isinstance(error, Exception):
             raise error
         return given, error
