@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from cluster import SlurmCluster
@@ -316,3 +317,12 @@ def test_what_sbatch_is_told_makes_no_forecast_for_this_machine(tmp_path: Path, 
         assert done.returncode == 0, done.stderr
         walls.append(json.loads(done.stdout)["forecast"]["stages"]["edit"]["wall"])
     assert len(set(walls)) == 1
+
+
+def test_a_folder_that_may_not_be_listed_has_no_runs_to_tell_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a cluster's /scratch may be, in which everybody has a folder."""
+    config = load_config(make_config(tmp_path / "c.yaml", make_benchmark(tmp_path / "bench", 1)))
+    monkeypatch.setattr("pathlib.Path.iterdir", Mock(side_effect=PermissionError))
+    assert list(known_to_us(config, tmp_path / "run", on_cluster=False)) == []

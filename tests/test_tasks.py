@@ -25,9 +25,11 @@ from slurm_bench.run.attempts import claim
 from slurm_bench.run.create import create_run
 from slurm_bench.run.journal import read_journals
 from slurm_bench.run.opened import open_run
+from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import read_records
 from slurm_bench.run.slices import seed_of
 from slurm_bench.scorers.base import Scored, ScoreRequest
+from slurm_bench.stages.ahead import MOST, ReadAhead
 from slurm_bench.stages.behind import StorageFailed
 from slurm_bench.stages.engine import Tally
 from slurm_bench.stages.loading import load_slot
@@ -283,6 +285,26 @@ def in_time(root: Path, seconds: float = 240) -> threading.Thread:
     thread.start()
     thread.join(seconds)
     return thread
+
+
+class Heavy:
+    """Work of which two samples take more memory than may be taken."""
+
+    def read(self, sample: Sample) -> str:
+        return sample.id
+
+    def weight(self, given: str) -> int:
+        return MOST // 2 + 1
+
+    def expect(self, coming: Any) -> None:
+        pass
+
+
+def test_pictures_that_are_read_ahead_are_bounded_by_their_memory() -> None:
+    samples = [Sample(n, f"s-{n}", "c", "do", None, 0) for n in range(6)]
+    ahead = ReadAhead(Heavy(), StopSignals(), settle=lambda: None)
+    batches = list(ahead.batches(samples, size=lambda: 4, ahead=lambda: True))
+    assert [[sample.id for sample, _, _ in batch] for batch in batches] == [[sample.id] for sample in samples]
 
 
 def test_out_of_memory_it_goes_on_with_half_the_batch_and_stays_there(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def known_to_us(config: Config, root: Path, on_cluster: bool) -> Iterator[tuple[
     gone on with; those beside it with the same plug-ins, the newest first; then the bench's figures of this machine's
     GPU, or on a cluster of any."""
     for folder in (root, *_newest(root.parent)):
-        with suppress(UserError):
+        with suppress(UserError, OSError):
             other = load_config(RunDir(folder).config)
             same = {"edit": other.editor == config.editor, "score": other.scorers == config.scorers}
             if stages := tuple(stage for stage, is_same in same.items() if is_same):
@@ -137,9 +137,10 @@ def paces(config: Config, likes: Iterator[tuple[tuple[str, ...], Told]], stages:
 def _newest(folder: Path) -> list[Path]:
     """The run folders in it."""
     dated = []
-    for root in folder.iterdir() if folder.is_dir() else ():
-        with suppress(OSError):
-            dated.append((RunDir(root).config.stat().st_mtime, root))
+    with suppress(OSError):  # no folder, or one that may be gone through and not listed
+        for root in folder.iterdir():
+            with suppress(OSError):
+                dated.append((RunDir(root).config.stat().st_mtime, root))
     return [root for _, root in sorted(dated, reverse=True)[:NEWEST]]
 
 
