@@ -23,6 +23,7 @@ from slurm_bench.report.compare import compare_runs, refusals
 from slurm_bench.report.compare_table import render
 from slurm_bench.report.cost import cost_in_words
 from slurm_bench.report.paired import Paired, compare_pairs, holm, verdict
+from slurm_bench.report.statistics import difference_of
 from slurm_bench.run.durable import json_line, write_atomic
 from slurm_bench.run.plan import Sample
 from slurm_bench.scorers.metrics import lpips
@@ -426,6 +427,14 @@ def test_passes_and_fails_are_compared_by_mcnemar() -> None:
     one = compare_pairs([0.0] * 10, [1.0] + [0.0] * 9)
     assert one.ci_low is not None
     assert one.ci_low < 0, "one win of ten shows nothing"
+
+
+def test_marks_of_0_and_1_on_a_longer_scale_are_no_passes_and_fails() -> None:
+    """Others may be 10, which an interval of shares, of at most 1 either way, would never hold."""
+    a, b = [0.0] * 12, [1.0] * 4 + [0.0] * 8
+    found, by_t = compare_pairs(a, b, low=0, high=10), difference_of(b)
+    assert (found.p_mcnemar, found.ci_low, found.ci_high) == (None, by_t.ci_low, by_t.ci_high)
+    assert compare_pairs(a, b, low=0, high=1).p_mcnemar is not None
 
 
 def test_paired_intervals_cover_and_chance_is_rarely_called_a_difference() -> None:

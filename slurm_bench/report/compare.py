@@ -106,9 +106,13 @@ class _Pair:
         return self.of(self.ids)
 
     def of(self, ids: Sequence[str]) -> Paired:
-        marks = source_marks(self.first.state)
-        a, b = ([side.values[i] for i in ids] for side in (self.first, self.other))
-        return compare_pairs(a, b, [marks[i] for i in ids], self.higher_is_better is not False)
+        return self._compared(ids, self.first.values, self.other.values)
+
+    def _compared(self, ids: Sequence[str], first: Mapping[str, float], other: Mapping[str, float]) -> Paired:
+        marks, scale = source_marks(self.first.state), self.first.scale or UNDECLARED
+        a, b = ([values[i] for i in ids] for values in (first, other))
+        upwards = self.higher_is_better is not False
+        return compare_pairs(a, b, [marks[i] for i in ids], upwards, scale.low, scale.high)
 
     def with_failures(self) -> Paired | None:
         """A failure of either as the worst value; None where there is none to count, or the score has no worst."""
@@ -119,9 +123,7 @@ class _Pair:
         ids = [i for i in self.same if i in first and i in other]
         if all(self.first.values.get(i) == first[i] and self.other.values.get(i) == other[i] for i in ids):
             return None
-        marks = source_marks(self.first.state)
-        a, b = [first[i] for i in ids], [other[i] for i in ids]
-        return compare_pairs(a, b, [marks[i] for i in ids], self.higher_is_better is not False)
+        return self._compared(ids, first, other)
 
     def seeds(self, pictures: bool) -> list[dict[str, Any]]:
         """The yardstick: how far two seeds of one run are apart on these samples, of each run that has several."""

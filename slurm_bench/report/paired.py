@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from slurm_bench.report.intervals import CONFIDENCE, Interval
-from slurm_bench.report.statistics import difference_of
+from slurm_bench.report.statistics import difference_of, passes_and_fails
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,8 +26,8 @@ Verdict = Literal["better", "worse", "no difference", "can't say"]
 class Paired:
     """`difference` is the mean one, and `ci_low` to `ci_high` its 95 % interval. Tests are over samples, or where some
     share a source image over the `clusters`, by their mean difference. `p` is of the sign-flip permutation, which asks
-    nothing of the scores' distribution; `p_mcnemar` is exact, where all scores are 0 or 1. `smallest_effect` is what
-    so many samples see four times out of five."""
+    nothing of the scores' distribution; `p_mcnemar` is exact, of passes and fails. `smallest_effect` is what so
+    many samples see four times out of five."""
 
     n: int
     mean_first: float | None = None
@@ -52,8 +52,11 @@ def compare_pairs(
     other: Sequence[float],
     clusters: Sequence[Hashable] | None = None,
     higher_is_better: bool = True,
+    low: float | None = None,
+    high: float | None = None,
 ) -> Paired:
-    """`first` and `other` are of the same samples in the same order, as are `clusters`. A win is the other's."""
+    """`first` and `other` are of the same samples in the same order, as are `clusters`. A win is the other's. `low` and
+    `high` bound the score's scale."""
     import numpy as np
 
     if not len(first):
@@ -65,10 +68,10 @@ def compare_pairs(
     if mean.clusters is not None and clusters is not None:
         units, away = (np.round(_sums_by(each, clusters), PLACES) for each in (d, away))  # 0.1 + 0.2 - 0.3 is a tie
         means = np.round(units / _sums_by(np.ones(len(d)), clusters), PLACES)
-    passes = bool(np.isin(np.concatenate([a, b]), (0, 1)).all())
-    low, high = mean.ci_low, mean.ci_high
-    if passes and mean.clusters is None:
-        low, high = _of_shares(int((d > 0).sum()), int((d < 0).sum()), len(d))
+    shares = mean.clusters is None and passes_and_fails(np.concatenate([a, b]), low, high)
+    interval = (mean.ci_low, mean.ci_high)
+    if shares:
+        interval = _of_shares(int((d > 0).sum()), int((d < 0).sum()), len(d))
     better, worse = (d > 0, d < 0) if higher_is_better else (d < 0, d > 0)
     p_sign = _sign_test(int((means > 0).sum()), int((means < 0).sum()))
     return Paired(
@@ -76,8 +79,8 @@ def compare_pairs(
         mean_first=float(a.mean()),
         mean_other=float(b.mean()),
         difference=mean.mean,
-        ci_low=low,
-        ci_high=high,
+        ci_low=interval[0],
+        ci_high=interval[1],
         sd=mean.sd,
         wins=int(better.sum()),
         ties=int((d == 0).sum()),
@@ -85,7 +88,7 @@ def compare_pairs(
         p=_flip_test(units),
         p_sign=p_sign,
         p_wilcoxon=_wilcoxon(means),
-        p_mcnemar=p_sign if passes and mean.clusters is None else None,
+        p_mcnemar=p_sign if shares else None,
         smallest_effect=_smallest_effect(away, len(d)),
         clusters=mean.clusters,
     )

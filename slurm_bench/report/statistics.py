@@ -161,7 +161,7 @@ def _interval(
         return None, NO_INTERVAL
     mean = _mean(x)
     parts = _sums((x - mean) / len(x), index)
-    if _passes_and_fails(x, low, high):
+    if passes_and_fails(x, low, high):
         return "Wilson", wilson(mean, _effective(x, parts, units))
     if np.ptp(x) == 0:
         if low is None or high is None:
@@ -194,7 +194,7 @@ def _macro_interval(
         return _interval(parts[0], index, units, low, high)
     if min(sizes) < 2:  # samples, or sources, of a category: of one alone nothing tells how others would differ
         return None, NO_INTERVAL
-    if index is None and all(_passes_and_fails(part, low, high) for part in parts):
+    if index is None and all(passes_and_fails(part, low, high) for part in parts):
         ends = [(_mean(part), *wilson(_mean(part), len(part))) for part in parts]
         below = math.sqrt(sum((at - start) ** 2 for at, start, _ in ends)) / count
         above = math.sqrt(sum((stop - at) ** 2 for at, _, stop in ends)) / count
@@ -218,7 +218,7 @@ def _freedom(sizes: Sequence[int]) -> float:
     return sum(1 / size for size in sizes) ** 2 / sum(1 / (size**2 * (size - 1)) for size in sizes)
 
 
-def _passes_and_fails(x: np.ndarray, low: float | None, high: float | None) -> bool:
+def passes_and_fails(x: np.ndarray, low: float | None, high: float | None) -> bool:
     """0 and 1 alone, on a scale on which nothing else was to be expected."""
     return (low, high) in ((0, 1), (None, None)) and bool(((x == 0) | (x == 1)).all())
 
