@@ -76,8 +76,8 @@ def visible_gpus() -> list[Gpu]:
 
 @cache
 def _listed(program: str, written: int, visible: str | None) -> tuple[Gpu, ...]:
-    """By a `program` that was `written` then. It is asked once, as it takes a good part of a second and each part of a
-    start wants to know."""
+    """The GPUs that nvidia-smi lists: the `program`, which was `written` then. It is asked once, as it takes a good
+    part of a second and each part of a start wants to know."""
     query = [program, "--query-gpu=uuid,name,memory.total,driver_version,compute_cap"]
     query += ["--format=csv,noheader,nounits", *([f"--id={visible}"] if visible else [])]
     answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
@@ -199,7 +199,7 @@ def lasting() -> Iterator[None]:
 
 
 def give_back_freed() -> None:
-    """To the system, what glibc keeps for later: after a step with large tables it may be 100 MB."""
+    """Give the system the memory that glibc keeps for later: after a step with large tables it may be 100 MB."""
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -67,8 +67,8 @@ class Figures(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Pace:
-    """Of one stage: a task's seconds a sample, and before its first one; bytes an image where they are known; and where
-    all that is from."""
+    """How fast one stage goes: a task's seconds a sample, and before its first one; bytes an image where they are
+    known; and where all that is from."""
 
     seconds: float
     start: float
@@ -123,7 +123,7 @@ def known_to_us(config: Config, root: Path, on_cluster: bool) -> Iterator[tuple[
 
 
 def paces(config: Config, likes: Iterator[tuple[tuple[str, ...], Told]], stages: Sequence[str]) -> dict[str, Pace]:
-    """Of each stage that one of `likes` knows, the first one's."""
+    """The pace of each stage, by the first of `likes` that knows it."""
     found: dict[str, Pace] = {}
     for known, told in likes:
         for stage in known:
@@ -169,7 +169,8 @@ def _bench(figures: Figures, name: str) -> Told:
 
 
 def _edit_seconds(figures: Figures, config: Config) -> float | None:
-    """Of rows of the same model and profile, with or without guidance as asked for, on the line through their steps."""
+    """A sample's seconds: of the figures' rows of the same model and profile, with or without guidance as asked for, on
+    the line through their steps."""
     editor: Any = make_editor(config)
     kind = BENCHED.get(figures.model)
     if kind is None or not isinstance(editor, kind):

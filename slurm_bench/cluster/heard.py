@@ -14,7 +14,8 @@ from slurm_bench.watch.evidence import Heard
 
 
 def hear(run: RunDir, over: bool = False) -> Heard:
-    """With `over` the run has come to its end: who is still in the queue doesn't count."""
+    """What Slurm says of the run's attempts. With `over` the run has come to its end: who is still in the queue doesn't
+    count."""
     try:
         attempts, jobs = (read_attempts(run), []) if over else attempts_and_jobs(run)
     except UserError as error:

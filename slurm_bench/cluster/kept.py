@@ -40,7 +40,7 @@ def see_it_kept(run: Run, attempt: Attempt, executor: Slurm, stop: StopSignals, 
 
 
 def _is_over(run: Run, attempt: Attempt) -> bool:
-    """Also where somebody has gone on to another attempt."""
+    """Whether the attempt is over, also because somebody has gone on to another one."""
     if read_attempt(run.folder.attempt(attempt.stage, attempt.number)).closed or is_concluded(run.folder, attempt):
         return True
     return any(later.time > attempt.time for later in read_attempts(run.folder))

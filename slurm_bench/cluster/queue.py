@@ -144,7 +144,7 @@ def _tasks(job_id: str) -> list[str]:
 
 
 def _spans(indices: str) -> list[range]:
-    """Of `3`, or `[0-12:4,15,20-22%2]`: the last number is how many of them may run at once."""
+    """The indices that `3`, or `[0-12:4,15,20-22%2]`, stands for: behind % is how many of them may run at once."""
     found = re.findall(r"(\d+)(?:-(\d+))?(?::(\d+))?", indices.partition("%")[0])
     return [range(int(first), int(last or first) + 1, int(step or 1)) for first, last, step in found]
 

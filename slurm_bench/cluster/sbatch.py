@@ -59,7 +59,8 @@ def _words(said: Any, key: str) -> list[str]:
 
 
 def starts_of(config: Config) -> list[Any]:
-    """By what a job comes as far as Python: where a person has changed it, what failed before may have been that."""
+    """The options that decide whether a job comes as far as Python: where a person has changed one, what failed before
+    may have been that."""
     sections = (config.slurm, config.score_slurm)
     return [section.get(key) for section in sections for key in ("setup", "python", "srun_args", "export")]
 

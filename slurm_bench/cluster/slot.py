@@ -147,8 +147,8 @@ class Slot:
         return replace(last, exit=self._exit, end=FAILED if self._exit == ORDERLY and last.end is None else last.end)
 
     def _brought_forward(self, died: TaskProcess) -> bool:
-        """It has written records; or a sample that it had alone in hand is better known now, for its task has got
-        something done."""
+        """Whether a process was worth starting: it has written records; or a sample that it had alone in hand is better
+        known now, for its task has got something done."""
         if self._run.manifest(died.stage, died.attempt, died.task, died.restart).stat().st_size:
             return True
         files = manifests(self._run, died.stage, died.attempt, died.task)

@@ -18,7 +18,7 @@ def identity(config: Config) -> str:
 
 
 def config_hash(config: Config) -> str:
-    """A name for that."""
+    """A short name for what decides the results: two configurations with one name make the same."""
     return hashlib.sha256(identity(config).encode()).hexdigest()[:16]
 
 

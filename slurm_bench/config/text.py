@@ -102,7 +102,7 @@ def utf8_text(file: Path) -> str:
 
 
 def read_text(text: str, where: str) -> dict[str, Any]:
-    """Likewise. Raises UserError that names `where` it stands."""
+    """The settings that a YAML text says. Raises UserError that names `where` it stands."""
     try:
         node = yaml.compose(text, Loader)
         return {} if node is None else _Reader(where).value(node, Config, "")

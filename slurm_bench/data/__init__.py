@@ -69,7 +69,7 @@ def _checked_ahead(chosen: Iterator[tuple[int, Item]], where: str) -> Iterator[t
 
 
 def _size(item: Item) -> int:
-    """Of the images that it holds."""
+    """The bytes of the images that an item holds."""
     images = item.source if isinstance(item.source, (list, tuple)) else (item.source,)
     return sum(len(image) for image in (*images, item.reference, item.mask) if isinstance(image, bytes))
 

@@ -56,7 +56,7 @@ def rubrics_by_category(
 
 
 def rubric_lines(counts: Mapping[str, int], rubrics: Iterable[str]) -> list[str]:
-    """The same for a person, with how many samples a category has."""
+    """What `rubrics_by_category` finds, in lines for a person, with how many samples a category has."""
     found, doubts = rubrics_by_category(counts, rubrics)
     each = [
         f"{category}: {counts[category]} {'sample' if counts[category] == 1 else 'samples'}, rubric '{rubric}'"

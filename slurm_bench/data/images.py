@@ -112,8 +112,8 @@ def _upright(image: Image.Image) -> Image.Transpose | None:
 
 
 def file_bytes(path: Path) -> bytes:
-    """Of a regular file within the limit: reading a pipe or a device could wait for ever. A handle that has gone stale
-    (the file was replaced on its server) is opened once more. Raises SampleError."""
+    """The content of a regular file within the limit: reading a pipe or a device could wait for ever. A handle that has
+    gone stale (the file was replaced on its server) is opened once more. Raises SampleError."""
     for last in (False, True):
         try:
             if not path.is_file():

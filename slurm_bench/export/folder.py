@@ -28,7 +28,7 @@ class Folder:
     models: Mapping[str, Mapping[str, Any]]
 
     def read(self, path: str) -> bytes:
-        """Of a file that need not be there. Raises UserError."""
+        """A file's bytes, none where it isn't there. Raises UserError."""
         try:
             return (self.root / path).read_bytes()
         except FileNotFoundError:

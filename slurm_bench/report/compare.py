@@ -169,7 +169,7 @@ class _Pair:
         }
 
     def pictures(self) -> dict[str, Any]:
-        """Of the samples under their first seed."""
+        """How far the images of both runs are apart, of each sample under its first seed."""
         edits = [(self.first.state.edits[i].ok, self.other.state.edits[i].ok) for i in self.same]
         return picture_cost(self.first.run.folder, self.other.run.folder, edits)
 

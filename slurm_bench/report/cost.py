@@ -9,7 +9,7 @@ from slurm_bench.report.number import number
 
 
 def cost_in_words(row: Mapping[str, Any]) -> list[str]:
-    """Of one comparison; [] where neither images were looked at nor any run has several seeds."""
+    """What one comparison costs; [] where neither images were looked at nor any run has several seeds."""
     lines = list(_images("images", row["images"])) if "images" in row else []
     if lines and row["images"]["furthest"]:
         lines.append(f"images furthest apart: {', '.join(row['images']['furthest'])}")

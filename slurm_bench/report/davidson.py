@@ -50,8 +50,8 @@ class Strength:
 
 
 def strengths(judged: Sequence[Judged], runs: int, resamples: int = RESAMPLES) -> tuple[list[Strength], list[float]]:
-    """Of each run, with its 95 % interval by resampling units; and each dimension's ν. Dimensions count alike, however
-    many judgements each has."""
+    """The strength of each run, with its 95 % interval by resampling units; and each dimension's ν. Dimensions count
+    alike, however many judgements each has."""
     import numpy as np
 
     numbers: dict[int, int] = {}  # a part of the judgements is over its own units

@@ -28,8 +28,9 @@ UNCHANGED, NEARLY = "unchanged", "nearly unchanged"
 
 
 def health(scorer: str, config: Config, state: State, table: pd.DataFrame, declared: Declared) -> dict[str, Any]:
-    """Of one scorer: the probability that lay on score tokens, replies that couldn't be read by category, scores at the
-    ends of their scale, what it gave to edits that changed nothing, and what it cost. Only what there is."""
+    """What is known of one scorer: the probability that lay on score tokens, replies that couldn't be read by category,
+    scores at the ends of their scale, what it gave to edits that changed nothing, and what it cost. Only what there
+    is."""
     columns = [c for c in score_columns(table) if split_column(c, config)[0] == scorer]
     scales = {column: scale_of(column, config, declared) for column in columns}
     outcomes = state.by_scorer().get(scorer, {})

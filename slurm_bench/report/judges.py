@@ -11,7 +11,7 @@ from slurm_bench.report.prediction_powered import FEWEST
 
 
 def judge_notes(summary: Mapping[str, Any]) -> dict[str, list[str]]:
-    """By scorer, what two say of each other under both names, and what people say. Empty where nothing is known."""
+    """Sentences by scorer: of one alone, of two under both names, and of `people`. Empty where nothing is known."""
     notes = {name: list(_health(found)) for name, found in summary["health"].items()}
     for row in summary["agreement"]:
         told = notes.setdefault(" and ".join(row["scorers"]), [])
@@ -74,7 +74,8 @@ def _ranked(row: Mapping[str, Any]) -> str:
 
 
 def _over_all(row: Mapping[str, Any]) -> Iterator[str]:
-    """Of the headline alone: of several estimates the narrowest would be believed, and too often be wrong."""
+    """People's mean over all samples. It is told for the headline alone: of several estimates the narrowest would be
+    believed, and too often be wrong."""
     score, over = row["score"], row["people_over_all"]
     if over is None:
         yield f"{score}: fewer than {FEWEST} marks (or source images of them) say nothing of the others"

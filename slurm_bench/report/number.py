@@ -21,15 +21,15 @@ def number(value: float | None, sign: str = "") -> str:
 
 
 def chance(p: float | None) -> str:
-    """Of a test."""
+    """The p of a test."""
     return "–" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def interval(row: Mapping[str, Any]) -> str:
-    """With a mark where it is of too few samples."""
+    """A row's 95 % interval, with a † where it is of too few samples; – where it has none."""
     return "–" if row["ci_low"] is None else f"{span(row)}{' †' if row['too_few'] else ''}"
 
 
 def span(row: Mapping[str, Any]) -> str:
-    """Of an interval that there is."""
+    """A row's 95 % interval, which it must have."""
     return f"{number(row['ci_low'])} to {number(row['ci_high'])}"

@@ -33,7 +33,7 @@ Counted = Callable[[Sample], "float | None"]
 
 
 def official_numbers(state: State, provenance: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """By scorer, of those that are a benchmark's protocol: `about`, what must stand beside a number, and its `rows`."""
+    """For each scorer that is a benchmark's protocol: `about`, what must stand beside a number, and the `rows`."""
     found = {}
     for name, data in provenance.get("protocols", {}).items():
         try:
@@ -103,7 +103,7 @@ class _Official:
 
     @cached_property
     def _gets(self) -> dict[str, Set[str]]:
-        """By id, what a sample has, or would if all went well: every score, and the marks that are asked of it."""
+        """What each sample has, or would if all went well: every score, and the marks that are asked of it."""
         scores = {score.name for score in self.protocol.scores}
         found: dict[str, Set[str]] = {}
         for sample in self.state.samples:
@@ -150,7 +150,7 @@ class _Official:
         }
 
     def _value(self, number: Number, samples: Sequence[Sample]) -> float | None:
-        """As the benchmark takes its mean."""
+        """The mean, as the benchmark takes it."""
         counted = self._judged_as(number.failures)
         if number.mean == "categories":
             groups = self._by_category(number.of[0], samples, counted).values()
@@ -160,7 +160,7 @@ class _Official:
         return fmean(values) if values else None
 
     def _mean(self, number: Number, score: str, samples: Sequence[Sample], counted: Counted) -> Mean:
-        """Of samples or of categories, with its interval."""
+        """Our mean with its interval: over samples, or over categories where the benchmark's is."""
         declared = self.protocol.declared[score]
         if number.mean == "categories":
             groups = {name: group for name, group in self._by_category(score, samples, counted).items() if group}
@@ -180,7 +180,7 @@ class _Official:
         return lambda sample: value
 
     def _values(self, name: str, samples: Sequence[Sample], counted: Counted) -> dict[str, float]:
-        """By id. One of which this mark isn't asked has none."""
+        """The values of `name`, by sample id. A sample that isn't asked about it has none."""
         found = {}
         for sample in samples:
             ok = self._outcome(sample).ok
@@ -212,13 +212,13 @@ class _Official:
 
 
 def _fact(sample: Sample, name: str) -> str:
-    """By which numbers are cut; a sample that hasn't it isn't among those that have."""
+    """The value of a fact by which numbers are cut; samples without it are a group of their own."""
     value = sample.facts.get(name)
     return f"without {name}" if value is None else str(value)
 
 
 def _refused(outcome: Outcome) -> bool:
-    """By the judge, or by a filter before it."""
+    """The judge refused to judge, or a filter before it did."""
     return outcome.ok is None and any((record.get("info") or {}).get("refused") for record in outcome.errors)
 
 

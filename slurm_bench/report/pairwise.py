@@ -63,7 +63,8 @@ def judge_pairs(roots: Sequence[Path], file: Path, folder: Path) -> Judged:
 
 
 def _matches(sides: Sequence[Side]) -> tuple[list[Match], Counter[str]]:
-    """Of each two runs; and why a sample isn't one, with how often. Of a sample's seeds the first is compared."""
+    """The matches of each two runs; and why samples are none, with how often. A sample is compared under its first
+    seed."""
     found: list[Match] = []
     left_out: Counter[str] = Counter()
     for (n, a), (m, b) in combinations(enumerate(sides), 2):

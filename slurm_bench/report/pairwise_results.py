@@ -122,7 +122,7 @@ def _of_run(number: int, judged: Iterable[Judged], found: Sequence[Strength]) ->
 
 
 def _pair(sides: Sequence[Side], first: int, second: int, verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Of two runs, each dimension by itself."""
+    """What two runs' matches came to, each dimension by itself."""
     own = [one for one in verdicts if (one.match.first, one.match.second) == (first, second)]
     dimensions = {}
     for name in dict.fromkeys(one.dimension for one in own):

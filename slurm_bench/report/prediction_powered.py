@@ -45,7 +45,7 @@ class Powered:
     too_few: bool
 
     def width(self, marks: int) -> float:
-        """Of the interval that so many marks of these samples would give."""
+        """How wide the interval would be that so many marks of these samples give."""
         from scipy.special import stdtrit
 
         variance = self.inflation * (self.residual / marks + self.explained / self.scored)

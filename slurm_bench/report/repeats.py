@@ -24,7 +24,7 @@ class Spread:
 
     @property
     def share_of_seeds(self) -> float | None:
-        """Of the variance of the mean over such samples; None where nothing varies."""
+        """Which share of the variance of the mean over such samples comes from the seeds; None where nothing varies."""
         seeds = self.between_seeds / self.seeds
         whole = self.between_samples + seeds
         return seeds / whole if whole else None

@@ -59,7 +59,7 @@ class Side:
 
     @cached_property
     def scores(self) -> dict[str, dict[int, float]]:
-        """Of each sample, by repeat; {} where none has this score."""
+        """The score of each sample by repeat; {} for a sample that has it under none."""
         found: dict[str, dict[int, float]] = {i: {} for i in self.repeats}
         for sample in self.run.samples:
             ok = self.state.scores[sample.id][self.scorer].ok
@@ -73,7 +73,7 @@ class Side:
         return {i: fmean(by.values()) for i, by in self.scores.items() if by}
 
     def values_with(self, worst: float) -> dict[str, float]:
-        """Likewise with each failure as `worst`."""
+        """The mean over the seeds of each sample, with each failure as `worst`."""
         found = {}
         for i, lines in self.repeats.items():
             failed = [line for line in lines if line.repeat not in self.scores[i] and self._lacks(line) != WITHOUT]
@@ -82,7 +82,7 @@ class Side:
         return found
 
     def seeds_without(self, ids: Iterable[str]) -> int:
-        """Of samples that have this score under another seed: their means are over fewer."""
+        """How many seeds lack this score, of samples that have it under another: their means are over fewer."""
         return sum(len(self.repeats[i]) - len(self.scores[i]) for i in ids)
 
     def without_value(self, sample_id: str) -> str:

@@ -28,7 +28,7 @@ def source_marks(state: State) -> dict[str, Hashable]:
 
 
 def source_numbers(state: State) -> np.ndarray:
-    """The same in the plan's order, as numbers: of a million samples the texts by id take 100 MB."""
+    """The marks of `source_marks` as numbers, in the plan's order: of a million samples the texts by id take 100 MB."""
     return numbered(list(source_marks(state).values()))
 
 

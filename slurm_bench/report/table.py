@@ -76,7 +76,7 @@ def score_table(config: Config, state: State) -> pd.DataFrame:
 
 
 def _scores(config: Config, state: State) -> dict[str, np.ndarray]:
-    """By column."""
+    """The numbers of each score column, NaN where a sample has none."""
     import numpy as np
 
     columns: dict[str, np.ndarray] = {}

@@ -26,7 +26,7 @@ def by_content(plugin: PluginConfig, says: Mapping[str, Any]) -> PluginConfig:
 
 
 def config_by_content(config: Config, models: Mapping[str, Mapping[str, Any]]) -> Config:
-    """Likewise of all its plug-ins. `models` is what each says of itself, by its key."""
+    """The configuration with each of its plug-ins `by_content`. `models` is what each says of itself, by its key."""
     return replace(
         config,
         editor=by_content(config.editor, models.get("editor", {})),

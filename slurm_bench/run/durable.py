@@ -28,7 +28,8 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
-    """As above, of what is written bit by bit: it is there once the block is left without an error."""
+    """What `write_atomic` does for content that is written bit by bit: the file is there once the block is left without
+    an error. Raises OSError."""
     with _beside(path) as file:
         yield file
     try:

@@ -247,7 +247,7 @@ def _told(record: Record) -> dict[str, float]:
 
 
 def _lies_in(part: Part, whole: Part) -> bool:
-    """By its middle: a part's times are rounded."""
+    """Whether a part lies in another, by its middle, as its times are rounded."""
     return whole.begin <= part.begin + part.seconds / 2 < whole.end
 
 
@@ -265,6 +265,6 @@ def _as_json(row: TaskHours | StageHours) -> dict[str, Any]:
 
 
 def in_order(kinds: Mapping[str, float]) -> dict[str, float]:
-    """As they come in a task's life, the work's parts the largest first; what took no time is left out."""
+    """The kinds as they come in a task's life, the work's parts the largest first; what took no time is left out."""
     parts = sorted((kind for kind in kinds if kind not in (*BEFORE, *AFTER)), key=lambda kind: -kinds[kind])
     return {kind: kinds[kind] for kind in (*BEFORE, *parts, *AFTER) if kinds.get(kind, 0.0) > 0}

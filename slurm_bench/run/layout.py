@@ -125,7 +125,7 @@ class RunDir:
         return self.logs / f"{stage}-{attempt:03d}-{task:04d}.log"
 
     def submit_log(self, stage: str, attempt: int) -> Path:
-        """Of the process that sees an attempt's jobs kept, after its launcher has left."""
+        """The log of the process that sees an attempt's jobs kept, after its launcher has left."""
         return self.logs / f"{stage}-{attempt:03d}-submit.log"
 
     def output(self, stage: str, attempt: int, task: int) -> Path:

@@ -45,7 +45,7 @@ class Suspect:
 
 
 def _by_its_own_doing(one: TaskProcess, other: TaskProcess) -> bool:
-    """Of two deaths: could they have come from anywhere?"""
+    """Whether the sample itself explains both deaths: two SIGKILLs at different times may as well come from outside."""
     if one.worked is None or other.worked is None or {one.exit, other.exit} != {-signal.SIGKILL}:
         return True
     return abs(one.worked - other.worked) <= max(SAME_SECONDS, SAME_TIME * max(one.worked, other.worked))

@@ -41,8 +41,8 @@ def small(image: Image.Image) -> Image.Image:
 
 
 def largest_change(source: Image.Image, edited: Image.Image) -> int:
-    """Of two that `small` gave: by how much an area's mean differs at most in a channel, 0 … 255. That of two images
-    that differ by an encoder's noise or by their size alone is near 0."""
+    """By how much an area's mean differs at most in a channel, 0 … 255, between two that `small` gave. It is near 0 for
+    images that differ by an encoder's noise or by their size alone."""
     if source.mode != edited.mode:
         source, edited = _premultiplied(source), _premultiplied(edited)
     return max(most for _, most in ImageChops.difference(source, edited).getextrema())  # type: ignore[misc] # a pair a band

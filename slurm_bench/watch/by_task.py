@@ -20,7 +20,7 @@ class Part:
 
 
 def by_task(state: State) -> Mapping[tuple[str, Any, Any], Part]:
-    """By stage, attempt and task, the samples that are done with: all scorers have had them."""
+    """The samples that are done with (all scorers have had them), by stage, attempt and task."""
     found: dict[tuple[str, Any, Any], Part] = {}
     by_scorer = [outcomes.values() for outcomes in state.by_scorer().values()]
     _Stage("edit", found).add_each(state.edits.values())
@@ -37,7 +37,8 @@ class _Stage:
         self._by_file: dict[Manifest, Part] = {}  # a file is one task's
 
     def add_each(self, outcomes: Iterable[Outcome]) -> None:
-        """As below, where one plug-in alone has to have had a sample: of a million of them each step counts."""
+        """What `add_together` does, where one plug-in alone has to have had a sample: with a million each step
+        counts."""
         add_to: dict[Manifest, Callable[[Record], None]] = {}
         for outcome in outcomes:
             record = outcome.ok

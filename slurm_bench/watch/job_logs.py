@@ -51,7 +51,7 @@ def last_words(file: str | Path) -> list[str]:
 
 
 def job_logs(folder: Path) -> dict[str, Path]:
-    """By job id, an array's task as `4242_3`."""
+    """The log file of each job, by its id; an array's task is `4242_3`."""
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     return {match[1]: file for file in files if (match := _JOB_LOG.fullmatch(file.name))}
 

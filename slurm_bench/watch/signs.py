@@ -21,7 +21,7 @@ def says(pattern: str) -> Test:
 
 
 def slurm_says(pattern: str) -> Test:
-    """Of what it did to a job: a plug-in's own words (`ReadTimeout`, `CancelledError`) tell nothing of that."""
+    """Slurm itself said it of what it did to a job. A plug-in's own words (`ReadTimeout`) tell nothing of that."""
     found = re.compile(pattern)
     return lambda symptom: found.search(symptom.slurm) is not None
 
@@ -36,7 +36,7 @@ def signalled(name: str = "SIG") -> Test:
 
 
 def left(*codes: int) -> Test:
-    """With one of these exit statuses (negative: a signal), or as a sample's sentence of its dead processes says it."""
+    """The process left with one of these exit statuses (negative: a signal)."""
     return lambda symptom: symptom.end is None and symptom.exit in codes
 
 

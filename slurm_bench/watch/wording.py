@@ -15,7 +15,7 @@ def fit(line: str, width: int | None) -> str:
 
 
 def columns() -> int | None:
-    """Of the terminal that stdout is, if it is one."""
+    """How wide the terminal is that stdout is; None where it is none."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 

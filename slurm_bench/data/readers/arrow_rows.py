@@ -73,7 +73,7 @@ def parquet_table(data: DataConfig, files: list[Path]) -> Table:
 
 
 def stream_table(data: DataConfig, files: list[Path]) -> Table:
-    """Of Arrow stream files, as `datasets` saves and caches them; mapped into memory, not read."""
+    """The rows of Arrow stream files, as `datasets` saves and caches them; mapped into memory, not read."""
     arrow = pyarrow("pyarrow", data)
 
     def batches() -> Iterator[tuple[Path, Any]]:

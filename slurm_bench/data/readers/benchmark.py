@@ -57,7 +57,7 @@ def refuse_unlike(
 
 
 def values_of(cells: Mapping[str, Any], names: Names) -> dict[str, Any]:
-    """By our names; None where it is absent or empty."""
+    """A row's values by our names; None where one is absent or empty."""
     return {ours: value_of(cells, theirs) for ours, theirs in names.items()}
 
 

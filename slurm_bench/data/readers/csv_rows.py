@@ -32,7 +32,7 @@ def read_csv(data: DataConfig) -> Iterator[Item]:
 
 
 def csv_table(file: Path, encoding: str | None, delimiter: str | None, wanted: Collection[str] = ()) -> Table:
-    """With the delimiter found by the `wanted` columns where it isn't said. Raises UserError."""
+    """The rows of a CSV file. Where the delimiter isn't said it is found by the `wanted` columns. Raises UserError."""
     text = b"".join(utf8_chunks(file, encoding)).decode("utf-8", "replace")
     delimiter = delimiter or _found(text, set(wanted))
     header = _checked_header(_header(text, delimiter), file)

@@ -52,8 +52,8 @@ def read_kris(data: DataConfig) -> Iterator[Item]:
 
 
 def _frames(given: Any, wanted: Any) -> dict[str, Any]:
-    """By the images' names, `SCENE-FRAME.jpg`. Where none is wanted by name, it is the one of a scene's four that isn't
-    given; {} where the names don't tell."""
+    """Which frames are given and wanted, by the images' names, `SCENE-FRAME.jpg`. Where none is wanted by name, it is
+    the one of a scene's four that isn't given; {} where the names don't tell."""
     names = given if isinstance(given, list) else [given]
     frames = [_frame(name) for name in names]
     missing = {1, 2, 3, 4} - {*frames}
@@ -67,7 +67,8 @@ def _frame(name: Any) -> int | None:
 
 
 def _annotations(path: Path) -> list[Path]:
-    """Of each task's folder in `path`, in the one folder in it that has them, or of the one that `path` is."""
+    """The annotation.json of each task's folder: in `path`, in the one folder in it that has them, or of `path`
+    itself."""
     for pattern in ("*/annotation.json", "*/*/annotation.json", "annotation.json"):
         if files := sorted(file for file in path.glob(pattern) if not file.parent.name.startswith(".")):
             return files

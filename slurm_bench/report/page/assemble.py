@@ -128,7 +128,8 @@ def write_single_file(page: Page) -> Path:
 
 
 def _that_fit(page: Page, show: Show, room: int) -> tuple[int, int]:
-    """Of how many samples all texts, and how many at all, half of the room holds: the other half is for pictures."""
+    """For how many samples half of the room holds all texts, and how many it holds at all. The other half is for
+    pictures."""
     listed = page.listed
     while listed and sum(map(len, _data(page, show, 0, listed))) > room / 4:
         listed //= 2

@@ -112,7 +112,7 @@ class _Shown:
         return [side for side in self.sides if sample_id in side.samples]
 
     def _points(self, sample_id: str) -> dict[int, float]:
-        """By run, the share of its pairs that it won, over all dimensions."""
+        """The share of its pairs that each run won, over all dimensions."""
         found: dict[int, list[float]] = {}
         for verdict in self.verdicts.get(sample_id, ()):
             if verdict.outcome is not None:

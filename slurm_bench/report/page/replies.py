@@ -36,7 +36,7 @@ def carried(verdicts: Sequence[Verdict], most: int) -> set[Replies]:
 
 
 def _first(verdicts: Sequence[Verdict], most: int) -> Iterable[Replies]:
-    """Of the verdicts on two runs."""
+    """What is carried of the verdicts on two runs."""
     won = Counter((verdict.dimension, verdict.outcome) for verdict in verdicts)
     of_kind: Counter[int] = Counter()
     turns: list[tuple[bool, int, int, Verdict]] = []

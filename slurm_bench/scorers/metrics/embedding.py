@@ -70,7 +70,7 @@ class Embedder(ABC):
 
     @abstractmethod
     def _features(self, inputs: Any) -> torch.Tensor:
-        """Of what the processor made of the images: [N, E]."""
+        """The embeddings, [N, E], of what the processor made of N images."""
 
 
 class Dino(Embedder):

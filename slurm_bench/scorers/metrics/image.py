@@ -72,7 +72,7 @@ class ImageMetrics:
 
     @property
     def scores(self) -> Mapping[str, Score]:
-        """Of each metric, and of its masked variants after it."""
+        """Each metric's range, and after it those of its masked variants."""
         found: dict[str, Score] = {}
         for name in self.metrics:
             for ending in ("", *(f"_{side}" for side in SIDES if self.masked and name in _PIXELS)):

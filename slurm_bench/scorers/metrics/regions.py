@@ -1,4 +1,4 @@
-"""Of two images of one size: PSNR, SSIM and LPIPS, over the whole, and inside and outside a mask."""
+"""PSNR, SSIM and LPIPS of two images of one size: over the whole, and inside and outside a mask."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def mask_of(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
 
 
 def measured(pairs: Sequence[Pair], metrics: Sequence[str], lpips: Any, device: str) -> list[dict[str, float]]:
-    """Of pairs of one size. `psnr` is in dB of the RGB values, and absent where the pixels are equal (`identical` is 1
-    then): it would be infinite. `ssim` is of each of R, G and B with a Gaussian window of 11×11 pixels (sigma 1.5, the
-    edges reflected), averaged over the channels. Of a side of the mask, PSNR and SSIM are over its pixels, and LPIPS is
-    of the edited image with the target's pixels on the other side."""
+    """The metrics of pairs of one size. `psnr` is in dB of the RGB values, and absent where the pixels are equal
+    (`identical` is 1 then): it would be infinite. `ssim` is of each of R, G and B with a Gaussian window of 11×11
+    pixels (sigma 1.5, the edges reflected), averaged over the channels. Of a side of the mask, PSNR and SSIM are over
+    its pixels, and LPIPS is of the edited image with the target's pixels on the other side."""
     import torch
     from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -87,7 +87,7 @@ def _psnr(a: torch.Tensor, b: torch.Tensor, name: str) -> dict[str, float]:
 
 
 def _regions(pair: Pair, device: str) -> Iterator[tuple[str, torch.Tensor]]:
-    """By the ending of the scores' names. A side without a pixel has none."""
+    """The region of each ending of a score's name ("", "_inside", "_outside"). A side without a pixel has none."""
     import torch
 
     yield "", torch.ones((pair.edited.height, pair.edited.width), dtype=torch.bool, device=device)
