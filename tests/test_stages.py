@@ -37,7 +37,7 @@ from slurm_bench.run.records import read_records
 from slurm_bench.scorers.base import Score, Scored, ScoreRequest
 from slurm_bench.stages.behind import StorageFailed, WriteBehind
 from slurm_bench.stages.engine import GpuLost, SystematicFailure, Tally
-from slurm_bench.stages.faults import is_out_of_memory, is_poisoned
+from slurm_bench.stages.faults import describe, is_out_of_memory, is_poisoned
 from slurm_bench.stages.picture import copied, encode_png, largest_change, small
 from slurm_bench.stages.stop import Stopped, StopSignals
 from slurm_bench.stages.task import run_task
@@ -486,6 +486,10 @@ def test_a_lost_gpu_is_no_samples_fault(error: Exception) -> None:
 def test_other_errors_are_the_samples(error: Exception) -> None:
     assert not is_poisoned(error)
     assert not is_out_of_memory(error)
+
+
+def test_of_an_error_that_quotes_a_whole_image_the_record_has_a_part() -> None:
+    assert len(describe(ValueError("x" * 10**6))["message"]) == 1000
 
 
 def test_the_same_pixels_give_the_same_bytes_and_no_metadata(tmp_path: Path) -> None:

@@ -19,15 +19,16 @@ from tasks import prepare, work
 from slurm_bench.config import PluginConfig, identity
 from slurm_bench.editors.base import Edited, EditRequest
 from slurm_bench.run import claims as claims_file
-from slurm_bench.run.attempts import Attempt, claim
+from slurm_bench.run.attempts import Attempt, claim, draft
 from slurm_bench.run.claims import BLOCKS, Claims, Holder, blocks_of
 from slurm_bench.run.create import store
-from slurm_bench.run.journal import DONE, Journal, read_journals
+from slurm_bench.run.journal import DONE, Journal, TaskProcess, read_journals
 from slurm_bench.run.opened import open_run
 from slurm_bench.run.provenance import read_provenance
 from slurm_bench.run.records import read_records, reserve_manifest
 from slurm_bench.stages import takeover
 from slurm_bench.stages.engine import Tally
+from slurm_bench.stages.peer import Peer
 from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.task import run_task
 
@@ -227,6 +228,17 @@ def test_what_a_dead_taker_had_claimed_is_taken_again_but_for_what_it_had_in_han
     assert "s-6" not in images(root), "a suspect stays with the task whose process it killed"
     assert task(root, 1) == Tally(ok=1), "which goes on with it when it is started again"
     assert set(images(root)) == set(attempt.samples)
+
+
+def test_who_says_nothing_for_ten_of_its_slowest_samples_is_dead(tmp_path: Path) -> None:
+    """With its node, which notes no end."""
+    attempt = draft(run_dir(tmp_path), "edit", ["s-0"], 1, "slurm", 0, 1)
+    peer = Peer(run_dir(tmp_path), attempt, 0, "editor", processes=[TaskProcess("edit", 1, 0, 0, "n1")], slowest=60.0)
+    for silent, dead in ((0.0, False), (599.0, False), (601.0, True)):
+        peer.heard = time.time() - silent
+        assert peer.is_dead() is dead
+    peer.slowest, peer.heard = 1.0, time.time() - 200
+    assert not peer.is_dead(), "a load, or a file server, may take as long"
 
 
 def test_what_a_process_of_an_earlier_attempt_died_with_stays_in_its_slice(tmp_path: Path) -> None:
