@@ -138,7 +138,7 @@ def test_what_slurm_does_to_a_task(bed: Bed) -> None:
         return lambda: ["PENDING", "BeginTime"] in bed.slurm.squeue("%T %r", f"--jobs={job}")
 
     def stopped(root: Path) -> Callable[[], bool]:
-        ended = lambda: [p for p in read_journals(run_dir(root), "edit", 1) if p.end == STOPPED]  # noqa: E731
+        ended = lambda: [p for p in read_journals(run_dir(root), "edit") if (p.attempt, p.end) == (1, STOPPED)]  # noqa: E731
         return lambda: {process.task for process in ended()} == {0, 1}
 
     def begun(root: Path) -> Callable[[], bool]:

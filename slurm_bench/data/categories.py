@@ -9,6 +9,7 @@ from unicodedata import normalize
 CATEGORIES = ("physical", "environmental", "social", "causal", "referential")
 
 UNCATEGORISED = "uncategorised"  # what a sample without a category is counted under
+DEFAULT_RUBRIC = "default"  # by which a category without one of its own is judged
 
 ALIASES = {
     "物理": "physical",
@@ -35,13 +36,11 @@ def one_spelling(name: str, spellings: dict[str, str]) -> str:
     return known if known in CATEGORIES else spellings.setdefault(known, " ".join(name.split()))
 
 
-def rubrics_by_category(
-    categories: Iterable[str], rubrics: Iterable[str], default: str = "default"
-) -> tuple[dict[str, str], list[str]]:
+def rubrics_by_category(categories: Iterable[str], rubrics: Iterable[str]) -> tuple[dict[str, str], list[str]]:
     """Which category is judged by which rubric, and the names that may be mistyped, a line each: rubrics that no sample
     has, and categories without a rubric that are spelt nearly as one."""
-    by_name = {canonical(rubric): rubric for rubric in rubrics if rubric != default}
-    found = {category: by_name.get(canonical(category), default) for category in sorted(categories)}
+    by_name = {canonical(rubric): rubric for rubric in rubrics if rubric != DEFAULT_RUBRIC}
+    found = {category: by_name.get(canonical(category), DEFAULT_RUBRIC) for category in sorted(categories)}
     met = {canonical(category) for category in found}
     unmet = {name: rubric for name, rubric in by_name.items() if name not in met}
     doubts = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -31,13 +31,11 @@ def read_recorded(run: RunDir, record: Record) -> tuple[bytes, str]:
     return data, ""
 
 
-def find_changed(run: RunDir, records: Iterable[Record], each: Callable[[], None] = lambda: None) -> dict[str, str]:
+def find_changed(run: RunDir, records: Iterable[Record]) -> dict[str, str]:
     """Every image read: the ids whose image is gone or isn't what was recorded, each with what is wrong."""
 
     def look(record: Record) -> tuple[str, str]:
-        problem = read_recorded(run, record)[1]
-        each()
-        return record["id"], problem
+        return record["id"], read_recorded(run, record)[1]
 
     with ThreadPoolExecutor(READERS) as readers:
         return {sample_id: problem for sample_id, problem in readers.map(look, records) if problem}

@@ -153,9 +153,7 @@ def node_name() -> str:
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
-def read_journals(
-    run: RunDir, stage: str, attempt: int | None = None, task: int | None = None, holding: bool = False
-) -> list[TaskProcess]:
+def read_journals(run: RunDir, stage: str, holding: bool = False) -> list[TaskProcess]:
     """Oldest first; with `holding` those alone that noted something in hand."""
     found = []
     for file in run.journals.iterdir() if run.journals.is_dir() else ():
@@ -163,7 +161,7 @@ def read_journals(
         if not match or match[1] != stage:
             continue
         key = tuple(int(number) for number in match.groups()[1:])
-        if attempt in (None, key[0]) and task in (None, key[1]) and (not holding or _hand_of(file).exists()):
+        if not holding or _hand_of(file).exists():
             found.append((key, file))
     return [_read(file, stage, *key) for key, file in sorted(found)]
 

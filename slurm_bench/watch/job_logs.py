@@ -28,10 +28,10 @@ _CANCELLED = " CANCELLED AT "
 _JOB_LOG = re.compile(r"(\d+(?:_\d+)?)_\d+_log\.err")
 
 
-def tail(file: str | Path, size: int = TAIL) -> list[str]:
+def tail(file: str | Path) -> list[str]:
     """The last lines of a text file, without blank ones. Empty where it can't be read."""
     with suppress(OSError), open(file, "rb") as log:
-        log.seek(max(0, os.fstat(log.fileno()).st_size - size))
+        log.seek(max(0, os.fstat(log.fileno()).st_size - TAIL))
         return [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
     return []
 

@@ -125,15 +125,15 @@ class Canvas:
         column.putdata([round(255 * (top + (bottom - top) * y / HEIGHT)) for y in range(HEIGHT)])
         self.image.paste(colour, (0, 0), column.resize(self.image.size))
 
-    def flakes(self, seed: int, count: int = 260) -> None:
+    def flakes(self, seed: int) -> None:
         rng = random.Random(seed)
-        for _ in range(count):
+        for _ in range(260):
             size = rng.uniform(0.8, 2.4)
             self.ellipse(rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT), size, size, WHITE)
 
-    def streaks(self, seed: int, count: int = 220) -> None:
+    def streaks(self, seed: int) -> None:
         rng = random.Random(seed)
-        for _ in range(count):
+        for _ in range(220):
             x, y, length = rng.uniform(0, WIDTH + 20), rng.uniform(-10, HEIGHT), rng.uniform(8, 18)
             self.line([(x, y), (x - length / 4, y + length)], (176, 188, 202), 0.7)
 

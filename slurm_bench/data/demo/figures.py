@@ -29,13 +29,11 @@ def draw_window(c: Canvas, x: float, y: float, pane: Colour) -> None:
     c.rect(x, y + 15.5, 34, 3, WHITE)
 
 
-def draw_tree(c: Canvas, x: float, ground: float, leaves: Colour | None, snowy: bool, scale: float = 1.0) -> None:
+def draw_tree(c: Canvas, x: float, ground: float, leaves: Colour, snowy: bool = False, scale: float = 1.0) -> None:
     s = scale
     c.rect(x - 5 * s, ground - 56 * s, 10 * s, 60 * s, BARK)
     for dx, dy in ((-26, -104), (24, -108), (-12, -124), (12, -128)):
         c.line([(x, ground - 50 * s), (x + dx * s, ground + dy * s)], BARK, 3 * s)
-    if leaves is None:
-        return
     for dx, dy, r, light in ((-22, -84, 26, 0.9), (22, -86, 27, 0.95), (0, -110, 30, 1.0), (-6, -90, 24, 1.1)):
         c.ellipse(x + dx * s, ground + dy * s, r * s, r * s, shade(leaves, light))
     if snowy:

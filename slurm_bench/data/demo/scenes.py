@@ -26,9 +26,7 @@ _WARM: Colour = (255, 214, 130)
 _LEAVES: Colour = (72, 140, 66)
 
 
-def house(
-    time: str = "day", weather: str = "clear", leaves: Colour | None = _LEAVES, door: Colour = BLUE
-) -> Image.Image:
+def house(time: str = "day", weather: str = "clear") -> Image.Image:
     """A house with a garden. `time`: day, night or sunset; `weather`: clear, snow, rain or fog."""
     snowy = weather == "snow"
     dull = weather != "clear"
@@ -48,12 +46,12 @@ def house(
     for x in range(8, 132, 16):
         c.rect(x, 208, 7, 30, WHITE if not snowy else (214, 218, 224), 2)
     c.rect(4, 216, 130, 4, (232, 232, 228))
-    draw_tree(c, 58, 214, leaves, snowy)
-    draw_tree(c, 344, 220, leaves, snowy)
+    draw_tree(c, 58, 214, _LEAVES, snowy)
+    draw_tree(c, 344, 220, _LEAVES, snowy)
     c.rect(262, 62, 18, 44, (150, 84, 70))
     c.rect(144, 128, 156, 90, (240, 222, 190))
     c.polygon([(128, 132), (222, 66), (316, 132)], (242, 246, 250) if snowy else (176, 78, 60))
-    c.rect(196, 164, 30, 54, door, 3)
+    c.rect(196, 164, 30, 54, BLUE, 3)
     c.ellipse(220, 192, 2, 2, YELLOW)
     for x in (156, 244):
         draw_window(c, x, 152, (150, 190, 214))
@@ -202,23 +200,20 @@ def party(
     return c.finished()
 
 
-def park(
-    ground: Colour = (122, 176, 92), leaves: Colour | None = _LEAVES, snowy: bool = False, walker: bool = True
-) -> Image.Image:
-    """Two trees, a bench and a path."""
+def park(ground: Colour = (122, 176, 92), leaves: Colour = _LEAVES) -> Image.Image:
+    """Two trees, a bench, and someone on foot on a path."""
     c = Canvas((142, 190, 230), (220, 236, 244))
     c.ellipse(110, 200, 180, 46, shade(ground, 0.86))
     c.ellipse(320, 204, 150, 40, shade(ground, 0.92))
     c.rect(0, 190, WIDTH, 98, ground)
-    c.polygon([(0, 262), (384, 236), (384, 258), (0, 288)], (226, 228, 232) if snowy else (214, 194, 158))
-    draw_tree(c, 76, 222, leaves, snowy, 1.35)
-    draw_tree(c, 318, 214, leaves, snowy, 1.2)
+    c.polygon([(0, 262), (384, 236), (384, 258), (0, 288)], (214, 194, 158))
+    draw_tree(c, 76, 222, leaves, scale=1.35)
+    draw_tree(c, 318, 214, leaves, scale=1.2)
     for x in (160, 218):
         c.rect(x, 214, 4, 24, INK)
     c.rect(152, 212, 80, 5, WOOD)
     c.rect(152, 198, 80, 5, WOOD)
-    if walker:
-        draw_person(c, 262, 262, BLUE if snowy else ORANGE, hat=RED if snowy else None, scale=0.9)
+    draw_person(c, 262, 262, ORANGE, scale=0.9)
     return c.finished()
 
 

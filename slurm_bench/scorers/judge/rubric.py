@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from slurm_bench.bundled import bundled
-from slurm_bench.data.categories import canonical
+from slurm_bench.data.categories import DEFAULT_RUBRIC, canonical
 from slurm_bench.errors import UserError
 from slurm_bench.scorers.judge.yaml_file import read_yaml
 
 BUNDLED = bundled("rubrics.yaml")
-DEFAULT = "default"
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Rubrics:
     sha256: str
 
     def of(self, category: str) -> Rubric:
-        return self.categories.get(canonical(category), self.categories[DEFAULT])
+        return self.categories.get(canonical(category), self.categories[DEFAULT_RUBRIC])
 
     def as_data(self) -> dict[str, Any]:
         """What a rubrics file has, for `rubrics_of`."""
@@ -82,8 +81,8 @@ class _Reader:
         scale = self._mapping(top["scale"], "scale", {"lowest", "middle", "highest"})
         aspects = self._mapping(top["aspects"], "aspects")
         categories = self._mapping(top["categories"], "categories")
-        if DEFAULT not in categories:
-            raise UserError(f"{self.file}: categories has no '{DEFAULT}', for every category not named")
+        if DEFAULT_RUBRIC not in categories:
+            raise UserError(f"{self.file}: categories has no '{DEFAULT_RUBRIC}', for every category not named")
         return Rubrics(
             scale=Scale(**{key: self._text(value, f"scale.{key}") for key, value in scale.items()}),
             aspects={key: self._text(value, f"aspects.{key}") for key, value in aspects.items()},
