@@ -29,6 +29,7 @@ from slurm_bench.run.opened import open_run
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Outcome, read_records
 from slurm_bench.scorers.base import Scored, ScoreRequest
+from slurm_bench.stages.beforehand import rewrite_all
 
 
 class Notes:
@@ -151,6 +152,15 @@ def test_who_goes_on_asks_nothing_twice_and_takes_what_is_there(tmp_path: Path) 
     assert asked(tmp_path) == [f"s-{n}" for n in range(6)]
     failed = [record for record in read_records(run_dir(root), "edit") if record["id"] == "s-4"]
     assert [record["rewrite"]["text"] for record in failed][-1] == "as it was said then"
+
+
+def test_what_was_written_for_another_source_is_not_taken(tmp_path: Path) -> None:
+    """A rewriter may be shown it."""
+    root = made(tmp_path, louder(tmp_path))
+    assert rewrite_all(open_run(root)) == {}
+    Image.new("RGB", (48, 32), "red").save(tmp_path / "bench" / "2.png")
+    assert heal(root) == 0
+    assert asked(tmp_path) == sorted([f"s-{n}" for n in range(6)] + ["s-2"])
 
 
 def test_a_sample_under_several_seeds_has_one_text(tmp_path: Path) -> None:
