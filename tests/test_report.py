@@ -28,7 +28,7 @@ from slurm_bench.report.markdown import escape
 from slurm_bench.report.number import number
 from slurm_bench.report.write import print_summary, write_report
 from slurm_bench.run.durable import write_atomic
-from slurm_bench.run.opened import Run
+from slurm_bench.run.opened import Run, open_run
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.provenance import read_provenance
 from slurm_bench.run.records import Outcome, State
@@ -238,6 +238,17 @@ def test_nothing_scored_at_all_still_makes_a_report(tmp_path: Path) -> None:
     assert summary["headline"] is None
     assert table[0]["status"] == "missing"
     assert "no record" in text
+
+
+def test_a_damaged_provenance_is_told(tmp_path: Path, finished_run: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The marks in it tell one maker's records from another's."""
+    root = shutil.copytree(finished_run, tmp_path / "run")
+    open_run(root)
+    assert not caplog.messages
+    (root / "provenance.json").write_text('{"by": 5}')
+    open_run(root)
+    (message,) = caplog.messages
+    assert message.startswith(f"{root / 'provenance.json'}: damaged")
 
 
 def test_a_provenance_that_can_not_be_read_is_never_written_over(

@@ -54,6 +54,11 @@ def open_run(root: Path) -> Run:
     if not folder.config.exists():
         raise UserError(f"{root}: {_no_run(folder)}")
     facts = read_provenance(folder)
+    if not facts and folder.provenance.exists():
+        log.warning(
+            "%s: damaged, so that nobody knows whose the records are, and all count; restore it from a copy",
+            folder.provenance,
+        )
     config = _as_stored(folder, load_config(folder.config), facts.get("config", ""))
     return Run(folder, config, checked_plan(folder), facts.get("by", {}))
 
