@@ -17,6 +17,7 @@ from PIL import Image
 from slurm_bench.config import DataConfig, load_config
 from slurm_bench.data import read_items
 from slurm_bench.data.categories import rubric_lines
+from slurm_bench.data.checks import checked
 from slurm_bench.data.item import Item
 from slurm_bench.data.text import printable
 from slurm_bench.errors import UserError
@@ -351,3 +352,9 @@ def test_printable_text_has_no_control_characters_and_stays_distinct(texts: list
 @pytest.mark.parametrize("text", ["物理　1", "a/b", "C:\\pics", "é 👩‍👩‍👧", ""])
 def test_ordinary_text_is_printable_as_it_is(text: str) -> None:
     assert printable(text) == text
+
+
+def test_a_problem_that_a_reader_says_to_lie_on_storage_does() -> None:
+    """Such a sample is named at launch, and not planned with it: its file may be there by the time it is read."""
+    item = checked(Item("a", "c", "do", Path("/x.png"), problem="not downloaded yet", on_storage=True), "item 1")
+    assert (item.problem, item.on_storage) == ("not downloaded yet", True)
