@@ -218,7 +218,8 @@ def _submit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", action="store_true", help="stay until the run has ended, with progress")
     parser.add_argument("--force", action="store_true", help="go on under another configuration, or beside live jobs")
     for option in SLURM_OPTIONS:
-        parser.add_argument(f"--{option}", metavar="X", help=argparse.SUPPRESS if option != "partition" else "of Slurm")
+        shown = "of Slurm; so are --account, --time and others" if option == "partition" else argparse.SUPPRESS
+        parser.add_argument(f"--{option}", metavar="X", help=shown)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="any setting; slurm.<option>=x for sbatch")
 
 

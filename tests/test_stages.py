@@ -295,6 +295,20 @@ def test_what_waits_for_one_more_try_is_not_in_hand(tmp_path: Path) -> None:
     assert ("s-3" in held, "s-0" in held) == (True, False)
 
 
+def test_samples_that_their_data_make_unusable_are_over_at_once_and_keep_no_other(tmp_path: Path) -> None:
+    """However many of them come first; and for them alone no model is loaded."""
+    file = make_benchmark(tmp_path / "bench", 13)
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("\n".join(json.dumps(row | {"instruction": "do" if n > 11 else ""}) for n, row in enumerate(rows)))
+    config = load_config(make_config(tmp_path / "c.yaml", file))
+    run = create_run(tmp_path / "run", config, lambda: read_items(config.data), {}, force=False)
+    assert work(run.root) == [Tally(ok=1, failed=12)]
+    assert not open_run(run.root).state().worth_editing()
+    config.editor.class_path = "plugins.Unloadable"
+    idle = create_run(tmp_path / "idle", config, lambda: list(read_items(config.data))[:12], {}, force=False)
+    assert work(idle.root) == [Tally(failed=12)]
+
+
 def test_a_restarted_task_does_only_what_is_left(tmp_path: Path) -> None:
     root = prepare(tmp_path, "Tint", {})
     work(root)

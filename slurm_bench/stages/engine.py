@@ -177,10 +177,11 @@ class Engine:
         self._refuse_systematic(batch)
 
     def _refuse_systematic(self, batch: Sequence[_Job]) -> None:
-        """Raises SystematicFailure. From the first success on a failure is its own sample's."""
+        """Raises SystematicFailure. From the first success on a failure is its own sample's; so is what its data say."""
         if self._kinds is None:
             return
-        self._kinds += [failure_kind(describe(job.error)) for job in batch if job.error is not None and job.tries == 1]
+        failed = [job.error for job in batch if job.error is not None and job.tries == 1 and not job.sample.problem]
+        self._kinds += [failure_kind(describe(error)) for error in failed]
         if any(job.error is None for job in batch):
             self._kinds = None
         elif len(self._kinds) >= SYSTEMATIC and len(set(self._kinds)) == 1:

@@ -11,7 +11,7 @@ from typing import Any
 
 from slurm_bench import marks
 from slurm_bench.editors.base import EditRequest
-from slurm_bench.errors import LostGpu, UserError
+from slurm_bench.errors import FinalError, LostGpu, UserError
 from slurm_bench.logs import log, log_to_file
 from slurm_bench.plugins import make_editor, make_rewriter, make_scorer
 from slurm_bench.run.attempts import Attempt, read_attempt
@@ -196,6 +196,9 @@ class _Task:
         engine.hold, engine.wanted = lambda ids: self.journal.hold(key, ids), share.wanted
         taken: list[Sample] = []
         try:
+            for sample in [s for s in todo if s.problem]:
+                engine.give_up(sample, FinalError(sample.problem))
+            todo = [s for s in todo if not s.problem]
             suspects = {suspect.id: suspect for suspect in self._suspects(key, todo)}
             for sample in [s for s in todo if s.id in suspects and suspects[s.id].convicted]:
                 engine.give_up(sample, ProcessDied(suspects[sample.id].sentence))

@@ -90,6 +90,8 @@ def _fitting(data: DataConfig) -> tuple[str, list[str]]:
 
 def _advice(data: DataConfig) -> str:
     _, fitting = _fitting(data)
+    if data.reader in fitting:
+        return "leave it out"
     if fitting:
         return f"say data.reader={' or data.reader='.join(fitting)}"
     return f"say data.reader=NAME with one of {', '.join(name for name in BUNDLED if name != data.reader)}"
