@@ -177,7 +177,7 @@ class Engine:
         self._refuse_systematic(batch)
 
     def _refuse_systematic(self, batch: Sequence[_Job]) -> None:
-        """Raises SystematicFailure. From the first success on a failure is its own sample's; so is what its data say."""
+        """Raises SystematicFailure. From the first success on a failure is its sample's, as is what its data say."""
         if self._kinds is None:
             return
         failed = [job.error for job in batch if job.error is not None and job.tries == 1 and not job.sample.problem]

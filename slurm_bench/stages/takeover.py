@@ -69,6 +69,7 @@ class Share:
         self._window = window_of(attempt, me.task) if on else []
         self._free = {task: len(attempt.slice(task)) for task in self._window}
         if on:
+            folder.check_there()  # the plug-in's import took its time
             folder.slice_claims(attempt.stage, attempt.number, plugin, me.task).mkdir(parents=True, exist_ok=True)
 
     def wanted(self) -> bool:
