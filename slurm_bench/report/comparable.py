@@ -10,6 +10,7 @@ from slurm_bench.config import PluginConfig, differences
 from slurm_bench.report.side import Side
 from slurm_bench.run.beside import BESIDE
 from slurm_bench.run.by import by_content, config_by_content, contradictions
+from slurm_bench.run.manifest import info_of
 from slurm_bench.run.plan import Sample
 
 
@@ -111,8 +112,7 @@ def cautions(a: Side, b: Side, same: Iterable[str]) -> list[str]:
 
 def _served(side: Side) -> Iterable[str]:
     for by in side.state.scores.values():
-        record = by[side.scorer].ok
-        served = (record.get("info") or {}).get("served_model") if record else None
+        served = info_of(by[side.scorer].ok).get("served_model")
         if isinstance(served, str):
             yield served
 

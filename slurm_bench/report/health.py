@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_bench.config import Config
 from slurm_bench.report.table import Declared, scale_of, score_columns, split_column
+from slurm_bench.run.manifest import info_of
 from slurm_bench.run.records import Record, State
 from slurm_bench.scorers.usage import sum_usage
 
@@ -46,7 +47,7 @@ def health(scorer: str, config: Config, state: State, table: pd.DataFrame, decla
         "parse_failures": dict(unread),
         "extremes": {c: ends for c, scale in scales.items() if scale and (ends := _extremes(table[c].dropna(), scale))},
         "unchanged": _unchanged(state, table, columns, scales),
-        **sum_usage(_info(record) for record in [*scored, *errors]),
+        **sum_usage(info_of(record) for record in [*scored, *errors]),
     }
     return {name: value for name, value in found.items() if value}
 
@@ -103,7 +104,7 @@ def agreement_of(a: pd.Series, b: pd.Series) -> dict[str, float | None]:
 def _mass(records: Iterable[Record]) -> dict[str, dict[str, float]]:
     by_aspect: dict[str, list[float]] = {}
     for record in records:
-        mass = _info(record).get("mass")
+        mass = info_of(record).get("mass")
         for aspect, value in mass.items() if isinstance(mass, Mapping) else ():
             if isinstance(value, int | float):
                 by_aspect.setdefault(str(aspect), []).append(float(value))
@@ -156,8 +157,3 @@ def unchanged(edit: Record | None) -> str:
         return UNCHANGED
     change = edit.get("largest_change")
     return NEARLY if isinstance(change, int | float) and change <= NO_CHANGE else ""
-
-
-def _info(record: Record) -> Mapping[str, Any]:
-    info = record.get("info")
-    return info if isinstance(info, Mapping) else {}

@@ -13,6 +13,7 @@ from slurm_bench.data.categories import canonical
 from slurm_bench.errors import UserError
 from slurm_bench.report.sources import source_marks
 from slurm_bench.report.statistics import Mean, macro_mean_of, mean_of
+from slurm_bench.run.manifest import info_of
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Outcome, State
 from slurm_bench.scorers.protocols.description import (
@@ -71,7 +72,7 @@ class _Official:
         return {
             "benchmark": self.protocol.name,
             "judge": says.get("model"),
-            "served as": sum_usage(record.get("info") or {} for record in records).get("served_model"),
+            "served as": sum_usage(info_of(record) for record in records).get("served_model"),
             "judged": " to ".join(dict.fromkeys(days)) or None,
             "temperature": 0,
             "images": f"{images.format.upper()}{quality}{sides}{sized}",
@@ -219,7 +220,7 @@ def _fact(sample: Sample, name: str) -> str:
 
 def _refused(outcome: Outcome) -> bool:
     """The judge refused to judge, or a filter before it did."""
-    return outcome.ok is None and any((record.get("info") or {}).get("refused") for record in outcome.errors)
+    return outcome.ok is None and any(info_of(record).get("refused") for record in outcome.errors)
 
 
 def _scaled(number: Number, value: float | None) -> float | None:

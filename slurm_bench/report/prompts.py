@@ -10,6 +10,7 @@ from typing import Any
 
 from slurm_bench.errors import SampleError, UserError
 from slurm_bench.run.durable import write_atomic
+from slurm_bench.run.manifest import info_of
 from slurm_bench.run.opened import Run
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.provenance import read_provenance
@@ -89,7 +90,7 @@ def _request(sample: Sample) -> ScoreRequest:
 def _recorded(outcome: Outcome) -> str | None:
     """The hash in the record that counts, or in the last failure to read a reply."""
     for record in [outcome.ok, *reversed(outcome.errors)]:
-        info = record.get("info") if record is not None else None
-        if isinstance(info, Mapping) and isinstance(info.get("prompt"), str):
-            return str(info["prompt"])
+        prompt = info_of(record).get("prompt")
+        if isinstance(prompt, str):
+            return prompt
     return None

@@ -25,6 +25,7 @@ from slurm_bench.report.table import (
     score_columns,
     split_column,
 )
+from slurm_bench.run.manifest import info_of
 from slurm_bench.run.records import Outcome, State
 from slurm_bench.scorers.base import Score
 
@@ -167,7 +168,7 @@ def edits_say(state: State) -> dict[str, dict[str, int]]:
     editor's default."""
     found = {fact: Counter[str]() for fact in EDIT_FACTS}
     for outcome in state.edits.values():
-        info = outcome.ok.get("info") or {} if outcome.ok is not None else {}
+        info = info_of(outcome.ok)
         for fact, counter in found.items():
             if info.get(fact) is not None:
                 counter[str(info[fact])] += 1

@@ -145,6 +145,12 @@ class Manifest:
             return file.readline()
 
 
+def info_of(record: Record | None) -> Mapping[str, Any]:
+    """What the plug-in noted of a sample, its `info`; {} where it noted nothing."""
+    info = None if record is None else record.get("info")
+    return info if isinstance(info, Mapping) else {}
+
+
 def read_manifest(file: Path) -> list[Record]:
     """The whole records of one process, in full; a failure says `systematic` as above."""
     rows = [row for line in file.read_bytes().split(b"\n") if line and (row := _whole(parse_line(line))) is not None]

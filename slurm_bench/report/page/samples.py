@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from slurm_bench.report.health import unchanged
 from slurm_bench.report.page.pictures import Show, pictures_of
 from slurm_bench.report.table import OK, score_columns
+from slurm_bench.run.manifest import info_of
 from slurm_bench.run.opened import Run
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Outcome, State
@@ -77,7 +78,7 @@ def flags_of(edit: Outcome, scores: Mapping[str, Outcome]) -> list[str]:
     cut = tried_again = False
     for outcome in (edit, *scores.values()):
         if (record := outcome.ok) is not None:
-            cut = cut or bool((record.get("info") or {}).get("prompt_cut"))
+            cut = cut or bool(info_of(record).get("prompt_cut"))
             tried_again = tried_again or bool(outcome.errors)
     return found + ["prompt cut"] * cut + ["tried again"] * tried_again
 
