@@ -242,6 +242,14 @@ def test_a_sample_is_scored_again_as_long_as_one_scorer_may_succeed() -> None:
         assert bool(now.worth_scoring()) is worth
 
 
+def test_what_is_edited_and_not_scored_is_not_told_as_without_a_record() -> None:
+    now = state([Outcome(ok=OK), Outcome()])
+    assert [now.missing(sample_id) for sample_id in now.unscored()] == [
+        "edited, and not scored",
+        "no record: its task ended before it",
+    ]
+
+
 def test_after_a_plug_in_refused_to_start_there_is_no_retry() -> None:
     assert next_step(state([Outcome()]), [attempt("edit", ["s-0"])], ["edit-001"], Config()) is None
 

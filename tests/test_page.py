@@ -474,11 +474,11 @@ def test_a_page_tells_what_was_run(run: Path) -> None:
 
 
 def test_failures_alike_are_one_cause() -> None:
-    rows = [{"id": f"s-{n}", "error": f"edit: OOM: s-{n} wants {n} GiB"} for n in range(3)]
-    found = causes([*rows, {"id": "x", "error": None}])
+    rows = [{"id": f"s-{n}", "why": f"edit: OOM: s-{n} wants {n} GiB"} for n in range(3)]
+    found = causes([*rows, {"id": "x", "why": "edited, and not scored"}])
     assert [(cause.what, cause.ids) for cause in found] == [
         ("edit: OOM: s-0 wants 0 GiB", ["s-0", "s-1", "s-2"]),
-        ("no record: its task ended before it", ["x"]),
+        ("edited, and not scored", ["x"]),
     ]
 
 

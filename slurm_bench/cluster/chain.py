@@ -181,12 +181,9 @@ def conclude(run: Run) -> int:
     state = run.state()
     causes = one_liners(run, hear, lambda: state, over=True)
     write_report(run, state, causes)
-    scored = set(state.scored())
-    lacking = {
-        s.id: state.failure(s.id) or "no record: its task ended before it" for s in state.samples if s.id not in scored
-    }
+    lacking = {sample_id: state.failure(sample_id) or state.missing(sample_id) for sample_id in state.unscored()}
     if not lacking:
-        log.info("complete: %d samples edited and scored; see %s", len(scored), run.folder.report)
+        log.info("complete: %d samples edited and scored; see %s", len(state.samples), run.folder.report)
         return COMPLETE
     log.error("incomplete: %d of %d samples have no score", len(lacking), len(state.samples))
     for line in _told(lacking):

@@ -228,7 +228,7 @@ def _failures(summary: Mapping[str, Any]) -> list[str]:
         return []
     lines = ["", "## Without a score", "", "| id | category | status | why |", "|---|---|---|---|"]
     for row in summary["failures"][:MOST_FAILURES]:
-        why = escape((row["error"] or "no record: its task ended before it")[:300])
+        why = escape(row["why"][:300])
         lines.append(f"| {escape(row['id'][:80])} | {escape(row['category'])} | {row['status']} | {why} |")
     if (more := len(summary["failures"]) - MOST_FAILURES) > 0:
         lines += ["", f"And {more} more: all are in `scores.csv` and `summary.json`."]

@@ -106,7 +106,13 @@ def summarize(
             for (stage, name, by), count in state.others.items()
         ],
         "failures": [
-            {"id": row.id, "category": row.category, "status": row.status, "error": row.error}
+            {
+                "id": row.id,
+                "category": row.category,
+                "status": row.status,
+                "error": row.error,
+                "why": row.error or state.missing(row.id),
+            }
             for row in table[table["status"] != OK].itertuples()
         ],
     }

@@ -160,6 +160,11 @@ class State:
         failed = [f"score ({name}): {_say(o.error)}" for name, o in self.scores[sample_id].items() if o.error]
         return "; ".join(failed) or None
 
+    def missing(self, sample_id: str) -> str:
+        """Likewise where nothing has failed."""
+        edited = self.edits[sample_id].ok is not None
+        return "edited, and not scored" if edited else "no record: its task ended before it"
+
 
 class _Standing(NamedTuple):
     to_edit: list[str]

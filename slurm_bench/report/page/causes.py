@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-NO_RECORD = "no record: its task ended before it"
-
 
 @dataclass(frozen=True)
 class Cause:
@@ -23,7 +21,7 @@ def causes(failures: Iterable[Mapping[str, Any]]) -> list[Cause]:
     """The most frequent first."""
     found: dict[str, Cause] = {}
     for row in failures:
-        what = row["error"] or NO_RECORD
+        what = row["why"]
         kind = re.sub(r"\d+", "#", what.replace(row["id"], "…"))
         found.setdefault(kind, Cause(what)).ids.append(row["id"])
     return sorted(found.values(), key=lambda cause: -len(cause.ids))
