@@ -165,7 +165,10 @@ def _compare_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--score", metavar="NAME", help="default: the first run's headline")
     parser.add_argument(
-        "--margin", type=float, metavar="X", help="a difference no larger counts as none (default: 5 %% of the scale)"
+        "--margin",
+        type=float,
+        metavar="X",
+        help="where none is seen, one no larger counts as none (default: 5 %% of the scale)",
     )
     parser.add_argument("--images", action="store_true", help="how far the edited images are apart: PSNR and SSIM")
     parser.add_argument("--html", type=at_home, metavar="DIR", help="a page there too: all pictures in step")
