@@ -30,6 +30,7 @@ from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Outcome, read_records
 from slurm_bench.scorers.base import Scored, ScoreRequest
 from slurm_bench.stages.beforehand import rewrite_all
+from slurm_bench.stages.engine import Tally
 
 
 class Notes:
@@ -152,6 +153,19 @@ def test_who_goes_on_asks_nothing_twice_and_takes_what_is_there(tmp_path: Path) 
     assert asked(tmp_path) == [f"s-{n}" for n in range(6)]
     failed = [record for record in read_records(run_dir(root), "edit") if record["id"] == "s-4"]
     assert [record["rewrite"]["text"] for record in failed][-1] == "as it was said then"
+
+
+class Closes(Louder):
+    """Has something to give back."""
+
+    def close(self) -> None:
+        (self.folder / "closed").touch()
+
+
+def test_a_task_closes_the_rewriter_that_it_used(tmp_path: Path) -> None:
+    root = made(tmp_path, louder(tmp_path) | {"class_path": "test_rewriter.Closes"})
+    assert work(root) == [Tally(ok=6)]
+    assert (tmp_path / "closed").exists()
 
 
 def test_what_was_written_for_another_source_is_not_taken(tmp_path: Path) -> None:
