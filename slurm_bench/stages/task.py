@@ -58,8 +58,8 @@ def run_task(run: Run, stage: str, number: int, task: int, stop: StopSignals, re
         with closing(manifest), marks.listening(journal.part):
             tally = _Task(run, attempt, task, restart, manifest, journal, stop).run()
         journal.end(STOPPED if tally.stopped else DONE, tally.stopped or "", tally.ok, tally.failed)
-        level = logging.WARNING if tally.stopped else logging.INFO
-        log.log(level, "task %d: %d ok, %d failed%s", task, tally.ok, tally.failed, _because(tally.stopped))
+        level, why = (logging.WARNING, f", left early: {tally.stopped}") if tally.stopped else (logging.INFO, "")
+        log.log(level, "task %d: %d ok, %d failed%s", task, tally.ok, tally.failed, why)
         return tally
     except (Exception, SystemExit) as error:
         told = in_words(error)
@@ -298,7 +298,3 @@ def _noted(samples: Iterator[Sample], taken: list[Sample]) -> Iterator[Sample]:
     for sample in samples:
         taken.append(sample)
         yield sample
-
-
-def _because(stopped: str | None) -> str:
-    return f", left early: {stopped}" if stopped else ""

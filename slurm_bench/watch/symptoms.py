@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from slurm_bench.run.health import bad_nodes
 from slurm_bench.run.journal import DONE, STOPPED, TaskProcess
-from slurm_bench.run.records import Outcome, Record
+from slurm_bench.run.records import Outcome
 from slurm_bench.run.suspects import ProcessDied
 from slurm_bench.watch.evidence import Evidence, Job, Task
 
@@ -94,19 +94,16 @@ def _samples(seen: Evidence, failed: Iterable[tuple[str, str, Outcome]]) -> Iter
         error = record["error"]
         died = error.get("type") == ProcessDied.__name__
         words = str(error.get("message")) if died else f"{error.get('type')}: {error.get('message')}"
+        attempt, task = record.get("attempt", 0), record.get("task", 0)
         yield Symptom(
             where="systematic" if record.get("systematic") else "sample",
             detail=words,
             words=words,
             samples=(sample_id,),
-            task=_task_of(stage, record),
+            task=(f"{stage}-{attempt:03d}", task),
             node=record.get("node", ""),
-            log=str(seen.run.folder.log(stage, record.get("attempt", 0), record.get("task", 0))),
+            log=str(seen.run.folder.log(stage, attempt, task)),
         )
-
-
-def _task_of(stage: str, record: Record) -> tuple[str, int]:
-    return f"{stage}-{record.get('attempt', 0):03d}", record.get("task", 0)
 
 
 def _of_task(seen: Evidence, task: Task, left: tuple[str, ...]) -> Iterator[Symptom]:
@@ -115,7 +112,8 @@ def _of_task(seen: Evidence, task: Task, left: tuple[str, ...]) -> Iterator[Symp
             yield _process(seen, task, process, (), "", past=True)
     slurm = " ".join([*(task.said.slurm if task.said else ()), task.ended])
     if task.last is None:
-        if left and task.alive is False and not _unsubmitted(task):
+        never_submitted = task.attempt.executor == "slurm" and not task.attempt.submitted
+        if left and task.alive is False and not never_submitted:
             lines = (task.said.slurm or task.said.last) if task.said else ()
             words = " ".join([*(task.said.last if task.said else ()), slurm])
             gone = "cancelled while it waited, or long forgotten" if task.job_id else "its launcher ended before"
@@ -191,10 +189,6 @@ def _stuck(seen: Evidence, task: Task, left: tuple[str, ...]) -> Iterator[Sympto
         log = str(seen.run.folder.log(task.attempt.stage, task.attempt.number, task.number))
         name = (task.attempt.name, task.number)
         yield Symptom("stuck", detail, samples=left, task=name, node=task.last.node, job=task.job_id, log=log)
-
-
-def _unsubmitted(task: Task) -> bool:
-    return task.attempt.executor == "slurm" and not task.attempt.submitted
 
 
 def _launchers(seen: Evidence, owned: Mapping[str, tuple[str, ...]]) -> Iterator[Symptom]:
