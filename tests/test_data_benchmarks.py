@@ -337,6 +337,15 @@ def test_wiseedit_reads_every_table_of_its_folders_name(tmp_path: Path) -> None:
     assert (items["Awareness_1/1-en"].rationale, items["Awareness_1/2-en"].reference) == ("it glows", None)
 
 
+def test_the_first_image_of_wiseedit_may_stand_under_another_name(tmp_path: Path) -> None:
+    path = make_wiseedit(tmp_path)
+    for table in path.rglob("*.csv"):
+        table.write_text(table.read_text(encoding="utf-8").replace("input_1", "picture"), encoding="utf-8")
+    joined = read("wiseedit", path, fields={"image": "picture"})["WiseEdit_Complex_2/1-en"]
+    folder = path / "WiseEdit-Complex" / "WiseEdit_Complex_2" / "imgs"
+    assert joined.source == (folder / "1_1.png", folder / "1_2.png")
+
+
 def test_wiseedit_in_chinese_and_in_both(tmp_path: Path) -> None:
     path = make_wiseedit(tmp_path)
     chinese = read("wiseedit", path, options={"language": "cn"})

@@ -159,8 +159,7 @@ def test_tiff_alpha_is_what_the_file_says(extra: int, pixel: tuple[int, ...], or
 @pytest.mark.skipif(int(PIL.__version__.split(".")[0]) < 13, reason="Pillow reads it from 13 on; before, it is refused")
 def test_grey_with_premultiplied_alpha() -> None:
     data = tiff(b"\x64\x80" * 8, [8, 8], 1, t338=1)
-    if "unusual kind" not in check_image(data):  # as Pillow before 11 has it
-        assert open_image(data).getpixel((3, 0)) == (199, 199, 199, 128)
+    assert open_image(data).getpixel((3, 0)) == (199, 199, 199, 128)
 
 
 def bmp_with_alpha(alpha: int) -> bytes:

@@ -48,8 +48,10 @@ def read_wiseedit(data: DataConfig) -> Iterator[Item]:
 def _item(row: Row, names: dict[str, tuple[str, ...]], data: DataConfig, file: Path, language: str) -> Item:
     values = values_of(row.cells, names)
     index, subset = identifier(values["id"], row.place, row.cells), file.stem
-    inputs = sorted((int(found[1]), row.cells[name]) for name in row.cells if (found := _INPUT.fullmatch(name)))
-    sources, problems = _found([name for _, name in inputs if name.strip()], data, file)
+    further = {int(found[1]): name for name in row.cells if (found := _INPUT.fullmatch(name))}
+    columns = [*names["image"], *(further[n] for n in sorted(further) if n > 1)]
+    images = [row.cells[name] for name in columns if row.cells.get(name, "").strip()]
+    sources, problems = _found(images, data, file)
     references, reference_problems = _found(_several(values["reference"]), data, file)
     facts = {name: value for name, value in other_facts(row.cells, names).items() if not _INPUT.fullmatch(name)}
     facts |= {"subset": subset, "idx": index, "language": language, "inputs": len(sources)}
