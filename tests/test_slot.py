@@ -21,4 +21,5 @@ def test_what_is_killed_is_not_started_again(tmp_path: Path) -> None:
     slot = Slot(run.folder, attempt, 0, os.environ, output=tmp_path / "out")
     slot.kill()
     assert slot.over()
-    assert len(read_journals(run.folder, "edit")) == 1
+    (process,) = read_journals(run.folder, "edit")
+    assert (process.end, process.message, process.exit) == ("stopped", "SIGKILL", -9), "no sample is to blame for it"

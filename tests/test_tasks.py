@@ -7,6 +7,7 @@ import signal
 import tempfile
 import threading
 import weakref
+from bdb import BdbQuit
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -175,6 +176,24 @@ def test_no_record_promises_an_image_that_is_not_on_disk(tmp_path: Path) -> None
     assert set(edits(root)) == set(images(root)) == {"s-0", "s-1", "s-2"}
     (end,) = read_journals(run_dir(root), "edit")
     assert (end.end, "StorageFailed" in end.message) == ("failed", True)
+
+
+class LeavesTheDebugger(Tint):
+    """As a person at a breakpoint, who has seen enough of s-2."""
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        if request.id == "s-2":
+            raise BdbQuit
+        return super().one(request)
+
+
+def test_a_sample_at_which_a_person_leaves_again_and_again_is_no_suspect(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "test_tasks.LeavesTheDebugger", {}, count=3)
+    for number in range(1, 6):
+        with pytest.raises(KeyboardInterrupt):
+            work(root, number=number)
+    assert [(p.end, p.message) for p in read_journals(run_dir(root), "edit")] == [("stopped", "SIGINT")] * 5
+    assert [record["id"] for record in read_records(run_dir(root), "edit")] == ["s-0", "s-1"]
 
 
 def test_the_shard_is_what_the_task_is_told_whatever_the_environment_says(

@@ -69,6 +69,8 @@ class Slot:
         self._end_children()
         self._process = None
         self._exit = code
+        if self._told == signal.SIGKILL == -code:  # by `kill`: what it had in hand is no suspect
+            self._journal.note("end", how=STOPPED, message="SIGKILL")
         self._journal.note("exit", code=code)
         self._journal.close()
         last = self._last()

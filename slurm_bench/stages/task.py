@@ -67,6 +67,9 @@ def run_task(run: Run, stage: str, number: int, task: int, stop: StopSignals, re
         how = REFUSED if isinstance(error, UserError) else LOST if isinstance(error, GpuLost | LostGpu) else FAILED
         journal.end(how, f"{type(error).__name__}: {error}")
         raise
+    except KeyboardInterrupt:  # of a person, at a breakpoint say: what is in hand is no suspect
+        journal.end(STOPPED, "SIGINT")
+        raise
     finally:
         journal.close()
         log.removeHandler(handler)
