@@ -50,13 +50,6 @@ def test_several_frames_are_refused() -> None:
         ours.encoder(torch.zeros(1, 3, 4, 32, 32, device=ours.device))
 
 
-def test_a_vae_of_another_class_stays_as_it_is() -> None:
-    vae = diffusers.AutoencoderKL(block_out_channels=(4,), norm_num_groups=1)
-    before = vae.encoder.forward
-    see_one_frame(vae)
-    assert vae.encoder.forward == before
-
-
 @pytest.mark.skipif(not GPU, reason="rounding on a GPU")
 @pytest.mark.parametrize(("name", "sizes", "shape"), [EDIT, NEWEST])
 def test_it_rounds_no_worse_than_the_stock_one(name: str, sizes: dict[str, Any], shape: tuple[int, ...]) -> None:
