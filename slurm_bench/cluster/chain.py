@@ -117,7 +117,7 @@ def start(run: Run, executor: Executor, force: bool, only_scores: bool = False) 
 
 def _tell_replaced(run: Run, state: State) -> None:
     """Scores hold for the reference and the mask that they were made by, and a plan's data don't change (law 1)."""
-    if others := replaced_since(run.folder, state):
+    if others := replaced_since(state):
         log.warning(
             "the reference or mask image of %d scored samples (%r%s) was replaced since: their scores are by the old "
             "one; for scores by the new one plan a new run that takes over this one's images: --run-dir NEW --reuse %s",
