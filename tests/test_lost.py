@@ -13,6 +13,7 @@ from tasks import edits, heal, prepare, work
 
 from slurm_bench.cluster.chain import look
 from slurm_bench.run.attempts import close, read_attempts
+from slurm_bench.run.images import find_gone
 from slurm_bench.run.opened import open_run
 
 
@@ -92,6 +93,11 @@ def test_what_goes_while_a_folder_is_looked_at_says_nothing_of_its_images(tmp_pa
     for record in edits(root).values():
         (root / record["image"]).with_name(".another.png.tmp").symlink_to("nowhere")
     assert look(open_run(root)).to_edit() == []
+
+
+def test_an_empty_image_is_lost_also_where_its_record_has_no_size(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    assert "0 bytes" in find_gone(run_dir(tmp_path), [{"id": "a", "image": "a.png"}])["a"]
 
 
 def test_scoring_sees_that_an_image_was_overwritten(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from helpers import REPO, images, launch, make_benchmark, make_config, run_dir, summary
@@ -73,6 +74,28 @@ def test_a_claim_never_replaces_another(tmp_path: Path) -> None:
     assert create_once(tmp_path / "claim", b"first")
     assert not create_once(tmp_path / "claim", b"second")
     assert (tmp_path / "claim").read_bytes() == b"first"
+
+
+def test_a_claim_whose_answer_was_lost_is_won(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS asks again then, and is told that the file exists: nobody would have won."""
+    real = os.link
+
+    def asked_twice(source: Path, target: Path) -> None:
+        real(source, target)
+        real(source, target)
+
+    monkeypatch.setattr(os, "link", asked_twice)
+    assert create_once(tmp_path / "claim", b"first")
+    assert not create_once(tmp_path / "claim", b"second")
+
+
+def test_a_line_that_was_written_in_part_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a disk that becomes full amid it: the system tells how much, and no error."""
+    writer = LineWriter(tmp_path / "records.jsonl")
+    monkeypatch.setattr(writer, "_file", Mock(write=Mock(return_value=3)))
+    with pytest.raises(OSError, match="only 3 of 12 bytes") as caught:
+        writer.write({"id": "a"})
+    assert caught.value.errno == errno.ENOSPC
 
 
 def test_what_a_caller_was_told_is_written_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
