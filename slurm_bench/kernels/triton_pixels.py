@@ -38,7 +38,7 @@ def _rms_norm_silu(
         tl.store(out + pixel * width + channel, (value * tl.sigmoid(value)).to(out.dtype.element_ty), mask=inside)
 
 
-@triton.jit(do_not_specialize=["size"])
+@triton.jit(do_not_specialize=["size", "width"])
 def _add(x, bias, y, size, width, BLOCK: tl.constexpr, ADD: tl.constexpr):
     begin = tl.program_id(0).to(tl.int64) * BLOCK
     at = tl.arange(0, BLOCK)
