@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -249,6 +250,16 @@ def test_several_runs_are_each_against_the_first_and_ranked(tmp_path: Path) -> N
     assert found["comparisons"][0]["p_holm"] >= found["comparisons"][0]["p"]
 
 
+@pytest.mark.parametrize(("higher_is_better", "order"), [(True, "CAB"), (False, "BAC"), (None, "CAB")])
+def test_the_best_is_ranked_first(tmp_path: Path, higher_is_better: bool | None, order: str) -> None:
+    declared = {"other": {"overall": [0, None, higher_is_better]}}
+    runs = [
+        a_run(tmp_path / name, {f"a{n}": n + by for n in range(9)}, declared=declared, scorer="other")
+        for name, by in [("A", 1.0), ("B", 0.0), ("C", 2.0)]
+    ]
+    assert "".join(row["run"] for row in compare_runs(runs)["ranking"]) == order
+
+
 @pytest.mark.parametrize("width", [20, 40, 80, 400])
 def test_no_number_is_cut_in_a_narrow_terminal(tmp_path: Path, width: int) -> None:
     rng = np.random.default_rng(2)
@@ -406,6 +417,8 @@ def test_a_p_of_a_twentieth_is_not_under_it() -> None:
     found = Paired(20, 0.0, 1.0, 1.0, 0.1, 1.9, 1.0, 15, 0, 5, 0.05)
     assert verdict(found, 0.05, True, 0.1, "B")[0] == "can't say"
     assert verdict(found, 0.0499, True, 0.1, "B")[0] == "better"
+    touching = replace(found, ci_low=-0.01)
+    assert verdict(touching, 0.0499, True, 0.1, "B")[0] == "can't say", "the interval has no difference in it"
 
 
 def test_a_source_whose_differences_cancel_out_is_a_tie() -> None:

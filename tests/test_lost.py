@@ -97,7 +97,7 @@ def test_what_goes_while_a_folder_is_looked_at_says_nothing_of_its_images(tmp_pa
 
 def test_an_empty_image_is_lost_also_where_its_record_has_no_size(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
-    assert "0 bytes" in find_gone(run_dir(tmp_path), [{"id": "a", "image": "a.png"}])["a"]
+    assert "a.png is empty" in find_gone(run_dir(tmp_path), [{"id": "a", "image": "a.png"}])["a"]
 
 
 def test_scoring_sees_that_an_image_was_overwritten(tmp_path: Path) -> None:

@@ -69,6 +69,17 @@ def test_a_claim_that_could_not_be_written_blocks_nobody(tmp_path: Path, monkeyp
     assert create_once(tmp_path / "claim", b"second")
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_claim_that_could_not_be_linked_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Only what has no hard links at all may do without them: readers can see such a claim half written."""
+    monkeypatch.setattr(os, "link", refuses(number))
+    with pytest.raises(OSError, match=os.strerror(number)):
+        create_once(tmp_path / "claim", b"first")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_claim_never_replaces_another(tmp_path: Path) -> None:
     """A rename would: two launchers would both have won."""
     assert create_once(tmp_path / "claim", b"first")

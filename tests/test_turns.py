@@ -31,6 +31,7 @@ from slurm_bench.run.create import create_run
 from slurm_bench.run.opened import open_run
 from slurm_bench.run.plan import Sample, repeated
 from slurm_bench.run.records import read_records
+from slurm_bench.run.reuse import reusable
 from slurm_bench.run.slices import describe_slices
 from slurm_bench.run.turns import chains_of, followed, in_turns, less_what_follows
 from slurm_bench.stages import takeover
@@ -333,3 +334,11 @@ def test_chains_that_began_otherwise_are_no_pairs(tmp_path: Path) -> None:
         "a3": "the instruction of a turn before differs",
         "c2": "the sample that it follows differs",
     }
+
+
+def test_a_turn_that_follows_is_not_taken_over_but_made_of_what_was(tmp_path: Path) -> None:
+    """Nor is it told, by `plan`, that it would be."""
+    old, new = (open_run(plan(tmp_path, name=name)) for name in ("old", "new"))
+    begin(old.root, 1, "debug")
+    run_task(old, "edit", 1, 0, StopSignals())
+    assert set(reusable(new, old, new.state())) == set(ORDER) - FOLLOWS.keys()

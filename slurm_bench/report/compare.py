@@ -207,8 +207,8 @@ def _ranking(sides: Sequence[Side], pairs: Sequence[_Pair], scale: Score) -> lis
         {"run": side.name, **asdict(mean_of([side.values[i] for i in ids], scale.low, scale.high, clusters))}
         for side in sides
     ]
-    best_last = scale.higher_is_better is not False
-    return sorted(rows, key=lambda row: row["mean"] if row["mean"] is not None else 0.0, reverse=best_last)
+    high_first = scale.higher_is_better is not False
+    return sorted(rows, key=lambda row: row["mean"] if row["mean"] is not None else 0.0, reverse=high_first)
 
 
 def _margin(first: Side, scale: Score) -> float:

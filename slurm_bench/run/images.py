@@ -65,6 +65,8 @@ def find_gone(run: RunDir, records: Iterable[Record]) -> dict[str, str]:
             size = sizes.get(os.path.basename(record["image"]))
             if size is None:
                 found[record["id"]] = f"{record['image']} is gone"
-            elif size != record.get("bytes", size) or size == 0:
-                found[record["id"]] = f"{record['image']} has {size} bytes, not the {record.get('bytes', '')} recorded"
+            elif size == 0:
+                found[record["id"]] = f"{record['image']} is empty"
+            elif size != record.get("bytes", size):
+                found[record["id"]] = f"{record['image']} has {size} bytes, not the {record['bytes']} recorded"
     return found
