@@ -17,7 +17,7 @@ import pytest
 
 from slurm_bench.cluster.alive import alive, at_work, attempts_and_jobs, leftovers
 from slurm_bench.cluster.cancel import cancel_run
-from slurm_bench.cluster.here import InJob
+from slurm_bench.cluster.here import GENERATIONS, InJob
 from slurm_bench.cluster.job import finish, task
 from slurm_bench.cluster.launch import choose_executor
 from slurm_bench.cluster.queue import (
@@ -364,6 +364,16 @@ def test_who_stands_behind_a_job_that_took_over_is_noted_beside_those_before(
     assert attempt.job_ids == ("41", "42", "43", "44", "45")
 
 
+def test_jobs_that_die_one_after_the_other_come_to_an_end(
+    run: RunDir, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt, _ = standing_by(run, queue, monkeypatch, "false")
+    for generation in (GENERATIONS, GENERATIONS - 1):
+        attempt = InJob(task, finish, StopSignals(), 90, generation).stand_by(Run(run, Config(), []), attempt)
+        assert (queue.folder / "calls").exists() == (generation < GENERATIONS)
+    assert attempt.job_ids == ("41", "42", "43", "61")
+
+
 @pytest.mark.parametrize("lost", [False, True])
 def test_jobs_that_a_crashed_controller_forgot_are_submitted_again(
     run: RunDir, queue: Queue, monkeypatch: pytest.MonkeyPatch, lost: bool
@@ -501,6 +511,16 @@ def test_what_a_shell_would_tell_squeue_and_scancel_hides_no_job(
         queue.command(program, f'[ -z "${variable}" ] && echo "41|{name}|RUNNING|None" || exit 1')
     assert at_work(run) == ["job 41 (RUNNING)"]
     cancel_jobs(["41"])
+
+
+def test_squeue_is_asked_for_all_indices_of_an_array(
+    run: RunDir, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless it is told otherwise it cuts them at 64 characters."""
+    monkeypatch.setenv("SLURM_BITSTR_LEN", "64")
+    name = note_jobs(run, claimed(run, "slurm"), ["41"], "42", "43").job_names.array
+    queue.command("squeue", f'[ "$SLURM_BITSTR_LEN" = 0 ] && echo "41|{name}|RUNNING|None"')
+    assert at_work(run) == ["job 41 (RUNNING)"]
 
 
 def test_what_waits_for_another_is_cancelled_before_it(queue: Queue) -> None:

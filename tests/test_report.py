@@ -403,6 +403,30 @@ def test_a_judge_that_likes_edits_that_change_nothing_is_named(tmp_path: Path) -
     assert summary["agreement"][0]["spearman"] == pytest.approx(0.894, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("higher_is_better", "of_no_op", "likes"),
+    [
+        (True, 2.0, False),
+        (True, 3.0, True),
+        (True, 4.0, True),
+        (False, 2.0, True),
+        (False, 3.0, True),
+        (False, 4.0, False),
+    ],
+)
+def test_what_changes_nothing_is_liked_where_it_gets_no_worse_a_score_than_the_others(
+    tmp_path: Path, higher_is_better: bool, of_no_op: float, likes: bool
+) -> None:
+    def edit(unchanged: bool) -> Outcome:
+        return Outcome(ok={"status": "ok", "sha256": "x", "seconds": 1.0, "unchanged": unchanged})
+
+    rows = [(str(n), "c", edit(not n), {"j": outcome(q=3.0 if n else of_no_op)}) for n in range(4)]
+    summary, _, text = made(tmp_path, *rows, declared={"j": {"q": [1, 5, higher_is_better]}})
+    found = summary["health"]["j"]["unchanged"]["scores"]["q"]
+    assert found == {"n": 1, "mean": of_no_op, "others": 3.0, "likes_no_ops": likes}
+    assert ("it likes edits that change nothing" in text) == likes
+
+
 def test_scores_whose_scales_end_elsewhere_are_held_against_each_other_by_rank_alone() -> None:
     scorers = {"j": PluginConfig("m.J"), "k": PluginConfig("m.K")}
     config = Config(data=DataConfig(), editor=PluginConfig("m.E"), scorers=scorers)

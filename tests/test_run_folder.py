@@ -325,6 +325,18 @@ def test_a_plan_never_changes(tmp_path: Path) -> None:
     assert (tmp_path / source).read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_launcher_that_fails_takes_no_image_from_the_one_that_made_the_run_meanwhile(tmp_path: Path) -> None:
+    def overtaken() -> Iterator[Item]:
+        yield Item("a", "c", "do", b"\x89PNG\r\n\x1a\n")
+        planned(tmp_path, "a", seed=0)
+        raise UserError("the data is gone")
+
+    with pytest.raises(UserError, match="gone"):
+        create_run(tmp_path, demo(), overtaken, {}, force=False)
+    (sample,) = read_plan(RunDir(tmp_path))
+    assert (tmp_path / sample.sources[0]).exists()
+
+
 @pytest.mark.parametrize("name", ["index", "seed", "repeat"])
 def test_a_number_that_no_table_holds_makes_a_plan_a_damaged_one(tmp_path: Path, name: str) -> None:
     planned(tmp_path, "a", seed=0)
