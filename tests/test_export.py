@@ -500,6 +500,27 @@ def test_a_link_in_the_folder_leads_nothing_elsewhere(tmp_path: Path) -> None:
     assert (elsewhere / "b_1.png").exists()
 
 
+def test_a_link_in_the_folder_takes_nothing_away_elsewhere(tmp_path: Path) -> None:
+    root = make_run(tmp_path, [("b-1", "all"), ("c-1", "all")])
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    exported(root, "magicbrush", out)
+    (out / "b").rename(elsewhere)
+    (out / "b").symlink_to(elsewhere)
+    exported(make_run(tmp_path, [("c-1", "all")], name="less"), "magicbrush", out)
+    assert (elsewhere / "b_1.png").exists()
+
+
+def test_an_export_that_has_less_takes_away_its_own_models_images_alone(tmp_path: Path) -> None:
+    keys = [f"color_alteration_{n:06d}" for n in range(2)]
+    samples = [(key, "color_alteration") for key in keys]
+    both, less = make_run(tmp_path, samples), make_run(tmp_path, samples[:1], name="less")
+    out = tmp_path / "gallery"
+    for root, model in ((both, "A"), (both, "B"), (less, "A")):
+        exported(root, "gedit2", out, model)
+    images = [f"{model}/{key}.png" for model, key in (("A", keys[0]), ("B", keys[0]), ("B", keys[1]))]
+    assert sorted(files(out)) == [*images, "exported.json", "metadata.jsonl"]
+
+
 READERS = {"gedit": "gedit", "imgedit": "imgedit", "risebench": "risebench", "risebench2": "risebench", "kris": "kris"}
 READERS |= {"magicbrush": "magicbrush", "wiseedit": "wiseedit", "gedit2": "gedit2"}
 

@@ -60,9 +60,7 @@ class Folder:
         return noted
 
     def remove_others(self, model: str, keep: set[str]) -> None:
-        """Take away what the model's export has beside these files, and the folders that are empty then. What another
-        model's export has too stays."""
-        keep = keep.union(*(_paths(entry) for other, entry in self.models.items() if other != model))
+        """Take away what the model's export has beside these files, and the folders that are empty then."""
         for path in set(_paths(self.models.get(model, {"samples": {}}))) - keep:
             folders = [folder for folder in (self.root / path).parents if self.root in folder.parents]
             if any(folder.is_symlink() for folder in folders):
