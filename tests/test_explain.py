@@ -134,6 +134,12 @@ def test_a_full_disk(small_disk: Path) -> None:
     assert len(cause.samples) == 4
 
 
+def test_a_disk_that_is_full_now_keeps_a_run_from_going_on(tmp_path: Path) -> None:
+    seen = gather(open_run(prepare(tmp_path, "Tint", {})), hear)
+    assert "disk_full" not in [cause.kind for cause in explain(seen)]
+    assert "disk_full" in [cause.kind for cause in explain(replace(seen, free=0))]
+
+
 def test_a_disk_that_is_full_now_is_no_fault_of_a_whole_run(finished_run: str) -> None:
     assert explain(replace(gather(open_run(Path(finished_run)), hear), free=0)) == []
 
@@ -180,6 +186,18 @@ def test_a_launcher_that_is_gone_is_told(tmp_path: Path) -> None:
     cause = causes(root, over=False)["nobody"]
     assert set(cause.samples) == set(attempt.samples)
     assert cause.next == f"python launch.py resubmit {root}"
+
+
+@pytest.mark.parametrize(("age", "told"), [(60, []), (600, ["launcher_died"])])
+def test_a_launcher_elsewhere_that_has_not_submitted_in_time_is_gone(
+    tmp_path: Path, age: float, told: list[str]
+) -> None:
+    """From here nobody can see whether its process lives."""
+    root = prepare(tmp_path, "Tint", {})
+    claimed = claim(run_dir(root), "edit", [f"s-{n}" for n in range(6)], 1, "slurm", 0, 1)
+    assert claimed is not None
+    elsewhere = replace(claimed, host="another", time=time.time() - age)
+    assert [cause.kind for cause in explain(gather(open_run(root), lambda run, over: Heard([elsewhere], [])))] == told
 
 
 def test_a_run_that_its_finishing_job_concluded_incomplete_is_not_told_as_abandoned(

@@ -218,9 +218,13 @@ def test_a_file_may_repeat_itself_by_an_anchor(tmp_path: Path) -> None:
 
 def test_a_reference_is_resolved_once_and_a_literal_stays_one(tmp_path: Path) -> None:
     config = said(
-        "seed=7", "editor.params.a=${seed}", "editor.params.b=n\\${seed} is ${seed}", "editor.params.c=\\\\${seed}"
+        "seed=7",
+        "editor.params.a=${seed}",
+        "editor.params.b=n\\${seed} is ${seed}",
+        "editor.params.c=\\\\${seed}",
+        r"editor.params.d=\\\${seed}",
     )
-    assert config.editor.params == {"a": 7, "b": "n${seed} is 7", "c": "\\7"}
+    assert config.editor.params == {"a": 7, "b": "n${seed} is 7", "c": "\\7", "d": r"\${seed}"}
     reread = again(tmp_path, config)
     assert reread == config
     assert again(tmp_path, reread) == config
