@@ -34,7 +34,8 @@ from slurm_bench.cluster.slurm import Slurm
 from slurm_bench.config import Config
 from slurm_bench.errors import UserError
 from slurm_bench.machine import process_start
-from slurm_bench.run.attempts import Attempt, claim, close, note_jobs, read_attempts
+from slurm_bench.run.attempts import Attempt, claim, claim_draft, close, draft, note_jobs, read_attempts
+from slurm_bench.run.journal import Journal
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run
 from slurm_bench.stages.engine import Tally
@@ -362,6 +363,22 @@ def test_who_stands_behind_a_job_that_took_over_is_noted_beside_those_before(
         attempt = InJob(task, finish, StopSignals(), 90, generation).stand_by(Run(run, Config(), []), attempt)
     assert read_attempts(run) == [attempt]
     assert attempt.job_ids == ("41", "42", "43", "44", "45")
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_what_a_node_did_to_jobs_that_were_started_otherwise_leaves_it_out_no_more(
+    run: RunDir, queue: Queue, monkeypatch: pytest.MonkeyPatch, anew: bool
+) -> None:
+    queue.command("sinfo", "echo 'n1|(null)'; echo 'n2|(null)'")
+    monkeypatch.setenv("SLURMD_NODENAME", "n1")
+    close(run, claimed(run, "slurm"))
+    for n in range(2):
+        journal = Journal(run.journal("edit", 1, n, 0))
+        journal.start()
+        journal.end("failed", "no such GPU")
+    second = draft(run, "edit", ["a"], 1, "slurm", 0, 2)
+    assert claim_draft(run, replace(second, anew=anew))
+    assert Slurm(task, finish)._exclude(run, {}) == ([] if anew else ["n1"])
 
 
 def test_jobs_that_die_one_after_the_other_come_to_an_end(
