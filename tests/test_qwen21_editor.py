@@ -164,6 +164,14 @@ def test_an_image_depends_on_its_own_request_alone():
 
 
 @needs_pipeline
+def test_a_blank_source_is_not_taken_for_one_that_was_turned():
+    """Their patches are the same; where these stand isn't."""
+    wide, tall = (request(images=(Image.new("RGB", size, "white"),)) for size in ((80, 40), (40, 80)))
+    after, alone = latents(wide, tall)[1], latents(tall)[0]
+    assert torch.equal(after, alone)
+
+
+@needs_pipeline
 def test_alpha_is_kept_or_laid_on_white_as_asked():
     clear = Image.new("RGBA", (60, 44), (200, 30, 30, 0))
     white = Image.new("RGB", (60, 44), "white")

@@ -61,10 +61,11 @@ def _keep_last_features(get_image_features: Any) -> Any:
     last: dict[str, Any] = {}
 
     def features(pixel_values: Tensor, image_grid_thw: Tensor, **kwargs: Any) -> Any:
-        seen = last.get("pixels")
-        if seen is None or seen.shape != pixel_values.shape or not torch.equal(seen, pixel_values):
-            last["features"] = get_image_features(pixel_values, image_grid_thw, **kwargs)
-            last["pixels"] = pixel_values
+        # The grids too: a blank picture's patches are those of one that is turned.
+        shown = pixel_values, image_grid_thw
+        if not last or not all(map(torch.equal, last["shown"], shown)):
+            last["features"] = get_image_features(*shown, **kwargs)
+            last["shown"] = shown
         return last["features"]
 
     return features
