@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import ModelMixin
+from diffusers.loaders import PeftAdapterMixin
 from safetensors.torch import save_file
 from tiny_models import save_tiny_qwen_edit
 
@@ -110,6 +112,21 @@ def test_layers_of_several_ranks_keep_each_its_own(transformer, tmp_path) -> Non
     assert applied(transformer, tmp_path / "l.safetensors", TO_K, 4) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("pixel", [(), (1, 1)])
+def test_a_pixels_dimensions_may_be_written_or_not(transformer, tmp_path, pixel) -> None:
+    save_file(
+        {name: value.reshape(*value.shape, *pixel) for name, value in named().items()}, tmp_path / "l.safetensors"
+    )
+    assert applied(transformer, tmp_path / "l.safetensors") == pytest.approx(1)
+    conv = torch.nn.Conv2d(32, 32, 1)
+    model = SimpleNamespace(transformer=type("Model", (ModelMixin, PeftAdapterMixin), {})())
+    model.transformer.conv, before = conv, conv.weight.detach().clone()
+    save_file({name: v.reshape(*v.shape, *pixel) for name, v in named("conv").items()}, tmp_path / "l.safetensors")
+    apply_loras(model, [Lora(tmp_path / "l.safetensors")], fuse=True)
+    down, up = factors()
+    assert torch.allclose((model.transformer.conv.weight - before)[..., 0, 0], up @ down, atol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_qwen_edit(tmp_path_factory.mktemp("model"))
@@ -133,6 +150,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (named(f"transformer.{TO_Q}"), "2 adapters"),
         (named(TO_Q, "lora_A.second.weight", "lora_B.second.weight"), "two adapters"),
         ({f"{TO_Q}.alpha": torch.tensor(float("nan"))}, "alpha"),
+        ({f"{TO_K}.lora_A.weight": torch.ones(2, 32), f"{TO_K}.lora_B.weight": torch.ones(32, 2, 7)}, "does not fit"),
+        ({name: value.to(torch.int8) for name, value in named(TO_K).items()}, "are I8, no floating-point"),
     ],
 )
 def test_what_would_be_left_out_is_refused_before_any_gpu(folder, tmp_path, tensors, said) -> None:
@@ -145,10 +164,10 @@ def test_what_would_be_left_out_is_refused_before_any_gpu(folder, tmp_path, tens
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("metadata", [{"lora_adapter_metadata": "{"}, {"lora_adapter_metadata": "[1]"}])
+@pytest.mark.parametrize("metadata", ["{", "[1]", '{"lora_alpha": [1]}', f'{{"lora_alpha": {"9" * 400}}}'])
 def test_metadata_that_cannot_be_read_is_refused(tmp_path, metadata) -> None:
-    save_file(named(), tmp_path / "l.safetensors", metadata)
-    with pytest.raises(UserError, match="lora_adapter_metadata"):
+    save_file(named(), tmp_path / "l.safetensors", {"lora_adapter_metadata": metadata})
+    with pytest.raises(UserError, match=r"lora_adapter_metadata|alpha of .* is no number"):
         read_lora(tmp_path / "l.safetensors", "editor.params.lora")
 
 

@@ -74,17 +74,48 @@ def test_a_component_of_any_name_is_one_line(pipeline: Path) -> None:
     assert r"'a\nb' is missing" in problem(pipeline)
 
 
-@pytest.mark.parametrize("weight_map", [None, {}, ["a"], {"w": 3}])
+@pytest.mark.parametrize("weight_map", [None, {}, ["a"], {"w": 3}, {"w": "../vae/x.safetensors"}, {"w": "/dev/zero"}])
 def test_an_index_of_shards_that_names_none_is_refused(pipeline: Path, weight_map: Any) -> None:
     index = pipeline / "transformer" / "diffusion_pytorch_model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": weight_map}))
     assert "download" in problem(pipeline)
 
 
-@pytest.mark.parametrize("tensor", [{**TENSOR, "shape": None}, {**TENSOR, "shape": ["x"]}, {"data_offsets": [0, 24]}])
-def test_a_header_without_shapes_is_refused(pipeline: Path, tensor: dict[str, Any]) -> None:
-    write_weights(pipeline / "transformer" / "diffusion_pytorch_model.safetensors", {"w": tensor})
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"shape": shape} for shape in (None, ["x"], ["2", "3"], [2, 4], [-2, -3], [2, 3.0], [1e999])),
+        *({"data_offsets": place} for place in (None, [0], [0, 20], [-24, 0], [8, 32], [0.0, 24.0])),
+        {"dtype": ["F32"]},
+        {"dtype": "F16"},
+    ],
+)
+def test_a_header_that_does_not_tell_of_the_weights_is_refused(pipeline: Path, wrong: dict[str, Any]) -> None:
+    write_weights(pipeline / "transformer" / "diffusion_pytorch_model.safetensors", {"w": {**TENSOR, **wrong}})
     assert "no safetensors file" in problem(pipeline)
+
+
+@pytest.mark.parametrize("places", [([0, 16], [8, 24]), ([0, 8], [16, 24]), ([8, 16], [16, 24])])
+def test_tensors_that_overlap_or_leave_gaps_are_refused(pipeline: Path, places: Any) -> None:
+    tensors = {
+        f"w{begin}": {**TENSOR, "shape": [end - begin >> 2], "data_offsets": [begin, end]} for begin, end in places
+    }
+    write_weights(pipeline / "transformer" / "diffusion_pytorch_model.safetensors", tensors)
+    assert "no safetensors file" in problem(pipeline)
+
+
+@pytest.mark.parametrize("header", [["w"], {"__metadata__": ["a"]}, {"__metadata__": {"a": 1}}, {}])
+def test_a_header_of_another_form_is_refused(pipeline: Path, header: Any) -> None:
+    write_weights(pipeline / "transformer" / "diffusion_pytorch_model.safetensors", header)
+    assert "safetensors" in problem(pipeline)
+
+
+def test_json_nested_beyond_reading_is_refused(pipeline: Path) -> None:
+    nested, weights = b"[" * 10**5, pipeline / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(len(nested).to_bytes(8, "little") + nested)
+    assert "no safetensors file" in problem(pipeline)
+    (pipeline / "transformer" / "config.json").write_bytes(nested)
+    assert "config.json: not JSON" in problem(pipeline)
 
 
 def test_a_snapshot_of_the_hub_says_its_commit(pipeline: Path, tmp_path: Path) -> None:

@@ -125,6 +125,8 @@ def weight_files(component: Path) -> list[Path]:
             or not all(isinstance(name, str) for name in weight_map.values())
         ):
             raise UserError(f"{index}: no 'weight_map' of file names; download it again")
+        if outside := next((name for name in weight_map.values() if Path(name).name != name), None):
+            raise UserError(f"{index}: {outside!r} is no file beside it; download it again")
         return [component / name for name in sorted(set(weight_map.values()))]
     files = [component / name for name in WEIGHTS if (component / name).exists()][:1]
     if files:
@@ -158,7 +160,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a JSON object")

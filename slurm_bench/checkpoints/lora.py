@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from slurm_bench.checkpoints.folder import read_json
+from slurm_bench.checkpoints.folder import FLOATS, read_json
 from slurm_bench.checkpoints.safetensors_header import Header, TensorInfo, read_header
 from slurm_bench.errors import UserError
 
@@ -141,6 +141,8 @@ def _layer(path: Path, key: str, header: Header, module: str, names: Mapping[str
     down, up = header.tensors[names["down"]].shape, header.tensors[names["up"]].shape
     if len(down) < 2 or len(up) < 2 or down[0] != up[1] or not down[0]:
         raise UserError(f"'{key}': {path}: the factors of {module}, {list(up)} and {list(down)}, can't be multiplied")
+    if narrow := {header.tensors[names[part]].dtype for part in ("down", "up")} - FLOATS:
+        raise UserError(f"'{key}': {path}: the factors of {module} are {min(narrow)}, no floating-point numbers")
     rank = down[0]
     return LoraLayer(module, names["down"], names["up"], rank, alphas.of(module, rank, names.get("alpha")))
 
@@ -170,7 +172,7 @@ class _Alphas:
             alpha = self.config.get("lora_alpha", rank) if alpha is None else alpha
         try:
             alpha = float(alpha)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             alpha = math.nan
         if not math.isfinite(alpha):
             raise UserError(f"'{self.key}': {self.path}: the alpha of {module} is no number")
@@ -196,9 +198,7 @@ def _config_in(metadata: Mapping[str, Any], path: Path, key: str) -> dict[str, A
         }
     except (ValueError, TypeError, AttributeError):
         raise UserError(f"'{key}': {path}: its lora_adapter_metadata can't be read") from None
-    plain = next(
-        (metadata[n] for n in ("lora_alpha", "alpha", "network_alpha", "ss_network_alpha") if n in metadata), None
-    )
+    plain = next((metadata[name] for name in _ALPHA_METADATA if name in metadata), None)
     return fields if fields or plain is None else {"lora_alpha": plain}
 
 
@@ -224,9 +224,9 @@ def fit_lora(lora: LoraFile, tensors: Mapping[str, TensorInfo], key: str) -> Lor
         module = next((name for name in _names_of(layer.module, flat) if name in modules), None)
         if module is None:
             raise UserError(f"'{key}': {lora.path} does not fit this model, which has no layer {layer.module}")
-        weight = _without_ones(tensors[f"{module}.weight"].shape)
-        down, up = (_without_ones(lora.header.tensors[name].shape) for name in (layer.down, layer.up))
-        if (up[0], *down[1:]) != weight:
+        weight = without_ones(tensors[f"{module}.weight"].shape)
+        down, up = (without_ones(lora.header.tensors[name].shape) for name in (layer.down, layer.up))
+        if (up[0], *down[1:]) != weight or len(up) > 2:
             raise UserError(
                 f"'{key}': {lora.path} does not fit this model: {module} is {list(weight)}, "
                 f"its factors are {list(up)} and {list(down)}"
@@ -263,7 +263,7 @@ def peft_config(layers: Iterable[LoraLayer]) -> dict[str, Any]:
     }
 
 
-def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+def without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     """A factor of a convolution of one pixel may be written with or without the pixel's dimensions."""
     while len(shape) > 2 and shape[-1] == 1:
         shape = shape[:-1]

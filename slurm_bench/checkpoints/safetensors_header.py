@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from slurm_bench.errors import UserError
 
+MAX_LENGTH = 100_000_000  # of a header, as the format's own library has it
 LFS_POINTER = b"version https://git-lfs"
 BITS = {
     "F64": 64,
@@ -68,21 +71,36 @@ def read_header(file: Path) -> Header:
             size = os.fstat(stream.fileno()).st_size
             if len(start) < 8 or length > size:
                 raise UserError(f"{file}: no safetensors file, or cut off; download it again")
+            if length > MAX_LENGTH:
+                raise ValueError("the format has no header as long")
             entries = json.loads(stream.read(length))
         metadata = entries.pop("__metadata__", None) or {}
-        offsets = [entry["data_offsets"] for entry in entries.values()]
-        end = 8 + length + max((stop for _, stop in offsets), default=0)
-        tensors = {
-            name: TensorInfo(entry["dtype"], tuple(map(int, entry["shape"])), 8 + length + first)
-            for (name, entry), (first, _) in zip(entries.items(), offsets, strict=True)
-        }
+        if not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError("metadata are texts")
+        tensors, end = _tensors(file, entries, 8 + length)
     except OSError as error:
         raise UserError(f"{file}: {error.strerror or error}; the download is incomplete") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{file}: no safetensors file; download it again") from None
-    unknown = sorted({tensor.dtype for tensor in tensors.values()} - set(BITS))
-    if unknown:
-        raise UserError(f"{file}: holds tensors of a type that isn't known here, {unknown[0]}")
     if size < end:
         raise UserError(f"{file}: cut off at {size} of {end} bytes; download it again")
+    if size > end:
+        raise UserError(f"{file}: goes on behind its tensors, for {size - end} bytes; download it again")
     return Header(tensors, metadata)
+
+
+def _tensors(file: Path, entries: Mapping[str, Any], begin: int) -> tuple[dict[str, TensorInfo], int]:
+    """What a header tells of, from `begin` on in the file, and where the last ends. Raises ValueError and the like
+    unless each has the bytes of its shape, and they stand side by side: who streams them trusts that."""
+    tensors, place = {}, begin
+    for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
+        dtype, shape, (first, last) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        if isinstance(dtype, str) and dtype not in BITS:
+            raise UserError(f"{file}: holds tensors of a type that isn't known here, {dtype!r}")
+        if not all(type(number) is int and number >= 0 for number in (*shape, first, last)):
+            raise ValueError("sizes are whole numbers")
+        tensor = TensorInfo(dtype, shape, begin + first)
+        if tensor.start != place or (last - first) * 8 != tensor.parameters * BITS[dtype]:
+            raise ValueError("not side by side, or not of their shape's size")
+        tensors[name], place = tensor, begin + last
+    return tensors, place

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm_bench import marks
-from slurm_bench.checkpoints.lora import Lora, fit_lora, peft_config, read_lora
+from slurm_bench.checkpoints.lora import Lora, fit_lora, peft_config, read_lora, without_ones
 from slurm_bench.checkpoints.place import diffusers_model, transformers_model
 from slurm_bench.checkpoints.safetensors_header import TensorInfo
 from slurm_bench.checkpoints.stream import WeightStream, read_plainly
@@ -98,8 +98,14 @@ def apply_loras(pipeline: Any, adapters: Sequence[Lora], fuse: bool) -> None:
     for name, adapter in zip(names, adapters, strict=True):
         layers = fit_lora(read_lora(adapter.path, LORA_KEY), tensors, LORA_KEY).layers
         weights = load_file(adapter.path)
-        factors = {f"{layer.module}.lora_A.weight": weights[layer.down] for layer in layers}
-        factors |= {f"{layer.module}.lora_B.weight": weights[layer.up] for layer in layers}
+        factors = {}
+        for layer in layers:
+            dimensions = len(tensors[f"{layer.module}.weight"].shape)
+            for letter, factor in (("A", weights[layer.down]), ("B", weights[layer.up])):
+                shape = without_ones(tuple(factor.shape))
+                factors[f"{layer.module}.lora_{letter}.weight"] = factor.reshape(
+                    *shape, *[1] * (dimensions - len(shape))
+                )
         config = peft_config(layers)
         transformer.load_lora_adapter(factors, prefix=None, adapter_name=name, metadata=config, low_cpu_mem_usage=True)
     transformer.set_adapters(names, [adapter.scale for adapter in adapters])
