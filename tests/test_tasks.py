@@ -21,10 +21,10 @@ from tasks import edits, prepare, work
 from slurm_bench.config import load_config
 from slurm_bench.data.item import Item
 from slurm_bench.editors.base import Edited, EditRequest
-from slurm_bench.errors import UserError
+from slurm_bench.errors import ServiceDown, UserError
 from slurm_bench.run.attempts import claim
 from slurm_bench.run.create import create_run
-from slurm_bench.run.journal import read_journals
+from slurm_bench.run.journal import FAILED, STOPPED, read_journals
 from slurm_bench.run.opened import open_run
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import read_records
@@ -38,6 +38,16 @@ from slurm_bench.stages.stop import StopSignals
 from slurm_bench.stages.task import run_task
 
 SCORERS = {"first": {"class_path": "test_tasks.Stops"}, "second": {"class_path": "tests.plugins.Brightness"}}
+
+
+class Unloadable(Brightness):
+    def load(self) -> None:
+        raise RuntimeError("no such weights")
+
+
+class Absent:
+    def score(self, batch: Sequence[ScoreRequest]) -> list[Exception]:
+        return [ServiceDown("the judge is away")] * len(batch)
 
 
 class ReadsAhead(Tint):
@@ -365,6 +375,22 @@ def test_told_to_stop_no_other_scorer_is_begun(tmp_path: Path) -> None:
     assert {(record["id"], record["scorer"]) for record in records} == {("s-0", "first"), ("s-1", "first")}
     with StopSignals() as stop:
         assert run_task(open_run(root), "score", 1, 0, stop) == Tally(ok=4 + 6), "both scorers' work is counted"
+
+
+@pytest.mark.parametrize("first", ["Unloadable", "Absent"])
+def test_a_scorer_that_cannot_work_keeps_no_other_from_it(tmp_path: Path, first: str) -> None:
+    scorers = {"first": {"class_path": f"test_tasks.{first}"}, "second": {"class_path": "tests.plugins.Brightness"}}
+    root = prepare(tmp_path, "Tint", {}, scorers=scorers)
+    work(root)
+    if first == "Absent":
+        (tally,) = work(root, "score")
+        assert (tally.ok, tally.stopped) == (6, "ServiceDown: the judge is away")
+    else:
+        with pytest.raises(RuntimeError, match="no such weights"):
+            work(root, "score")
+    assert [record["scorer"] for record in read_records(run_dir(root), "score")] == ["second"] * 6
+    (process,) = read_journals(run_dir(root), "score")
+    assert process.end == (STOPPED if first == "Absent" else FAILED)
 
 
 def test_the_judge_is_told_all_and_the_editor_only_what_to_do(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from slurm_bench import marks
 from slurm_bench.editors.base import EditRequest
 from slurm_bench.errors import FinalError, LostGpu, UserError
 from slurm_bench.logs import log, log_to_file
+from slurm_bench.machine import free_memory
 from slurm_bench.plugins import make_editor, make_rewriter, make_scorer
 from slurm_bench.run.attempts import Attempt, read_attempt
 from slurm_bench.run.claims import Holder, blocks_of
@@ -34,8 +35,9 @@ from slurm_bench.run.records import (
 )
 from slurm_bench.run.suspects import ProcessDied, Suspect, died_before, find_suspects
 from slurm_bench.run.turns import followed, less_what_follows
+from slurm_bench.stages.behind import StorageFailed
 from slurm_bench.stages.engine import Engine, GpuLost, Tally, Work
-from slurm_bench.stages.faults import in_words
+from slurm_bench.stages.faults import drop_frames, in_words
 from slurm_bench.stages.loading import load_plugin
 from slurm_bench.stages.rewriting import Rewriting
 from slurm_bench.stages.stop import Stopped, StopSignals
@@ -145,18 +147,36 @@ class _Task:
         return {sample_id: edit.ok for sample_id, edit in state.edits.items() if edit.ok is not None}
 
     def _score(self) -> None:
-        """Scorer after scorer, so that one model at a time is in memory."""
+        """Scorer after scorer, so that one model at a time is in memory. Where one can't work, or its server is away,
+        the task ends with that once the others have done theirs."""
+        failed: Exception | None = None
+        away: str | None = None
         for name in self.config.scorers:
-            state = read_state(self.folder, self.slice, self.config.scorers, self.attempt.by)
-            done = self._finished(f"scorers.{name}")
-            edits: dict[str, Record] = {}
-            todo = _to_score(self.slice, state, name, done, edits)
-            scorer = make_scorer(self.config, name, self.said)
-            work = ScoreWork(self.folder, name, scorer, self._mark(f"scorers.{name}"), edits, self._note_lost)
-            share = self._share(f"scorers.{name}", scorer, self._picker(name, done, edits))
-            self._work(f"scorers.{name}", scorer, todo, work, self.config.score_batch_size, share)
-            if self.total.stopped:
+            try:
+                self._score_by(name)
+            except (GpuLost, LostGpu, StorageFailed):  # no scorer's fault
+                raise
+            except Exception as error:
+                log.error("scorer %s can't go on: %s: %s", name, type(error).__name__, error)
+                drop_frames(error)  # they hold what it had loaded
+                free_memory()
+                failed = failed or error
+            if self.stop.reason and self.total.stopped:
                 break
+            away = away or self.total.stopped
+        self.total.stopped = self.total.stopped or away
+        if failed is not None:
+            raise failed
+
+    def _score_by(self, name: str) -> None:
+        state = read_state(self.folder, self.slice, self.config.scorers, self.attempt.by)
+        done = self._finished(f"scorers.{name}")
+        edits: dict[str, Record] = {}
+        todo = _to_score(self.slice, state, name, done, edits)
+        scorer = make_scorer(self.config, name, self.said)
+        work = ScoreWork(self.folder, name, scorer, self._mark(f"scorers.{name}"), edits, self._note_lost)
+        share = self._share(f"scorers.{name}", scorer, self._picker(name, done, edits))
+        self._work(f"scorers.{name}", scorer, todo, work, self.config.score_batch_size, share)
 
     def _picker(self, name: str, done: Collection[str], edits: dict[str, Record]) -> Picker:
         """What is to be scored of other tasks' samples. Only who comes to take some reads what became of them."""
