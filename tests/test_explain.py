@@ -115,6 +115,14 @@ def test_what_ends_a_whole_task(tmp_path: Path, editor: str, params: dict[str, A
     assert cause.next == f"python launch.py resubmit {root}"
 
 
+def test_what_fails_among_others_is_its_own_fault_when_only_its_like_are_left(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {"fail": ["s-1", "s-3"]})
+    worked(root, slices=1)
+    causes = worked(root, number=2, slices=1)
+    assert "systematic" not in causes
+    assert sorted(causes["sample_fault"].samples) == ["s-1", "s-3"]
+
+
 def test_a_plugin_that_is_not_there_where_the_task_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     module = tmp_path / "soon_nowhere_to_be_found.py"

@@ -4,12 +4,12 @@ what kind of fault each is, kinds.py says."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from slurm_bench.run.health import bad_nodes
 from slurm_bench.run.journal import DONE, STOPPED, TaskProcess
-from slurm_bench.run.records import Outcome
+from slurm_bench.run.records import Outcome, Record, failure_kind
 from slurm_bench.run.suspects import ProcessDied
 from slurm_bench.watch.evidence import Evidence, Job, Task
 
@@ -96,7 +96,7 @@ def _samples(seen: Evidence, failed: Iterable[tuple[str, str, Outcome]]) -> Iter
         words = str(error.get("message")) if died else f"{error.get('type')}: {error.get('message')}"
         attempt, task = record.get("attempt", 0), record.get("task", 0)
         yield Symptom(
-            where="systematic" if record.get("systematic") else "sample",
+            where="systematic" if _is_systematic(outcome.errors) else "sample",
             detail=words,
             words=words,
             samples=(sample_id,),
@@ -104,6 +104,13 @@ def _samples(seen: Evidence, failed: Iterable[tuple[str, str, Outcome]]) -> Iter
             node=record.get("node", ""),
             log=str(seen.run.folder.log(stage, attempt, task)),
         )
+
+
+def _is_systematic(errors: Sequence[Record]) -> bool:
+    """Whether all failed alike with it, whenever it failed so: where others came right beside it once, it is its own
+    fault, though in a later attempt only its like are left."""
+    way = failure_kind(errors[-1]["error"])
+    return all(record.get("systematic") for record in errors if failure_kind(record["error"]) == way)
 
 
 def _of_task(seen: Evidence, task: Task, left: tuple[str, ...]) -> Iterator[Symptom]:
