@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from types import SimpleNamespace
 
 import diffusers
 import numpy as np
 import pytest
 import torch
+from accelerate.hooks import ModelHook, add_hook_to_module
 from helpers import REPO
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,6 +77,14 @@ def test_it_is_the_pipelines_own_call(editor):
         image=source, prompt=sample.instruction, generator=torch.Generator().manual_seed(3), **CALL
     ).images[0]
     assert np.array_equal(pixels(edited), np.asarray(expected))
+
+
+def test_a_closed_one_leaves_its_memory(folder):
+    editor = loaded(folder)
+    add_hook_to_module(editor._pipeline.unet, ModelHook())  # as offloading does
+    unet = weakref.ref(editor._pipeline.unet)
+    editor.close()
+    assert unet() is None
 
 
 def test_record(editor):

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import tiny_judge
 
@@ -35,3 +38,22 @@ def test_a_model_in_memory_judges_as_one_on_disk_does(moe):
     again, _ = random_judge("tiny", moe=moe, dtype="float32", seed=3)
     judge.use(again, processor)
     assert judge.score([tiny_judge.request()])[0] == result
+
+
+CLOSED = """
+import sys, weakref
+from slurm_bench.scorers.qwen3vl.scorer import Qwen3VLScorer
+
+judge = Qwen3VLScorer(sys.argv[1], dtype="float32", device="cpu")
+judge.load()
+model = weakref.ref(judge.judge.model)
+judge.close()
+print("left", model() is not None)
+"""
+
+
+def test_a_closed_judge_leaves_its_memory_to_the_next_scorer():
+    """In a process whose imports are part of the load: what went wrong in one of them holds on to where it did."""
+    command = [sys.executable, "-c", CLOSED, str(tiny_judge.checkpoint())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.stdout == "left False\n", done.stderr

@@ -31,7 +31,7 @@ from slurm_bench.editors.diffusers_pipeline.signature import ClassSource
 from slurm_bench.editors.diffusers_pipeline.watch import Clock, PromptWatch
 from slurm_bench.editors.qwen.images import to_rgb
 from slurm_bench.errors import SampleError
-from slurm_bench.machine import GIB, check_gpu_memory, choose_device, visible_gpu
+from slurm_bench.machine import GIB, check_gpu_memory, choose_device, free_memory, visible_gpu
 
 WORKSPACE = 4 * GIB
 
@@ -227,6 +227,7 @@ class DiffusersEditor(Parameters):
 
     def close(self) -> None:
         self._pipeline = None
+        free_memory()
 
 
 def _multiple(pipeline: Any) -> int:

@@ -20,6 +20,7 @@ from slurm_bench.machine import (
     check_device,
     check_gpu_memory,
     choose_device,
+    free_memory,
     gpu_at,
     lasting,
     visible_gpu,
@@ -189,6 +190,7 @@ class Qwen3VLScorer:
         if self._batches is not None:
             self._batches.close()
         self.judge = self._batches = None
+        free_memory()
 
     def score(self, batch: Sequence[ScoreRequest]) -> list[Scored | Exception]:
         questions, refused = self._questions(batch)
