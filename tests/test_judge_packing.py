@@ -68,6 +68,8 @@ def test_each_prompt_follows_its_own_beginning(name, prompts):
     assert len(packed) == packing.segments[-1].tokens.stop == sum(one.rows * one.width for one in packing.segments)
     assert packed[list(packing.last)].tolist() == [tokens[-1] for tokens in prompts]
     assert len(set(packing.last)) == len(prompts)
+    assert sorted(number for one in packing.segments for number in one.prompts) == list(range(len(prompts)))
+    assert all(one.width for one in packing.segments)
 
 
 def test_what_is_shared_is_packed_once():

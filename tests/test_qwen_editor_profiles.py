@@ -263,6 +263,8 @@ def test_lightning_schedule():
         linear = [1.0, 0.75, 0.5, 0.25]
         assert sigmas.tolist() == pytest.approx([3 * s / (1 + 2 * s) for s in linear], abs=1e-6)
     assert scheduler.config.base_shift == math.log(3)
+    editor._session.change_settings(scheduler=None)
+    assert editor._session.pipeline.scheduler.config == random_pipeline().scheduler.config
 
 
 def test_wrong_scheduler_and_lora_fields():

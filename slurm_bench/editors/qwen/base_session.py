@@ -16,7 +16,7 @@ from slurm_bench.editors.base import EditRequest
 from slurm_bench.editors.qwen import loading
 from slurm_bench.editors.qwen.images import target_size
 from slurm_bench.editors.qwen.profiles import Profile
-from slurm_bench.editors.qwen.schedule import override_scheduler
+from slurm_bench.editors.qwen.schedule import overridden
 from slurm_bench.editors.qwen.stock import EditResult
 from slurm_bench.editors.qwen.token_types import pass_token_types
 from slurm_bench.editors.qwen.waiting import Waiting
@@ -40,7 +40,8 @@ class BaseSession(ABC):
         self._encoded: dict[str, Any] = {}  # by sample id: prompts' embeddings on the host, or the exception met
         self._offloaded_text_encoder: Any = None
         self._edited_before = False
-        override_scheduler(pipeline, settings.scheduler_overrides, self.sampling.steps)
+        self._own_scheduler = pipeline.scheduler
+        self._set_scheduler()
         if profile.own_loop:
             from slurm_bench.editors.qwen.text import patch_image_processor
 
@@ -99,8 +100,13 @@ class BaseSession(ABC):
         """Other parameters of sampling or scheduler from here on, with the same weights: the bench measures several
         schedules."""
         self.settings = replace(self.settings, **params)
-        override_scheduler(self.pipeline, self.settings.scheduler_overrides, self.sampling.steps)
+        self._set_scheduler()
         self.runner.sampling = self.sampling
+
+    def _set_scheduler(self) -> None:
+        self.pipeline.scheduler = overridden(
+            self._own_scheduler, self.settings.scheduler_overrides, self.sampling.steps
+        )
 
     def encode_ahead(self, requests: Iterable[EditRequest]) -> None:
         """With `text_first`: encodes every prompt that isn't yet, then drops the text encoder and loads the

@@ -68,12 +68,10 @@ def _fields(class_name: str, overrides: Mapping[str, Any], config: Mapping[str, 
     return set(inspect.signature(getattr(diffusers, class_name)).parameters)
 
 
-def override_scheduler(pipeline: Any, overrides: Mapping[str, Any], steps: int) -> None:
-    """Raises UserError as `check_scheduler` does."""
-    scheduler = pipeline.scheduler
+def overridden(scheduler: Any, overrides: Mapping[str, Any], steps: int) -> Any:
+    """The model's own `scheduler`, or one with these fields. Raises UserError as `check_scheduler` does."""
     check_scheduler(type(scheduler).__name__, scheduler.config, overrides, steps)
-    if overrides:
-        pipeline.scheduler = type(scheduler).from_config(scheduler.config, **overrides)
+    return type(scheduler).from_config(scheduler.config, **overrides) if overrides else scheduler
 
 
 def even_sigmas(steps: int) -> Any:
