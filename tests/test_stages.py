@@ -240,6 +240,13 @@ def test_an_image_that_cannot_be_decoded_is_its_samples_error_and_no_full_disk(t
     assert "can't be decoded" in edits(root)["s-1"]["error"]["message"]
 
 
+@pytest.mark.parametrize(("mode", "white"), [("I;16", 65535), ("I", 65535), ("F", 1.0)])
+def test_an_image_of_more_than_8_bits_is_an_error_not_a_white_or_a_black_one(mode: str, white: float) -> None:
+    with pytest.raises(SampleError, match=f"mode {mode}"):
+        copied(Image.new(mode, (4, 4), white))
+    assert copied(Image.new("L", (4, 4), 200)).getpixel((0, 0)) == (200, 200, 200)
+
+
 class IsTold(Tint):
     """Is told to leave while it has sample `at` in hand, which takes it so many seconds."""
 
