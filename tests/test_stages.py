@@ -247,6 +247,21 @@ def test_an_image_of_more_than_8_bits_is_an_error_not_a_white_or_a_black_one(mod
     assert copied(Image.new("L", (4, 4), 200)).getpixel((0, 0)) == (200, 200, 200)
 
 
+class Panics(Tint):
+    """As a library written in Rust does, whose panic is no Exception."""
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        if request.id == "s-1":
+            raise type("PanicException", (BaseException,), {})("index out of bounds")
+        return super().one(request)
+
+
+def test_a_panic_is_its_samples_error_and_no_death(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "test_stages.Panics", {}, batch_size=2)
+    assert work(root) == [Tally(ok=5, failed=1)]
+    assert edits(root)["s-1"]["error"]["message"] == "PanicException: index out of bounds"
+
+
 class IsTold(Tint):
     """Is told to leave while it has sample `at` in hand, which takes it so many seconds."""
 

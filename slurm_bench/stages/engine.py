@@ -205,6 +205,10 @@ class Engine:
             raise KeyboardInterrupt from None
         except Exception as error:
             results, raised = [error] * len(jobs), True
+        except (KeyboardInterrupt, Stopped):
+            raise
+        except BaseException as error:  # a panic in a library written in Rust is no Exception
+            results, raised = [RuntimeError(_line(error)).with_traceback(error.__traceback__)] * len(jobs), True
         seconds = (time.monotonic() - start) / len(jobs)
         for job, result in zip(jobs, results, strict=True):
             job.seconds, job.taken, job.error = seconds, None, None
