@@ -46,8 +46,8 @@ class EditRequest:
 
 @dataclass(frozen=True)
 class Edited:
-    """An edited image, of any size, RGB or RGBA (another mode of 8 bits is converted to RGB), with facts for its record:
-    JSON values. `info["seconds"]` is {part: seconds}, which the report adds up."""
+    """An edited image, of any size, RGB or RGBA (another mode of 8 bits is converted to RGB), with facts for its
+    record: JSON values. `info["seconds"]` is {part: seconds}, which the report adds up."""
 
     image: Image.Image
     info: dict[str, Any] = field(default_factory=dict)

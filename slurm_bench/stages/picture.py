@@ -21,7 +21,7 @@ def copied(image: Image.Image) -> Image.Image:
     if min(image.size) < 1:
         raise SampleError(f"the editor gave an empty image, {image.width}×{image.height}")
     if image.mode[0] in "IF":  # Pillow would cut off all above 255, and of 0 to 1 make black
-        raise SampleError(f"the editor gave an image of mode {image.mode}, and nothing tells what is white in it; give it as RGB")
+        raise SampleError(f"nothing tells what is white in the editor's image, of mode {image.mode}; give it as RGB")
     try:
         own = image.copy() if image.mode in ("RGB", "RGBA") else image.convert("RGB")
     except Exception as error:
