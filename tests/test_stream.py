@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from slurm_bench.checkpoints import stream
@@ -24,6 +25,7 @@ from slurm_bench.checkpoints.place import diffusers_model, transformers_model
 from slurm_bench.checkpoints.stream import WeightStream
 from slurm_bench.editors.qwen import warm_up
 from slurm_bench.editors.qwen.random_weights import random_pipeline
+from slurm_bench.errors import UserError
 from slurm_bench.kernels import first_use
 from slurm_bench.scorers.qwen3vl.random_weights import random_judge
 from slurm_bench.stages import loading
@@ -133,6 +135,16 @@ def test_a_missing_tensor_is_an_error(folders: Path) -> None:
     del tensors["img_in.weight"]
     with pytest.raises(RuntimeError, match=r"img_in\.weight"):
         diffusers_model(QwenImageTransformer2DModel, folder, torch.bfloat16, "cpu")(tensors)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("judge", ""), ("experts", "Moe"), ("tied", "")])
+def test_a_tensor_that_a_judge_lacks_is_not_made_at_random(folders: Path, name: str, kind: str) -> None:
+    cls = getattr(transformers, f"Qwen3VL{kind}ForConditionalGeneration")
+    tensors = stream.read_plainly(folders / name)
+    transformers_model(cls, folders / name, torch.bfloat16, "cpu")(tensors)
+    del tensors["model.visual.blocks.0.attn.qkv.weight"]
+    with pytest.raises(UserError, match=r"lack .*visual\.blocks\.0\.attn\.qkv\.weight; download"):
+        transformers_model(cls, folders / name, torch.bfloat16, "cpu")(tensors)
 
 
 @pytest.mark.parametrize("size", [1, 7, 16, 1000])

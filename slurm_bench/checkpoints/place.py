@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slurm_bench.errors import UserError
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -19,16 +21,26 @@ Fill = Callable[[Mapping[str, "Tensor"]], Any]
 
 
 def transformers_model(cls: Any, folder: Path, dtype: torch.dtype, device: str, **options: Any) -> Fill:
-    """transformers itself puts the tensors in: it renames, ties, casts and knows of quantized checkpoints."""
+    """transformers itself puts the tensors in: it renames, ties, casts and knows of quantized checkpoints. What is
+    missing it would make at random: to fill it raises UserError then."""
     from transformers import GenerationConfig
 
     config = cls.config_class.from_pretrained(folder)
 
     def fill(tensors: Mapping[str, Tensor]) -> Any:
         with _without_reservation():
-            model = cls.from_pretrained(
-                None, config=config, state_dict=dict(tensors), dtype=dtype, device_map={"": device}, **options
+            model, found = cls.from_pretrained(
+                None,
+                config=config,
+                state_dict=dict(tensors),
+                dtype=dtype,
+                device_map={"": device},
+                output_loading_info=True,
+                **options,
             )
+        if missing := sorted(found["missing_keys"]):
+            more = f" and {len(missing) - 1} more" if missing[1:] else ""
+            raise UserError(f"{folder}: its weights lack {missing[0]}{more}; download it again")
         model.config.name_or_path = model.name_or_path = str(folder)
         if (folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder)
