@@ -24,6 +24,7 @@ from slurm_bench.checkpoints.folder import weight_files
 from slurm_bench.checkpoints.place import diffusers_model, transformers_model
 from slurm_bench.checkpoints.stream import WeightStream
 from slurm_bench.editors.qwen import warm_up
+from slurm_bench.editors.qwen.loading import PLACE
 from slurm_bench.editors.qwen.random_weights import random_pipeline
 from slurm_bench.errors import UserError
 from slurm_bench.kernels import first_use
@@ -145,6 +146,15 @@ def test_a_tensor_that_a_judge_lacks_is_not_made_at_random(folders: Path, name: 
     del tensors["model.visual.blocks.0.attn.qkv.weight"]
     with pytest.raises(UserError, match=r"lack .*visual\.blocks\.0\.attn\.qkv\.weight; download"):
         transformers_model(cls, folders / name, torch.bfloat16, "cpu")(tensors)
+
+
+def test_a_text_encoder_may_lack_its_logits(folders: Path) -> None:
+    tensors = stream.read_plainly(folders / "text_encoder")
+    del tensors["lm_head.weight"]
+    place, cls = PLACE["transformers"], transformers.Qwen2_5_VLForConditionalGeneration
+    place(cls, folders / "text_encoder", torch.bfloat16, "cpu")(tensors)
+    with pytest.raises(UserError, match="lm_head"):
+        transformers_model(cls, folders / "text_encoder", torch.bfloat16, "cpu")(tensors)
 
 
 @pytest.mark.parametrize("size", [1, 7, 16, 1000])

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 Fill = Callable[[Mapping[str, "Tensor"]], Any]
 
 
-def transformers_model(cls: Any, folder: Path, dtype: torch.dtype, device: str, **options: Any) -> Fill:
+def transformers_model(
+    cls: Any, folder: Path, dtype: torch.dtype, device: str, unused: str | None = None, **options: Any
+) -> Fill:
     """transformers itself puts the tensors in: it renames, ties, casts and knows of quantized checkpoints. What is
-    missing it would make at random: to fill it raises UserError then."""
+    missing it would make at random: to fill it raises UserError then, but for the module that is `unused`."""
     from transformers import GenerationConfig
 
     config = cls.config_class.from_pretrained(folder)
@@ -38,7 +40,7 @@ def transformers_model(cls: Any, folder: Path, dtype: torch.dtype, device: str, 
                 output_loading_info=True,
                 **options,
             )
-        if missing := sorted(found["missing_keys"]):
+        if missing := sorted(name for name in found["missing_keys"] if name.partition(".")[0] != unused):
             more = f" and {len(missing) - 1} more" if missing[1:] else ""
             raise UserError(f"{folder}: its weights lack {missing[0]}{more}; download it again")
         model.config.name_or_path = model.name_or_path = str(folder)
