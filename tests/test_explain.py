@@ -385,6 +385,11 @@ def test_words_that_a_test_cluster_does_not_say(where: str, slurm: str, kind: st
     assert kind_of(Symptom(where, "", slurm, slurm)).name == kind
 
 
+def test_a_process_that_may_open_no_more_files_has_no_full_disk() -> None:
+    words = "StorageFailed: OSError: [Errno 24] Too many open files: 'x.png'"
+    assert kind_of(Symptom("process", words, words, end="failed")).name == "too_many_files"
+
+
 def test_a_samples_own_words_are_not_taken_for_its_processes_end() -> None:
     words = "ValueError: nothing is left with which the mask, killed by the threshold, could be filled"
     assert kind_of(Symptom("sample", words, words)).name == "sample_fault"

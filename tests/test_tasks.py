@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import tempfile
@@ -391,6 +392,28 @@ def test_a_scorer_that_cannot_work_keeps_no_other_from_it(tmp_path: Path, first:
     assert [record["scorer"] for record in read_records(run_dir(root), "score")] == ["second"] * 6
     (process,) = read_journals(run_dir(root), "score")
     assert process.end == (STOPPED if first == "Absent" else FAILED)
+
+
+def test_a_process_that_may_open_no_more_files_ends_and_fails_no_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    work(root)
+    opened, read = [], Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        opened.extend([path] if path.suffix == ".png" else [])
+        if len(opened) > 6:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+        return read(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", read_bytes)
+        with pytest.raises(OSError, match="Too many open files"):
+            work(root, "score")
+    assert {record["status"] for record in read_records(run_dir(root), "score")} <= {"ok"}
+    (process,) = read_journals(run_dir(root), "score")
+    assert process.end == FAILED
 
 
 def test_the_judge_is_told_all_and_the_editor_only_what_to_do(tmp_path: Path) -> None:

@@ -113,7 +113,8 @@ def _upright(image: Image.Image) -> Image.Transpose | None:
 
 def file_bytes(path: Path) -> bytes:
     """The content of a regular file within the limit: reading a pipe or a device could wait for ever. A handle that has
-    gone stale (the file was replaced on its server) is opened once more. Raises SampleError."""
+    gone stale (the file was replaced on its server) is opened once more. Raises SampleError, and OSError where this
+    process may open no file at all."""
     for last in (False, True):
         try:
             if not path.is_file():
@@ -122,6 +123,8 @@ def file_bytes(path: Path) -> bytes:
                 raise SampleError(f"{path.stat().st_size} bytes; at most {MAX_BYTES} are read")
             return path.read_bytes()
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
             if last or error.errno != errno.ESTALE:
                 raise SampleError(f"cannot be read: {error.strerror or _line(error)}") from None
     raise AssertionError

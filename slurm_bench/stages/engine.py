@@ -20,7 +20,7 @@ from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import failure_kind
 from slurm_bench.stages.ahead import Readable, ReadAhead
 from slurm_bench.stages.behind import WriteBehind
-from slurm_bench.stages.faults import describe, drop_frames, in_words, is_out_of_memory, is_poisoned
+from slurm_bench.stages.faults import describe, drop_frames, in_words, is_out_of_files, is_out_of_memory, is_poisoned
 from slurm_bench.stages.stop import Stopped, StopSignals
 
 # A failed sample gets one more try at the task's end: what failed it may have passed.
@@ -158,7 +158,7 @@ class Engine:
             job.tries += 1
         self.hold(list(self._ahead.begun))
         try:
-            self._raise_if_none_is_to_blame([job for job in batch if job.error is not None])  # of what reads for it
+            self._refuse_unread([job for job in batch if job.error is not None])
             self._call([job for job in batch if job.error is None])
         except (GpuLost, UserError, _Away):
             for job in batch:  # what came right before it is kept
@@ -175,6 +175,14 @@ class Engine:
         self._pace = batch[-1].seconds
         self._faults += sum(job.error is not None and job.tries == 1 for job in batch)
         self._refuse_systematic(batch)
+
+    def _refuse_unread(self, failed: Sequence[_Job]) -> None:
+        """Of what was read ahead, and of what reads for it. After a plug-in that leaves files open all that follows
+        would fail in this process; the next one goes on."""
+        self._raise_if_none_is_to_blame(failed)
+        for job in failed:
+            if job.error is not None and is_out_of_files(job.error):
+                raise job.error
 
     def _refuse_systematic(self, batch: Sequence[_Job]) -> None:
         """Raises SystematicFailure. From the first success on a failure is its sample's, as is what its data say."""

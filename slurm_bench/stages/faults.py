@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,6 +44,11 @@ def is_poisoned(error: BaseException) -> bool:
     if isinstance(error, LostGpu):
         return True
     return isinstance(error, RuntimeError) and not is_out_of_memory(error) and _says(error, _LOST_GPU)
+
+
+def is_out_of_files(error: BaseException) -> bool:
+    """This process, or its node, may open no more files: as good as never a file's own fault."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def in_words(error: BaseException) -> bool:

@@ -118,6 +118,12 @@ KINDS = (
         together=True,
     ),
     Kind(
+        "too_many_files",
+        every(no(at("sample")), says(r"Too many open files|Errno 2[34]\b")),
+        "the process may open no more files (its plug-in leaves them open, or `ulimit -n` is low): {detail}",
+        together=True,
+    ),
+    Kind(
         "disk_full",
         says(r"No space left|Disk quota|StorageFailed|Errno (28|122|30)\b"),
         "the disk is full, or can't be written: {detail}. Make room first; what has a record has its image",
