@@ -153,6 +153,7 @@ def test_an_approximation_is_no_yardstick(profiles: list[str]) -> None:
     assert ["error" in row for row in rows] == [row["profile"] == "exact" for row in rows]
 
 
+@needs_21
 def test_batches_are_measured_where_an_editor_takes_them(results: dict) -> None:
     assert [row["batch"] for row in results["batches"]] == [1, 2]
     assert {row["editor"] for row in results["batches"]} == {"InstructPix2Pix"}
@@ -252,10 +253,14 @@ def test_whole_runs_are_named_by_hardware_and_date(file: Path) -> None:
         (("--size", "tiny", "--profiles", "exakt"), "--profiles exakt: no profile 'exakt'; there are stock, exact"),
         (("--size", "tiny", "--gpus", "0"), "--gpus"),
         (("--size", "tiny", "--model", "qwen-image-2"), "qwen-image-2.1"),
-        (("--size", "tiny", "--model", "qwen-image-2.1", "--profiles", "fast"), "exact"),
+        pytest.param(("--size", "tiny", "--model", "qwen-image-2.1", "--profiles", "fast"), "exact", marks=needs_21),
         (("--run", "x", "--model", "qwen-image-2"), "qwen-image-2.1"),
         (("--size", "tiny", "--parts", "scorin"), "scoring"),
-        (("--size", "tiny", "--model", "qwen-image-2.1", "--parts", "batches", "--profiles", "stock"), "exact"),
+        pytest.param(
+            ("--size", "tiny", "--model", "qwen-image-2.1", "--parts", "batches", "--profiles", "stock"),
+            "exact",
+            marks=needs_21,
+        ),
         (("--memory", "22", "--parts", "scoring"), "--parts"),
         (("--memory", "22,x"), "22,30,38"),
         (("--memory", "22", "--size", "tiny"), "--checkpoints"),
