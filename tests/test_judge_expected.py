@@ -1,4 +1,5 @@
 import json
+import shutil
 import threading
 
 import numpy as np
@@ -246,6 +247,21 @@ def test_an_incomplete_checkpoint_is_told_on_the_login_node(tmp_path, removed, n
             (tmp_path / file.name).write_bytes(file.read_bytes())
     with pytest.raises(UserError, match=named):
         Qwen3VLScorer(str(tmp_path)).check()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"architectures": kinds} for kinds in (3, True, [], "Qwen3VL")),
+        *({"text_config": sizes} for sizes in (3, ["x"], {"head_dim": "x"}, {"num_attention_heads": 0})),
+    ],
+)
+def test_a_configuration_of_another_form_is_one_line(tmp_path, wrong):
+    folder = shutil.copytree(tiny_judge.checkpoint(), tmp_path / "judge")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **wrong}))
+    with pytest.raises(UserError, match=r"this judge takes|whole numbers"):
+        Qwen3VLScorer(str(folder), mode="generate").check()
 
 
 def test_another_kind_of_model_is_refused(tmp_path):

@@ -70,6 +70,8 @@ def test_a_components_folder_without_its_configuration_is_incomplete(pipeline: P
 
 
 def test_a_component_of_any_name_is_one_line(pipeline: Path) -> None:
+    (pipeline / "model_index.json").write_text(json.dumps({"_class_name": "P\nQ", "a": ["diffusers", "X"]}))
+    assert "no '_class_name'" in problem(pipeline)
     (pipeline / "model_index.json").write_text(json.dumps({"_class_name": "P", "a\nb": ["diffusers", "X"]}))
     assert r"'a\nb' is missing" in problem(pipeline)
 

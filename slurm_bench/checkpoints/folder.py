@@ -60,7 +60,7 @@ def check_pipeline_folder(folder: Path) -> ModelFolder:
     complete and not quantized."""
     index = read_json(folder / "model_index.json")
     class_name = index.get("_class_name")
-    if not isinstance(class_name, str):
+    if not isinstance(class_name, str) or not class_name.isidentifier():
         raise UserError(f"{folder / 'model_index.json'}: no '_class_name'")
     components = {name: entry[0] for name, entry in index.items() if not name.startswith("_") and _is_component(entry)}
     if not components:

@@ -80,7 +80,7 @@ def _find(name: str, folder: str, ending: str, key: str) -> ClassSource:
     index = _index(folder)
     public = [n for n in index if n.endswith(ending) and n in _exported()]
     if name not in public:
-        raise UserError(f"'{key}': diffusers has no '{name}'; {nearest(name, public)}")
+        raise UserError(f"'{key}': diffusers has no {name!r}; {nearest(name, public)}")
     return _read(name, folder)
 
 

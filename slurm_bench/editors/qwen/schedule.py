@@ -38,7 +38,7 @@ def check_scheduler(class_name: str, config: Mapping[str, Any], overrides: Mappi
     distance between its ends."""
     if class_name not in SCHEDULERS:
         raise UserError(
-            f"'editor.params.model_name': its scheduler is {class_name}; edits that follow their seed need "
+            f"'editor.params.model_name': its scheduler is {class_name!r}; edits that follow their seed need "
             f"{' or '.join(SCHEDULERS)}"
         )
     if unknown := sorted(set(overrides) - set(config) - _fields(class_name, overrides, config)):
