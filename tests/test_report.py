@@ -212,6 +212,12 @@ def test_a_score_cannot_take_a_fixed_columns_place(tmp_path: Path) -> None:
     assert table[0]["m.id"] == "0.5"
 
 
+def test_scores_whose_names_python_takes_for_one_are_two(tmp_path: Path) -> None:
+    micro, mu = "\N{MICRO SIGN}", "\N{GREEK SMALL LETTER MU}"
+    _, table, _ = made(tmp_path, ("a", "c", DONE, {"m": outcome(**{micro: 0.5, mu: 1.0})}))
+    assert (table[0][micro], table[0][mu]) == ("0.5", "1.0")
+
+
 @pytest.mark.parametrize(
     "row", [[[0], 10, True], ["0", 10, True], [0], [0, 10, "yes"], {"low": 0}, 7, None, [0, 10, True, 5]], ids=str
 )

@@ -113,7 +113,7 @@ def summarize(
                 "error": row.error,
                 "why": row.error or state.missing(row.id),
             }
-            for row in table[table["status"] != OK].itertuples()
+            for row in table.loc[table["status"] != OK, ["id", "category", "status", "error"]].itertuples()
         ],
     }
 
