@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UniPCMultistepScheduler
+from PIL import Image
 from tiny_models import SMALL, noise_image, request, save_tiny_qwen_edit, shrink_megapixel, tiny_editor
 
 from slurm_bench.editors.base import Edited
 from slurm_bench.editors.qwen import QwenImageEditor, denoise, loading
+from slurm_bench.editors.qwen.images import to_rgb
 from slurm_bench.editors.qwen.random_weights import random_pipeline
 from slurm_bench.editors.qwen.text import patch_image_processor
 from slurm_bench.errors import SampleError, UserError
@@ -217,11 +219,12 @@ def test_the_seed_decides():
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("further", [{}, {"stream_blocks": 2}])
-def test_text_first_gives_the_same_and_never_has_both_there(tmp_path, monkeypatch, further):
+@pytest.mark.parametrize(("scale", "further"), [(4.0, {}), (4.0, {"stream_blocks": 2}), (1.0, {})])
+def test_text_first_gives_the_same_and_never_has_both_there(tmp_path, monkeypatch, scale, further):
     """Nor for prompts that come late: another task's, or those of a chain's later turns."""
     folder = save_tiny_qwen_edit(tmp_path / "model")
     params = {"dtype": "float32", "num_inference_steps": 2, "max_pixels": SMALL, "profile": "exact"}
+    params["true_cfg_scale"] = scale
     inline = QwenImageEditor(str(folder), **params)
     first = QwenImageEditor(str(folder), **params, **further, text_first=True)
     inline.load()
@@ -246,6 +249,7 @@ def test_text_first_gives_the_same_and_never_has_both_there(tmp_path, monkeypatc
     for one, other in zip(inline.edit(requests), first.edit(requests), strict=True):
         assert np.array_equal(np.asarray(one.image), np.asarray(other.image))
     assert loaded == ["transformer", "text_encoder", "transformer"]
+    assert not first._session._encoded, "no prompt is kept once its sample is done"
 
 
 def test_a_prompt_that_cannot_be_encoded_hurts_itself_alone(tmp_path, monkeypatch):
@@ -336,6 +340,20 @@ def test_sources_of_any_mode(mode):
     result = tiny_editor().edit([request(images=(source.convert(mode),))])[0]
     assert result.image.mode == "RGB"
     assert result.image.size == (result.info["width"], result.info["height"])
+
+
+def test_what_is_transparent_becomes_white():
+    clear = Image.new("RGBA", (2, 1), (200, 30, 30, 0))
+    clear.putpixel((1, 0), (200, 30, 30, 255))
+    palette, plain = clear.convert("RGB").convert("P"), clear.convert("RGB")
+    palette.putpixel((0, 0), 255)
+    palette.info["transparency"] = 255
+    plain.putpixel((0, 0), (1, 2, 3))
+    plain.info["transparency"] = (1, 2, 3)
+    for image in (clear, palette, plain):
+        found = to_rgb(image)
+        assert (found.mode, found.getpixel((0, 0))) == ("RGB", (255, 255, 255))
+        assert found.getpixel((1, 0))[0] > 190
 
 
 def test_impossible_sources_fail_alone():
