@@ -74,6 +74,8 @@ class Louder:
             raise UserError("the key is wrong")
         if how == "raises":
             raise ValueError("no idea")
+        if how == "panics":  # as a library written in Rust
+            raise type("PanicException", (BaseException,), {})("index out of bounds")
         if how:
             return {"blank": " ", "nothing": None}[how]
         return Rewritten(f"{request.instruction.upper()}{self.sign}", {"usage": {"completion_tokens": 2}})
@@ -187,16 +189,17 @@ def test_a_sample_under_several_seeds_has_one_text(tmp_path: Path) -> None:
 
 
 def test_what_can_t_be_rewritten_is_that_sample_s_error_and_is_not_edited_as_it_was(tmp_path: Path) -> None:
-    root = made(tmp_path, louder(tmp_path, fail={"s-0": "raises", "s-2": "blank", "s-5": "nothing"}))
+    root = made(tmp_path, louder(tmp_path, fail={"s-0": "raises", "s-2": "blank", "s-4": "panics", "s-5": "nothing"}))
     assert heal(root) == 3
     errors = {i: record["error"] for i, record in edits(root).items() if record["status"] == "error"}
     assert errors == {
         "s-0": {"type": "RewriteFailed", "message": "the rewriter failed: ValueError: no idea"},
         "s-2": {"type": "RewriteFailed", "message": "the rewriter gave ' ', no text"},
+        "s-4": {"type": "RewriteFailed", "message": "the rewriter failed: PanicException: index out of bounds"},
         "s-5": {"type": "RewriteFailed", "message": "the rewriter gave None, no text"},
     }
     counts = summary(root)["counts"]
-    assert (counts["edited"], counts["scored"], counts["failed"]) == (3, 3, 3)
+    assert (counts["edited"], counts["scored"], counts["failed"]) == (2, 2, 4)
 
 
 def test_one_that_is_away_is_no_sample_s_fault(tmp_path: Path) -> None:

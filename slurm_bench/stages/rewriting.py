@@ -22,6 +22,7 @@ from slurm_bench.run.durable import create_once, json_line
 from slurm_bench.run.layout import VERSION, RunDir
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.slices import seed_of
+from slurm_bench.stages.stop import Stopped
 
 
 class RewriteFailed(SampleError):
@@ -77,9 +78,9 @@ class Rewriting:
             if not isinstance(said.text, str) or not said.text.strip():
                 raise RewriteFailed(f"the rewriter gave {said.text!r}, no text")
             info = json.loads(hide_secrets(json.dumps(said.info, allow_nan=False)))
-        except (UserError, ServiceDown, RewriteFailed):
+        except (UserError, ServiceDown, RewriteFailed, KeyboardInterrupt, Stopped):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # a panic in a library written in Rust is no Exception
             raise RewriteFailed(f"the rewriter failed: {type(error).__name__}: {error}") from error
         text = said.text.encode("utf-8", "replace").decode()
         return {
