@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 import weakref
@@ -24,7 +25,7 @@ from tiny_pipelines import TINY, save_tiny
 
 from slurm_bench.editors.base import Edited
 from slurm_bench.editors.diffusers_pipeline import DiffusersEditor
-from slurm_bench.editors.diffusers_pipeline.call import prompt_of, size_like
+from slurm_bench.editors.diffusers_pipeline.call import prompt_of, seeded, size_like
 from slurm_bench.editors.diffusers_pipeline.families import family
 from slurm_bench.editors.diffusers_pipeline.output import edited_image
 from slurm_bench.errors import SampleError, UserError
@@ -337,6 +338,20 @@ def test_prompt_template(folder, editor):
     templated = loaded(folder, prompt_template="Edit: {instruction}!")
     one, other = templated.edit([request("red")])[0], editor.edit([request("Edit: red!")])[0]
     assert np.array_equal(pixels(one), pixels(other))
+
+
+def test_chance_goes_on_where_it_was():
+    def drawn():
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    expected = drawn()
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    torch.set_rng_state(states[2])
+    with seeded(3, "cpu"):
+        drawn()
+    assert drawn() == expected
 
 
 def test_chance_comes_from_the_seed_alone(folder, kontext):

@@ -172,6 +172,21 @@ def test_a_blank_source_is_not_taken_for_one_that_was_turned():
 
 
 @needs_pipeline
+def test_a_prompt_beyond_the_positions_of_the_model_is_that_samples_error():
+    exact = tiny()._session.runner.transformer
+    text, latent = exact.source.txt_in, exact.source.config.in_channels
+    embeds, sources = torch.zeros(10000, next(text.parameters()).shape[-1]), torch.zeros(1, 16, latent)
+    with pytest.raises(SampleError, match="positions; the model has"):
+        exact.prefix(embeds, (0, len(embeds)), sources, [(1, 4, 4)] * 2, exact.modulation(torch.ones(1)))
+
+
+@needs_pipeline
+@pytest.mark.parametrize(("scale", "forwards"), [(1.0, 2), (3.0, 4)])
+def test_forwards_are_counted(scale, forwards):
+    assert tiny(true_cfg_scale=scale).edit([request()])[0].info["forwards"] == forwards
+
+
+@needs_pipeline
 def test_alpha_is_kept_or_laid_on_white_as_asked():
     clear = Image.new("RGBA", (60, 44), (200, 30, 30, 0))
     white = Image.new("RGB", (60, 44), "white")

@@ -25,7 +25,7 @@ from slurm_bench.editors.qwen.profiles import (
 from slurm_bench.editors.qwen.random_weights import random_pipeline
 from slurm_bench.editors.qwen.schedule import even_sigmas, set_timesteps
 from slurm_bench.editors.qwen.session import Session
-from slurm_bench.editors.qwen.transformer import ExactTransformer
+from slurm_bench.editors.qwen.transformer import MAX_TABLES, ExactTransformer
 from slurm_bench.editors.qwen.waiting import Waiting
 from slurm_bench.errors import UserError
 from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear, WidenedLinear
@@ -265,6 +265,15 @@ def test_lightning_schedule():
     assert scheduler.config.base_shift == math.log(3)
     editor._session.change_settings(scheduler=None)
     assert editor._session.pipeline.scheduler.config == random_pipeline().scheduler.config
+
+
+def test_modulation_of_the_latest_schedules_alone_is_kept():
+    exact = ExactTransformer(random_pipeline().transformer)
+    schedules = [torch.tensor([1 / number]) for number in range(1, MAX_TABLES + 3)]
+    first, *_ = tables = [exact.modulation(each) for each in schedules]
+    assert [exact.modulation(each) for each in schedules[2:]] == tables[2:]
+    assert len(exact._modulations) == MAX_TABLES
+    assert exact.modulation(schedules[0]) is not first
 
 
 def test_wrong_scheduler_and_lora_fields():
