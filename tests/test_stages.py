@@ -325,7 +325,9 @@ def test_samples_that_their_data_make_unusable_are_over_at_once_and_keep_no_othe
     config = load_config(make_config(tmp_path / "c.yaml", file))
     run = create_run(tmp_path / "run", config, lambda: read_items(config.data), {}, force=False)
     assert work(run.root) == [Tally(ok=1, failed=12)]
-    assert not open_run(run.root).state().worth_editing()
+    state = open_run(run.root).state()
+    assert {(record["error"]["type"], record["final"]) for record in state.errors()} == {("SampleError", True)}
+    assert not state.worth_editing()
     config.editor.class_path = "plugins.Unloadable"
     idle = create_run(tmp_path / "idle", config, lambda: list(read_items(config.data))[:12], {}, force=False)
     assert work(idle.root) == [Tally(failed=12)]

@@ -282,6 +282,7 @@ class Engine:
         if job.error is not None:
             record |= {"status": "error", "error": describe(job.error), "tries": job.tries}
             record |= job.error.fields if isinstance(job.error, FinalError) else {}
+            record |= {"final": True} if job.sample.problem else {}  # the plan has it, and doesn't change
         record |= {**self.work.about(job.sample), **self.stamp, "time": time.time()}
         self.manifest.write(record)
         self._ahead.begun.pop(job.sample.id, None)

@@ -11,7 +11,7 @@ from typing import Any
 
 from slurm_bench import marks
 from slurm_bench.editors.base import EditRequest
-from slurm_bench.errors import FinalError, LostGpu, UserError
+from slurm_bench.errors import LostGpu, SampleError, UserError
 from slurm_bench.logs import log, log_to_file
 from slurm_bench.machine import free_memory
 from slurm_bench.plugins import make_editor, make_rewriter, make_scorer
@@ -220,7 +220,7 @@ class _Task:
         taken: list[Sample] = []
         try:
             for sample in [s for s in todo if s.problem]:
-                engine.give_up(sample, FinalError(sample.problem))
+                engine.give_up(sample, SampleError(sample.problem))
             todo = [s for s in todo if not s.problem]
             suspects = {suspect.id: suspect for suspect in self._suspects(key, todo)}
             for sample in [s for s in todo if s.id in suspects and suspects[s.id].convicted]:

@@ -218,7 +218,7 @@ def read_sources(run: RunDir, sample: Sample, by: str) -> Sources:
     """Those of a sample that this editor edits. Raises SampleError. A file that wasn't there when the run was planned
     is looked for again."""
     if sample.problem:
-        raise FinalError(sample.problem)
+        raise SampleError(sample.problem)
     paths = sources_of(run, sample, by)
     if not paths:
         raise SampleError("the data names no source image")
