@@ -168,7 +168,7 @@ def _compare_options(parser: argparse.ArgumentParser) -> None:
         "--margin",
         type=float,
         metavar="X",
-        help="where none is seen, one no larger counts as none (default: 5 %% of the scale)",
+        help='"no difference" means: none is seen, and the whole interval lies within X (default: 5 %% of the scale)',
     )
     parser.add_argument("--images", action="store_true", help="how far the edited images are apart: PSNR and SSIM")
     parser.add_argument("--html", type=at_home, metavar="DIR", help="a page there too: all pictures in step")

@@ -24,7 +24,7 @@ def render(compared: Mapping[str, Any], console: Console) -> None:
         console,
         f"{score['name']} ({direction[score['higher_is_better']]}{taken}); differences are {compared['difference']}",
     )
-    _print(console, f"where none is seen, a difference of at most {compared['margin']:.3g} counts as none")
+    _print(console, f'"no difference" means: none is seen, and the whole interval lies within {compared["margin"]:.3g}')
     for row in compared["comparisons"]:
         console.print()
         _print(console, f"{row['other']} against {row['first']}: {row['words']}", style="bold")
