@@ -95,7 +95,7 @@ def test_scores_that_tell_nothing_weigh_nothing(scores: list[float]) -> None:
         ("id,mark\na,nan\n", ":2: 'mark' is 'nan'; write a number"),
         ("id,mark\na,1e300\n", ":2: 'mark' is '1e300'; write a number"),
         ("id,mark\na\n", ":2: 'mark' is ''; leave out rows without a mark"),
-        ("id,mark\na,3,5\n", "line 2 has 1 cells more than the header"),
+        ("id,mark\na,3,5\n", "marks.csv: line 2 has 1 cells more than the header"),
         ("id,mark\n", "it has no row with a mark"),
     ],
 )

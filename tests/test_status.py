@@ -184,6 +184,31 @@ def test_a_standby_that_took_over_is_at_work_and_whoever_stands_behind_it_is_kno
     assert [process.node for process in unborn_processes(run_dir(root), born)] == ["n7"]
 
 
+def test_what_a_finishing_job_scores_itself_is_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That job and its standby go by the name of the attempt that they followed."""
+    root = prepare(tmp_path, "Tint", {})
+    work(root)
+    folder, ids = run_dir(root), [f"s-{n}" for n in range(6)]
+    close(folder, read_attempts(folder)[0])
+    edited = claim(folder, "edit", ids, 1, "slurm", 0, 2, open_run(root).by)
+    assert edited is not None
+    edited = note_jobs(folder, edited, ("41",), "42", "43")
+    close(folder, edited)
+    scoring = claim(folder, "score", ids, 1, "slurm", 0, 1, open_run(root).by)
+    assert scoring is not None
+    note_jobs(folder, scoring, (), "42", None)
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    journal = Journal(folder.journal("score", 1, 0, 0))
+    journal.start()
+    journal.note("works")
+    names = edited.job_names
+    behind = Job("43", names.standby, "PENDING", "Dependency")
+    for queue, state in (([Job("42", names.finish, "RUNNING"), behind], "working"), ([behind], "over: ended without")):
+        found = status_of(open_run(root), lambda run, over, queue=queue: Heard(read_attempts(run), queue))
+        assert found["attempts"][-1]["tasks"][0]["state"].startswith(state)
+        assert bool(found["causes"]) == (state != "working")
+
+
 def test_a_task_that_is_far_slower_than_its_peers_is_marked(tmp_path: Path) -> None:
     root = prepare(tmp_path, "Tint", {}, count=20)
     assert claim(run_dir(root), "edit", [f"s-{n}" for n in range(20)], 4, "local", 0, 1)

@@ -41,7 +41,7 @@ def read_people(file: Path, ids: Collection[str]) -> dict[str, float]:
     marks: dict[str, float] = {}
     for row in table.rows:
         if row.problem:
-            raise UserError(f"--marks {row.problem}")
+            raise UserError(f"--marks {file}: {row.problem}")
         shown, cell = str(row.cells.get("id", "")), str(row.cells.get("mark", "")).strip()
         shown = shown if shown in known else shown.strip()
         at = f"--marks {row.place}: 'id' is {quoted(shown)}"

@@ -236,6 +236,8 @@ def _alive(attempt: Attempt, jobs: Sequence[Job], silent: str) -> bool | None:
         return True
     if attempt.closed:
         return False
+    if any(job.number in attempt.following for job in jobs):
+        return True  # within the job that followed another attempt, by whose name it goes
     if attempt.executor == "slurm" and attempt.submitted:
         return None if silent else False
     lives = attempt.launcher_lives()
