@@ -391,8 +391,9 @@ def test_a_process_that_may_open_no_more_files_has_no_full_disk() -> None:
 
 
 def test_a_samples_own_words_are_not_taken_for_its_processes_end() -> None:
-    words = "ValueError: nothing is left with which the mask, killed by the threshold, could be filled"
-    assert kind_of(Symptom("sample", words, words)).name == "sample_fault"
+    mask = "ValueError: nothing is left with which the mask, killed by the threshold, could be filled"
+    for words in (mask, "OSError: ffmpeg left with exit code 1", "OSError: ffmpeg was killed by SIGSEGV"):
+        assert kind_of(Symptom("sample", words, words)).name == "sample_fault"
 
 
 NODE = "slurmstepd: error: *** JOB 4 ON n1 CANCELLED AT T DUE TO NODE FAILURE ***"
@@ -407,6 +408,7 @@ NODE = "slurmstepd: error: *** JOB 4 ON n1 CANCELLED AT T DUE TO NODE FAILURE **
         ("failed", "CancelledError: ", "CANCELLED by 1000", "not_loaded"),
         ("failed", "RuntimeError: preempted by somebody, out of memory", "", "not_loaded"),
         ("stopped", "ServiceDown: no connection (ConnectTimeout: )", "CANCELLED DUE TO TIME LIMIT", "service_down"),
+        ("stopped", "ServiceDown: the judge's server died again; the server left with exit code 3", "", "service_down"),
         ("stopped", "SIGUSR2", "", "time_limit"),
         ("stopped", "SIGTERM", "", "cancelled"),
         ("stopped", "SIGTERM", "DUE TO TIME LIMIT", "time_limit"),

@@ -6,7 +6,7 @@ import signal
 from dataclasses import dataclass
 
 from slurm_bench.run.journal import FAILED, LOST, REFUSED, STOPPED
-from slurm_bench.watch.signs import Test, any_of, at, ended, every, left, no, says, signalled, slurm_says, waits
+from slurm_bench.watch.signs import Test, any_of, at, died, ended, every, left, no, says, signalled, slurm_says, waits
 from slurm_bench.watch.symptoms import Symptom
 
 # What to type next, filled in by explain.py. Where the run is still at work, most kinds need nothing but patience.
@@ -159,7 +159,7 @@ KINDS = (
     ),
     Kind(
         "crash",
-        every(DIED, any_of(left(-11, -7, -4, -8, -6, 139, 134, 135), says("killed by SIG(SEGV|BUS|ILL|FPE|ABRT)"))),
+        any_of(left(-11, -7, -4, -8, -6, 139, 134, 135), died("killed by SIG(SEGV|BUS|ILL|FPE|ABRT)")),
         "the process crashed in native code: {detail}",
         together=True,
     ),
@@ -209,7 +209,7 @@ KINDS = (
     ),
     Kind(
         "sigkill",
-        every(DIED, any_of(left(-9), says("killed by SIGKILL"))),
+        any_of(left(-9), died("killed by SIGKILL")),
         "something killed the process (SIGKILL): a person, or the kernel where the host's memory ran out: {detail}",
         together=True,
     ),
@@ -220,10 +220,9 @@ KINDS = (
     ),
     Kind(
         "exit_code",
-        every(
-            DIED,
-            no(TOLD),
-            any_of(lambda s: s.end is None and s.exit is not None, says("left with exit code|killed by SIG")),
+        any_of(
+            every(no(TOLD), lambda symptom: symptom.end is None and symptom.exit is not None),
+            died("left with exit code|killed by SIG"),
         ),
         "the process ended without a word of its own: {detail}",
     ),

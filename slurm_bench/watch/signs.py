@@ -40,6 +40,12 @@ def left(*codes: int) -> Test:
     return lambda symptom: symptom.end is None and symptom.exit in codes
 
 
+def died(pattern: str) -> Test:
+    """A sample was given up because its processes ended so. What a plug-in says of a program of its own (`ffmpeg left
+    with exit code 1`) tells nothing of that."""
+    return every(at("sample", "systematic"), says(f"^(its process died .*)?({pattern})"))
+
+
 def every(*tests: Test) -> Test:
     return lambda symptom: all(test(symptom) for test in tests)
 
