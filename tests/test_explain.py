@@ -422,6 +422,17 @@ def test_what_a_process_said_itself_is_not_taken_for_slurms_words(
     assert told_of_a_process(prepare(tmp_path, "Tint", {}), end, said, slurm).kind == kind
 
 
+def test_of_long_words_the_end_is_told_too(tmp_path: Path) -> None:
+    said = f"EndedEarly: the judge's server never came up: {'[--option OPTION] ' * 50}: error: no such model"
+    root = prepare(tmp_path, "Tint", {})
+    what = told_of_a_process(root, "failed", said, "").what
+    (line,) = (line for line in launch("status", root).stdout.splitlines() if line.startswith("  task 0"))
+    for told in (what, line):
+        assert "EndedEarly: the judge's server never came up" in told
+        assert "error: no such model" in told
+        assert len(told) < 500
+
+
 @pytest.mark.parametrize(
     ("node", "end", "kind"),
     [

@@ -22,6 +22,7 @@ from slurm_bench.watch.evidence import Evidence, Hear, gather
 from slurm_bench.watch.job_logs import OWN_LINE, job_logs, last_words, tail
 from slurm_bench.watch.kinds import KINDS, RESUBMIT, WATCH, Kind, kind_of
 from slurm_bench.watch.symptoms import Symptom, find_symptoms
+from slurm_bench.watch.wording import within
 
 # So many causes are told; a run of a hundred thousand samples may have as many.
 TOLD = 20
@@ -161,9 +162,9 @@ def _cause(seen: Evidence, kind: Kind, symptoms: Sequence[Symptom]) -> Cause:
     told = sorted(symptoms, key=lambda symptom: not symptom.samples)
     nodes = tuple(sorted({symptom.node for symptom in told if symptom.node}))
     log = next((s.log for s in told if s.log and Path(s.log).exists()), "")
-    details = list(dict.fromkeys(_reason(symptom.detail) for symptom in told))
+    detail = within(_reason(told[0].detail), LINE)
     jobs = ",".join(dict.fromkeys(symptom.job.split("_")[0] for symptom in told if symptom.job))
-    facts = {"detail": details[0], "job": jobs, "node": ",".join(nodes) or "of the task", "log": log}
+    facts = {"detail": detail, "job": jobs, "node": ",".join(nodes) or "of the task", "log": log}
     lines = next((symptom.lines for symptom in told if symptom.lines), ())
     return Cause(
         kind=kind.name,
@@ -194,11 +195,11 @@ def _next(seen: Evidence, kind: Kind, facts: Mapping[str, str]) -> str:
 
 def _reason(detail: str) -> str:
     """Without what only says how often."""
-    return re.sub(r"^SystematicFailure: the first \d+ samples all failed alike: ", "", detail)[:LINE]
+    return re.sub(r"^SystematicFailure: the first \d+ samples all failed alike: ", "", detail)
 
 
 def _alike(detail: str) -> str:
-    return re.sub(r"\d+", "#", _reason(detail))
+    return re.sub(r"\d+", "#", _reason(detail)[:LINE])
 
 
 def _with_last_words(seen: Evidence, cause: Cause) -> Cause:
@@ -229,7 +230,7 @@ def _with_lines(cause: Cause) -> Cause:
 
 
 def _shown(lines: Sequence[str]) -> tuple[str, ...]:
-    return tuple(visible(line.strip())[:LINE] for line in lines[-LINES:])
+    return tuple(within(visible(line.strip()), LINE) for line in lines[-LINES:])
 
 
 def _raised(lines: Sequence[str]) -> list[str]:

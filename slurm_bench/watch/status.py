@@ -21,10 +21,12 @@ from slurm_bench.run.timeline import read_timeline
 from slurm_bench.watch.evidence import STAGES, Evidence, Hear, Task, gather
 from slurm_bench.watch.explain import explain, lines_of, next_of
 from slurm_bench.watch.symptoms import QUIET
-from slurm_bench.watch.wording import duration, fit
+from slurm_bench.watch.wording import duration, fit, within
 
 # So many tasks of an attempt are told one by one, those that aren't done first.
 TOLD = 40
+# So much of what a task is doing, or how it ended, stands in its line.
+STATE = 160
 # A task whose samples take so many times as long as those of its attempt's other tasks is marked, where so many tell.
 SLOWER, PEERS = 1.5, 2
 # Of so few samples the first, in which a model warms up, may be one too many.
@@ -264,7 +266,7 @@ def _attempt_lines(attempt: Mapping[str, Any]) -> list[str]:
         memory = f", {task['gpu_memory'] / GIB:.1f} GiB" if task["gpu_memory"] else ""
         left = f", about {duration(task['eta'])} left" if task["eta"] else ""
         slow = f", {task['times_slower']:g} × as slow as the others" if task["times_slower"] else ""
-        facts = f"{task['state'][:160]}{where}{pace}{memory}{left}{slow}"
+        facts = f"{within(task['state'], STATE)}{where}{pace}{memory}{left}{slow}"
         lines.append(f"  task {task['task']:<3d} {done}{failed}: {facts}")
     if len(tasks) > len(told):
         lines.append(f"  and {len(tasks) - len(told)} more tasks: --json has them all")

@@ -14,6 +14,12 @@ def fit(line: str, width: int | None) -> str:
     return textwrap.fill(line, width, subsequent_indent=9 * " ", break_long_words=False, break_on_hyphens=False)
 
 
+def within(text: str, most: int) -> str:
+    """Of a longer text its beginning and its end: what quotes a log has the cause at its end."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[: most - half - 3]} … {text[-half:]}"
+
+
 def columns() -> int | None:
     """How wide the terminal is that stdout is; None where it is none."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
