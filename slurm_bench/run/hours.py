@@ -8,17 +8,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from msgspec import UNSET
+import msgspec
 
 from slurm_bench.run.attempts import Attempt
+from slurm_bench.run.durable import parse_line
 from slurm_bench.run.layout import RunDir
-from slurm_bench.run.manifest import Manifest, Record, manifest_key
+from slurm_bench.run.manifest import manifest_key
 from slurm_bench.run.records import State, manifests
-from slurm_bench.run.shapes import LONGEST
+from slurm_bench.run.shapes import LONGEST, UNFIT, Seconds, Time
 from slurm_bench.run.timeline import CLOSE, LOAD, START, WAIT, WARM, WORK, Part, Process
 
 # What a place was held for, beside the parts of the work that an editor tells.
@@ -127,25 +129,44 @@ def by_stage(rows: Sequence[TaskHours], state: State) -> dict[str, StageHours]:
     }
 
 
-def _records(files: Iterable[Path]) -> list[Record]:
+class _Timed(msgspec.Struct, gc=False):
+    """What a record says of its time, alone: there may be a million."""
+
+    time: Time
+    seconds: Seconds
+    info: Any = None
+
+
+_DECODER = msgspec.json.Decoder(_Timed)
+_TIME = attrgetter("time")
+
+
+def _records(files: Iterable[Path]) -> list[_Timed]:
     """All that processes wrote, oldest first: also what was made again since, or by another plug-in, took its time."""
-    found: list[Record] = []
-    for file in files:
-        done, errors = Manifest(file, ()).news()
-        # Read field by field: there may be a million.
-        found += [record for record in done if record.time is not UNSET and record.seconds is not UNSET]
-        found += [record for record in errors if "time" in record and "seconds" in record]
-    return sorted((record for record in found if record["time"]), key=_time)
+    lines = (line for file in files for line in file.read_bytes().split(b"\n"))
+    found = (record for line in lines if (record := _timed(line)) is not None and record.time)
+    return sorted(found, key=_TIME)
 
 
-def _task(attempt: Attempt, processes: Sequence[Process], records: Sequence[Record]) -> TaskHours:
+def _timed(line: bytes) -> _Timed | None:
+    """None where the line is torn or tells no time."""
+    try:
+        return _DECODER.decode(line)
+    except UNFIT:
+        try:
+            return msgspec.convert(parse_line(line), _Timed)
+        except UNFIT:
+            return None
+
+
+def _task(attempt: Attempt, processes: Sequence[Process], records: Sequence[_Timed]) -> TaskHours:
     kinds: list[Mapping[str, float]] = []
     phases: list[Part] = []
     queue, end = 0.0, attempt.time
     in_turn = attempt.job_id is None and attempt.slices > 1  # one place for all its tasks, which says little of each
     for number, process in enumerate(processes):
         following = processes[number + 1].begin if number + 1 < len(processes) else float("inf")
-        own = records[bisect_left(records, process.begin, key=_time) : bisect_left(records, following, key=_time)]
+        own = records[bisect_left(records, process.begin, key=_TIME) : bisect_left(records, following, key=_TIME)]
         place = process.begin if process.held is None or in_turn else process.held
         if phases and process.held is None:  # its supervisor, which has kept the place, started it anew
             place = end
@@ -153,7 +174,7 @@ def _task(attempt: Attempt, processes: Sequence[Process], records: Sequence[Reco
         queue += place - end
         parts: Sequence[Part] = [Part(START, place, max(0.0, process.begin - place)), *process.phases]
         if own and process.end is None and not process.died:  # still at work, or gone with its node
-            last = replace(parts[-1], seconds=max(parts[-1].seconds, own[-1]["time"] - parts[-1].begin))
+            last = replace(parts[-1], seconds=max(parts[-1].seconds, own[-1].time - parts[-1].begin))
             parts = [*parts[:-1], last]
         parts = _with_work(parts, own)
         kinds.append(_kinds(process, parts, own))
@@ -178,22 +199,22 @@ def _task(attempt: Attempt, processes: Sequence[Process], records: Sequence[Reco
     )
 
 
-def _with_work(phases: Sequence[Part], records: Sequence[Record]) -> Sequence[Part]:
+def _with_work(phases: Sequence[Part], records: Sequence[_Timed]) -> Sequence[Part]:
     """Journals of earlier versions don't say when the work began: from its records then."""
     if not records or any(phase.name == WORK for phase in phases):
         return phases
-    begin, end = records[0]["time"] - records[0]["seconds"], records[-1]["time"]
+    begin, end = records[0].time - records[0].seconds, records[-1].time
     before = [replace(p, seconds=min(p.seconds, begin - p.begin)) for p in phases if p.begin < begin]
     return [*before, Part(WORK, begin, end - begin), Part(CLOSE, end, max(0.0, phases[-1].end - end))]
 
 
-def _kinds(process: Process, phases: Iterable[Part], records: Sequence[Record]) -> Mapping[str, float]:
+def _kinds(process: Process, phases: Iterable[Part], records: Sequence[_Timed]) -> Mapping[str, float]:
     """`records` are in the order of their time."""
     found: list[Mapping[str, float]] = []
     for phase in phases:
         if phase.name == WORK:
-            begin = bisect_left(records, phase.begin, key=_time)
-            end = bisect_right(records, phase.end + ROUNDED, key=_time)
+            begin = bisect_left(records, phase.begin, key=_TIME)
+            end = bisect_right(records, phase.end + ROUNDED, key=_TIME)
             found.append(_work(phase, records[begin:end], process.died))
         elif phase.name == LOAD:
             within = [part for part in process.parts if part.name.startswith("import ") and _lies_in(part, phase)]
@@ -206,10 +227,10 @@ def _kinds(process: Process, phases: Iterable[Part], records: Sequence[Record]) 
     return _sum([kinds, {OTHER: ahead, WARM: -min(ahead, kinds.get(WARM, 0.0))}])
 
 
-def _work(span: Part, records: Sequence[Record], died: bool) -> Mapping[str, float]:
+def _work(span: Part, records: Sequence[_Timed], died: bool) -> Mapping[str, float]:
     """The seconds in the plug-in by part, what its first batch took beyond the usual, and the rest; BEHIND comes on top
     of the span. OTHER is less than nothing where the parts add up to more than the plug-in's calls took."""
-    took = [max(0.0, float(record["seconds"])) for record in records]
+    took = [max(0.0, record.seconds) for record in records]
     count = len(list(takewhile(lambda seconds: seconds == took[0], took)))
     first, others = records[:count], records[count:]
     usual = median(took[count:] or [float("inf")])
@@ -220,7 +241,7 @@ def _work(span: Part, records: Sequence[Record], died: bool) -> Mapping[str, flo
     behind, _ = told.pop(BEHIND, 0.0), told.pop(LOADED, None)
     other = calls + share * first_calls - sum(told.values())
     rest = max(0.0, span.seconds - calls - first_calls)
-    lost = min(rest, max(0.0, span.end - (records[-1]["time"] if records else span.begin))) if died else 0.0
+    lost = min(rest, max(0.0, span.end - (records[-1].time if records else span.begin))) if died else 0.0
     warm = (1 - share) * first_calls
     return _sum([told, {WARM: warm, OTHER: other, LOST: lost, IDLE: rest - lost, BEHIND: behind}])
 
@@ -233,15 +254,9 @@ def _sum(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return found
 
 
-def _time(record: Record) -> float:
-    time: float = record["time"]
-    return time
-
-
-def _told(record: Record) -> dict[str, float]:
+def _told(record: _Timed) -> dict[str, float]:
     """The seconds by part, where the plug-in tells them."""
-    info: Any = record.get("info")
-    seconds = info.get("seconds") if isinstance(info, dict) else None
+    seconds = record.info.get("seconds") if isinstance(record.info, dict) else None
     found = seconds.items() if isinstance(seconds, dict) else ()
     return {name: value for name, value in found if isinstance(value, (int, float)) and 0 <= value < LONGEST}
 

@@ -148,7 +148,7 @@ class Manifest:
 def info_of(record: Record | None) -> Mapping[str, Any]:
     """What the plug-in noted of a sample, its `info`; {} where it noted nothing."""
     info = None if record is None else record.get("info")
-    return info if isinstance(info, Mapping) else {}
+    return info if type(info) is dict else {}
 
 
 def read_manifest(file: Path) -> list[Record]:
