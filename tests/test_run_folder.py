@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import multiprocessing
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ from slurm_bench.run.provenance import git_state
 from slurm_bench.run.records import read_records, reserve_manifest
 from slurm_bench.run.slices import seed_of, slice_of
 
+PNG = b"\x89PNG\r\n\x1a\n"
 HOSTILE = ["a/b", "../../etc/passwd", "/abs", "nul\0byte", "x" * 300, ".", "..", "", "日本", "\udc80", "a\nb", "CON"]
 
 
@@ -281,7 +283,7 @@ def test_a_dead_process_is_told_from_its_pids_next_owner() -> None:
 
 
 def planned(folder: Path, *ids: str, seed: int) -> list[Sample]:
-    items = [Item(i, "c", "do", b"\x89PNG\r\n\x1a\n") for i in ids]
+    items = [Item(i, "c", "do", PNG) for i in ids]
     models = {"editor": {"revision": "abc"}}
     return list(create_run(folder, demo(seed), lambda: items, models, force=False).samples)
 
@@ -327,7 +329,7 @@ def test_a_plan_never_changes(tmp_path: Path) -> None:
 
 def test_a_launcher_that_fails_takes_no_image_from_the_one_that_made_the_run_meanwhile(tmp_path: Path) -> None:
     def overtaken() -> Iterator[Item]:
-        yield Item("a", "c", "do", b"\x89PNG\r\n\x1a\n")
+        yield Item("a", "c", "do", PNG)
         planned(tmp_path, "a", seed=0)
         raise UserError("the data is gone")
 
@@ -335,6 +337,36 @@ def test_a_launcher_that_fails_takes_no_image_from_the_one_that_made_the_run_mea
         create_run(tmp_path, demo(), overtaken, {}, force=False)
     (sample,) = read_plan(RunDir(tmp_path))
     assert (tmp_path / sample.sources[0]).exists()
+
+
+def test_a_launcher_that_fails_takes_no_image_from_one_that_still_plans(tmp_path: Path) -> None:
+    killed = tmp_path / f".sources.{socket.gethostname()}-{2**22 + 1}-7.tmp" / "3f"
+    killed.mkdir(parents=True)
+    failing, other = Plan(RunDir(tmp_path)), Plan(RunDir(tmp_path))
+    for plan in (failing, other):
+        plan.add([Item("a", "c", "do", PNG)], 0)
+    failing.withdraw()
+    (sample,) = other.freeze()
+    assert (tmp_path / sample.sources[0]).read_bytes() == PNG
+    assert not list(tmp_path.glob(".*")), "nor is anything left of it, or of one that was killed"
+
+
+def test_a_launcher_that_is_refused_replaces_no_image(tmp_path: Path) -> None:
+    def late() -> Iterator[Item]:
+        planned(tmp_path, "a", seed=0)
+        yield Item("a", "c", "do", PNG + b"another")
+
+    with pytest.raises(UserError, match="begun with another configuration"):
+        create_run(tmp_path, demo(seed=1), late, {}, force=False)
+    (sample,) = read_plan(RunDir(tmp_path))
+    assert (tmp_path / sample.sources[0]).read_bytes() == PNG
+
+
+def test_images_that_a_killed_launcher_left_are_replaced(tmp_path: Path) -> None:
+    place = tmp_path / RunDir(tmp_path).source("a", "", "png")
+    write_atomic(place, b"of older data")
+    planned(tmp_path, "a", "b", seed=0)
+    assert place.read_bytes() == PNG
 
 
 @pytest.mark.parametrize("name", ["index", "seed", "repeat"])

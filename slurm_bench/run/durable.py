@@ -8,7 +8,7 @@ import math
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -41,8 +41,22 @@ def writing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def create_once(path: Path, data: bytes) -> bool:
-    """True for the one caller, of all hosts, that made `path`; False where it was there already. Raises OSError.
+def move_into(folder: Path, place: Path) -> None:
+    """All that is in `folder`, to `place`; what is there of the same name is replaced. Raises OSError."""
+    try:
+        os.rename(folder, place)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        for file in [path for path in folder.rglob("*") if path.is_file()]:
+            target = place / file.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, target)
+
+
+def create_once(path: Path, data: bytes, first: Callable[[], None] = lambda: None) -> bool:
+    """True for the one caller, of all hosts, that made `path`; False where it was there already. `first` is called when
+    the data is on disk, and there as soon as it returns. Raises OSError.
 
     A link to a whole temporary file is atomic on NFS too; a rename would overwrite, and claim nothing. Where the answer
     to a link was lost, NFS asks again and is told that the file exists: that the temporary file has two links tells the
@@ -52,14 +66,16 @@ def create_once(path: Path, data: bytes) -> bool:
         file.write(data)
     temporary = Path(file.name)
     try:
-        os.link(temporary, path)
-    except FileExistsError:
-        if os.stat(temporary).st_nlink < 2:
-            return False
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        return _create_exclusively(path, data)
+        first()
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            if os.stat(temporary).st_nlink < 2:
+                return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return _create_exclusively(path, data)
     finally:
         with suppress(OSError):  # whether the claim holds is decided by then
             temporary.unlink(missing_ok=True)

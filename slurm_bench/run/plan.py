@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import socket
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from sys import intern
 from typing import Any
@@ -15,13 +18,15 @@ from slurm_bench.command import command
 from slurm_bench.data.formats.kinds import sniff_extension
 from slurm_bench.data.item import Item
 from slurm_bench.errors import UserError
-from slurm_bench.machine import without_collection
-from slurm_bench.run.durable import create_once, json_line, parse_line, write_atomic
+from slurm_bench.machine import process_start, without_collection
+from slurm_bench.run.durable import create_once, json_line, move_into, parse_line, write_atomic
 from slurm_bench.run.layout import CHAINED, VERSION, RunDir, check_version
 from slurm_bench.run.shapes import UNFIT, Int64
 from slurm_bench.run.slices import seed_of
 
 MOST = 10_000_000  # samples of a plan, each under each of its seeds
+
+_ASIDE = ".sources."  # what the folder is called in which a launcher unpacks, up to its host
 
 _NO_FACTS: Mapping[str, Any] = {}  # of all that have none: a million empty dicts take 64 MB
 
@@ -88,13 +93,15 @@ _DECODER = msgspec.json.Decoder(Sample)
 
 
 class Plan:
-    """A plan in the making. Images that the data have within are unpacked into the run folder on the way, unless it is
-    only to be looked at: then `unlike` has the samples of which the folder has another image."""
+    """A plan in the making. Images that the data have within are unpacked on the way, into a folder of this launcher's
+    own until the plan is frozen: another one that plans the same run must not lose its images to one that fails, nor
+    have them replaced. A plan that is only to be looked at unpacks none: `unlike` has the samples of which the run
+    folder has another image."""
 
     def __init__(self, run: RunDir, unpack: bool = True) -> None:
         self._run, self._unpack = run, unpack
         self.samples: list[Sample] = []
-        self._unpacked: list[Path] = []
+        self._aside = run.root / f"{_ASIDE}{socket.gethostname()}-{os.getpid()}-{time.monotonic_ns()}.tmp"
         self.unlike: set[str] = set()
 
     def add(self, items: Iterable[Item], base_seed: int, repeats: int = 1) -> None:
@@ -108,17 +115,27 @@ class Plan:
         """Where two launchers plan the same run at once, the first to finish wins and both get its plan."""
         version = {"v": CHAINED} if any(sample.follows for sample in self.samples) else {}
         lines = b"".join(json_line(sample.to_json() | version) for sample in self.samples)
-        return self.samples if create_once(self._run.plan, lines) else read_plan(self._run)
+        won = create_once(self._run.plan, lines, self._settle)
+        self.withdraw()
+        self._remove_left()
+        return self.samples if won else read_plan(self._run)
 
     def withdraw(self) -> None:
-        """Remove what was unpacked, and nothing else, unless another launcher has made this run meanwhile."""
-        if self._run.config.exists() or self._run.plan.exists():
-            return
-        for file in self._unpacked:
-            file.unlink(missing_ok=True)
-        for folder in [*sorted({file.parent for file in self._unpacked}), self._run.sources]:
-            with suppress(OSError):
-                folder.rmdir()
+        """Remove what was unpacked and isn't the run's."""
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    def _remove_left(self) -> None:
+        """What launchers of this host unpacked that were killed. With the plan frozen nobody else's is of use."""
+        own = f"{_ASIDE}{socket.gethostname()}-"
+        for folder in self._run.root.glob(f"{own}*.tmp"):
+            pid = folder.name.removeprefix(own).partition("-")[0]
+            if pid.isdecimal() and process_start(int(pid)) is None:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _settle(self) -> None:
+        """The images to where the plan says; in the plan's last moment, so that a full disk leaves none there."""
+        if self._aside.exists() and not self._run.plan.exists():
+            move_into(self._aside, self._run.sources)
 
     def _planned(self, index: int, item: Item, base_seed: int) -> Sample:
         parts = item.source if isinstance(item.source, tuple) else (item.source,)
@@ -148,13 +165,10 @@ class Plan:
             return str(image.absolute())
         relative = self._run.source(sample_id, part, sniff_extension(image))
         file = self._run.root / relative
-        if not self._unpack:
-            if file.is_file() and file.read_bytes() != image:
-                self.unlike.add(sample_id)
-            return relative
-        if not file.exists():
-            self._unpacked.append(file)
-        write_atomic(file, image)
+        if self._unpack:
+            write_atomic(self._aside / file.relative_to(self._run.sources), image)
+        elif file.is_file() and file.read_bytes() != image:
+            self.unlike.add(sample_id)
         return relative
 
 
