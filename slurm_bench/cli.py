@@ -30,18 +30,9 @@ class Verb:
 
 def main(words: Sequence[str] | None = None) -> int:
     take_any_character()
-    words = list(sys.argv[1:] if words is None else words)
-    name = words.pop(0) if words and words[0] in VERBS else "run"
-    parser = _parser(name)
-    if words and not words[0].startswith("-") and name == "run":
-        refuse_no_setting(parser, words[0], VERBS)
-    options = parser.parse_intermixed_args(words)
-    for word in getattr(options, "overrides", ()):
-        refuse_no_setting(parser, word, VERBS)
-    log_to_stderr()
     try:
         with remembered():
-            code = VERBS[name].act(options)
+            code = _act(list(sys.argv[1:] if words is None else words))
         sys.stdout.flush()
         return code
     except UserError as error:
@@ -68,6 +59,18 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"{program()}: interrupted; nothing that was done is lost", file=sys.stderr)
         return INTERRUPTED
+
+
+def _act(words: list[str]) -> int:
+    name = words.pop(0) if words and words[0] in VERBS else "run"
+    parser = _parser(name)
+    if words and not words[0].startswith("-") and name == "run":
+        refuse_no_setting(parser, words[0], VERBS)
+    options = parser.parse_intermixed_args(words)
+    for word in getattr(options, "overrides", ()):
+        refuse_no_setting(parser, word, VERBS)
+    log_to_stderr()
+    return VERBS[name].act(options)
 
 
 def _in_a_folder() -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from helpers import REPO
@@ -61,6 +63,14 @@ def test_a_ctrl_c_that_an_import_swallows_is_one_still(
     finally:
         signal.signal(signal.SIGINT, before)
     assert ("interrupted" in capsys.readouterr().err) == (code == 130)
+
+
+@pytest.mark.parametrize("door", [["launch.py"], ["-m", "slurm_bench"]])
+def test_a_ctrl_c_while_the_tool_is_imported_ends_it_without_a_traceback(tmp_path: Path, door: list[str]) -> None:
+    (tmp_path / "argparse.py").write_text("raise KeyboardInterrupt\n")
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPO}"}
+    done = subprocess.run([sys.executable, *door, "--help"], cwd=REPO, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_what_fails_without_a_ctrl_c_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
