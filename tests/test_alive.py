@@ -378,7 +378,7 @@ def test_what_a_node_did_to_jobs_that_were_started_otherwise_leaves_it_out_no_mo
         journal.end("failed", "no such GPU")
     second = draft(run, "edit", ["a"], 1, "slurm", 0, 2)
     assert claim_draft(run, replace(second, anew=anew))
-    assert Slurm(task, finish)._exclude(run, {}) == ([] if anew else ["n1"])
+    assert Slurm(task, finish)._exclude(Run(run, Config(), []), {}) == ([] if anew else ["n1"])
 
 
 def test_jobs_that_die_one_after_the_other_come_to_an_end(

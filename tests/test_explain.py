@@ -21,7 +21,9 @@ from slurm_bench.cluster.heard import hear
 from slurm_bench.cluster.job import finish
 from slurm_bench.cluster.queue import Job
 from slurm_bench.command import command
+from slurm_bench.config import load_config
 from slurm_bench.run.attempts import claim, close, note_jobs, read_attempts
+from slurm_bench.run.create import reconfigure, store
 from slurm_bench.run.durable import LineWriter
 from slurm_bench.run.journal import Journal, node_name
 from slurm_bench.run.opened import open_run
@@ -161,6 +163,23 @@ def test_a_node_that_fails_what_others_pass(tmp_path: Path, monkeypatch: pytest.
     cause = causes(root)["bad_node"]
     assert cause.nodes == ("n1",)
     assert cause.next == f"python launch.py resubmit {root} --exclude n1"
+
+
+def test_what_failed_of_an_editor_that_was_replaced_is_no_fault_of_a_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = prepare(tmp_path, "FailsOnNode", {"node": "n1"}, 8)
+    run = open_run(root)
+    assert claim(run.folder, "edit", [f"s-{n}" for n in range(8)], 2, "debug", 0, 1, run.by)
+    for task, node in enumerate(("n1", "n2")):
+        monkeypatch.setenv("SLURMD_NODENAME", node)
+        run_task(run, "edit", 1, task, StopSignals())
+    assert "bad_node" in causes(root)
+    another = load_config(run.folder.config, ["editor.class_path=tests.plugins.Tint", "editor.params={}"])
+    store(reconfigure(run, another, {}, force=True))
+    assert "bad_node" not in causes(root)
+    store(reconfigure(open_run(root), run.config, {}, force=True))
+    assert "bad_node" in causes(root), "nor is it forgotten"
 
 
 def test_what_passes_nowhere_is_no_fault_of_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

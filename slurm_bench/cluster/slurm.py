@@ -18,7 +18,7 @@ from slurm_bench.config import Config, at_once, tasks_of
 from slurm_bench.errors import UserError
 from slurm_bench.logs import log
 from slurm_bench.run.attempts import Attempt, note_jobs, read_attempts, spread
-from slurm_bench.run.health import bad_nodes
+from slurm_bench.run.health import bad_nodes, telling
 from slurm_bench.run.journal import read_journals
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.opened import Run
@@ -50,7 +50,7 @@ class Slurm:
         whoever dies in between leaves nothing at work. An interrupt is postponed until then. Raises UserError."""
         with postponed():
             try:
-                if left_out := self._exclude(run.folder, slurm_options(run.config, attempt.stage)):
+                if left_out := self._exclude(run, slurm_options(run.config, attempt.stage)):
                     log.info("left out, as nothing came right there: node %s", ", ".join(left_out))
                 arrays, finish, standby = self._submit_held(run, attempt)
                 note_jobs(run.folder, attempt, arrays, finish, standby)
@@ -101,7 +101,7 @@ class Slurm:
             python_path=PACKAGE_ROOT,
             gpus=attempt.pack,
             at_once=jobs,
-            exclude=self._exclude(run.folder, options),
+            exclude=self._exclude(run, options),
         )
         if before and parameters["array_parallelism"] < attempt.jobs:
             parameters["additional_parameters"]["dependency"] = f"afterany:{':'.join(before)}"
@@ -113,7 +113,7 @@ class Slurm:
             {**options, **after},
             job_name=name,
             python_path=PACKAGE_ROOT,
-            exclude=self._exclude(run.folder, options),
+            exclude=self._exclude(run, options),
         )
 
     def _submit_array(self, run: Run, attempt: Attempt, jobs: range, before: Sequence[str]) -> str:
@@ -132,12 +132,10 @@ class Slurm:
         columns = [str(run.root)], [attempt.stage], [attempt.number], [parameters["signal_delay_s"]], [generation]
         return self._submit(run.folder, parameters, self._finish, *columns)
 
-    def _exclude(self, run: RunDir, options: dict[str, Any]) -> list[str]:
-        attempts = read_attempts(run)
-        since = max((n for n, attempt in enumerate(attempts) if attempt.anew), default=0)
-        told = {(attempt.stage, attempt.number) for attempt in attempts[since:]}
-        born = read_journals(run, "edit") + read_journals(run, "score")
-        ends = [*born, *unborn_processes(run, born, os.environ.get("SLURM_JOB_ID"))]
+    def _exclude(self, run: Run, options: dict[str, Any]) -> list[str]:
+        told = telling(read_attempts(run.folder), run.by)
+        born = read_journals(run.folder, "edit") + read_journals(run.folder, "score")
+        ends = [*born, *unborn_processes(run.folder, born, os.environ.get("SLURM_JOB_ID"))]
         ends = [process for process in ends if (process.stage, process.attempt) in told]
         return bad_nodes(ends, nodes_of(options)) if ends else []
 

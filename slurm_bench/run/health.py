@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from slurm_bench.run.attempts import Attempt
 from slurm_bench.run.journal import DONE, LOST, STOPPED, TaskProcess
 
 # So many tasks have to fail on a node on which others came right before it is held against the node.
@@ -38,6 +39,19 @@ def bad_nodes(processes: Iterable[TaskProcess], nodes: Sequence[str]) -> list[st
 
     bad = [node for node in nodes if is_bad(node)]
     return bad if set(nodes) - set(bad) else []
+
+
+def telling(attempts: Sequence[Attempt], by: Mapping[str, str]) -> set[tuple[str, int]]:
+    """The attempts, oldest first, by which a node may be judged: neither of plug-ins that were all replaced since nor
+    from before jobs were started otherwise. `by` has the configured plug-ins' marks."""
+    since = max((n for n, attempt in enumerate(attempts) if attempt.anew), default=0)
+    return {(attempt.stage, attempt.number) for attempt in attempts[since:] if _of_present(attempt, by)}
+
+
+def _of_present(attempt: Attempt, by: Mapping[str, str]) -> bool:
+    prefix = "editor" if attempt.stage == "edit" else "scorers."
+    own = {key: mark for key, mark in attempt.by.items() if key.startswith(prefix)}
+    return not (own and by) or any(by.get(key) == mark for key, mark in own.items())
 
 
 def _came_right(process: TaskProcess) -> bool:

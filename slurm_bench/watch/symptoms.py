@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from slurm_bench.run.health import bad_nodes
+from slurm_bench.run.health import bad_nodes, telling
 from slurm_bench.run.journal import DONE, STOPPED, TaskProcess
 from slurm_bench.run.records import Outcome, Record, failure_kind
 from slurm_bench.run.suspects import ProcessDied
@@ -274,13 +274,19 @@ def _nodes(seen: Evidence) -> Iterator[Symptom]:
     """What is at work says nothing yet; and where nothing passes on another node, a node isn't what fails."""
     lacking = set(seen.state.to_edit()) | set(seen.state.to_score())
     at_work = {(task.attempt.stage, task.attempt.number, task.number) for task in seen.tasks if task.working}
-    told = [process for process in seen.processes if (process.stage, process.attempt, process.task) not in at_work]
+    tell = telling(seen.attempts, seen.run.by)
+    told = [
+        process
+        for process in seen.processes
+        if (process.stage, process.attempt) in tell and (process.stage, process.attempt, process.task) not in at_work
+    ]
     passed = {(process.stage, process.node) for process in told if process.end == DONE and process.ok}
     for node in bad_nodes(told, sorted({process.node for process in told if process.node})):
         for task in seen.tasks:
             last = task.last
             if (
                 last is None
+                or (task.attempt.stage, task.attempt.number) not in tell
                 or not any(stage == last.stage and other != node for stage, other in passed)
                 or task.working
                 or last.node != node
