@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,22 @@ def test_nonsense_from_an_editor_is_an_error_never_an_image(tmp_path: Path) -> N
     root = prepare(tmp_path, "WrongAnswers", {})
     assert work(root) == [Tally(ok=2, failed=4)]
     assert set(images(root)) == {"s-4", "s-5"}
+
+
+class Endless(Tint):
+    """For one sample an iterator that may as well have no end."""
+
+    def edit(self, batch: Sequence[EditRequest]) -> Iterator[Edited | Exception]:  # type: ignore[override]
+        yield from map(self.one, batch)
+        if "s-0" in [request.id for request in batch]:
+            yield from [self.one(batch[0])] * 99
+            raise AssertionError("it is drawn to its end")
+
+
+def test_more_results_than_samples_are_refused_though_there_is_no_end_of_them(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "test_stages.Endless", {}, count=4, batch_size=2)
+    assert work(root) == [Tally(ok=3, failed=1)]
+    assert edits(root)["s-0"]["error"]["message"] == "the plug-in gave more than 1 results for 1 samples"
 
 
 class HasFields(Tint):

@@ -10,6 +10,7 @@ import time
 from bdb import BdbQuit
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Protocol
 
 from slurm_bench.errors import FinalError, LostGpu, ServiceDown, UserError
@@ -204,9 +205,11 @@ class Engine:
         start, raised = time.monotonic(), False
         try:
             with self.stop.interruptible():
-                results = list(self.work.call([job.given for job in jobs]))
+                given = self.work.call([job.given for job in jobs])
+                results = list(islice(given, len(jobs) + 1))  # an iterator may have no end
             if len(results) != len(jobs):
-                raise ValueError(f"the plug-in gave {len(results)} results for {len(jobs)} samples")
+                count = f"more than {len(jobs)}" if len(results) > len(jobs) else len(results)
+                raise ValueError(f"the plug-in gave {count} results for {len(jobs)} samples")
         except SystemExit as error:  # a plug-in's way of giving up; its words are the sample's error
             results, raised = [RuntimeError(f"the plug-in called sys.exit: {error.code}")] * len(jobs), True
         except BdbQuit:  # a person, at a breakpoint: no sample's fault
