@@ -135,6 +135,7 @@ def test_alone_or_in_a_batch(editor):
         ({"size": 512}, r"editor\.params\.size'"),
         ({"max_pixels": "half"}, r"editor\.params\.max_pixels'"),
         ({"max_pixels": 0}, r"editor\.params\.max_pixels'"),
+        ({"max_pixels": 10**8}, r"editor\.params\.max_pixels'"),
         ({"min_pixels": 9, "max_pixels": 4}, r"editor\.params\.min_pixels'"),
         ({"multiple": 16.5}, r"editor\.params\.multiple'"),
         ({"lora": 3}, r"editor\.params\.lora'"),

@@ -424,6 +424,7 @@ def test_an_older_diffusers_is_one_line(tmp_path, monkeypatch):
         ({"dtype": "float32", "profile": "fp8"}, "dtype"),
         ({"keep_bf16": ["img_mlp.net.2"]}, "img_mlp.out"),
         ({"max_pixels": 1}, "max_pixels"),
+        ({"max_pixels": 10**8}, "max_pixels"),
     ],
 )
 def test_wrong_parameters_name_themselves(params, named):

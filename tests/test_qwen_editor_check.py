@@ -329,6 +329,7 @@ def test_hub_ids(saved, tmp_path, monkeypatch):
         ({"num_inference_steps": 0}, "num_inference_steps"),
         ({"true_cfg_scale": 0.5}, "true_cfg_scale"),
         ({"max_pixels": 1}, "max_pixels"),
+        ({"max_pixels": 10**8}, "max_pixels"),
         ({"cache": {"threshold": 1}}, "threshold"),
         ({"profile": "stock", "text_first": True}, "text_first"),
         ({"true_cfg_scale": float("nan")}, "true_cfg_scale"),

@@ -127,6 +127,17 @@ def test_more_results_than_samples_are_refused_though_there_is_no_end_of_them(tm
     assert edits(root)["s-0"]["error"]["message"] == "the plug-in gave more than 1 results for 1 samples"
 
 
+class Enlarges(Tint):
+    def one(self, request: EditRequest) -> Edited | Exception:
+        return Edited(Image.new("L", (10_000, 7_000)))
+
+
+def test_an_image_that_could_not_be_scored_is_told_when_it_is_made(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "test_stages.Enlarges", {}, count=1)
+    assert work(root) == [Tally(failed=1)]
+    assert edits(root)["s-0"]["error"]["message"].endswith("at most 67108864 pixels are scored")
+
+
 class HasFields(Tint):
     """Its exceptions have `fields` that mean something else, as those of many a library do."""
 

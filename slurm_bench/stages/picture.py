@@ -7,6 +7,7 @@ import io
 
 from PIL import Image, ImageChops
 
+from slurm_bench.data.images import MAX_BYTES, MAX_PIXELS
 from slurm_bench.errors import SampleError
 
 # zlib's level 1: half the time of the default for a photograph, a tenth more bytes.
@@ -20,6 +21,8 @@ def copied(image: Image.Image) -> Image.Image:
     Raises SampleError."""
     if min(image.size) < 1:
         raise SampleError(f"the editor gave an empty image, {image.width}×{image.height}")
+    if image.width * image.height > MAX_PIXELS:  # what no scorer gets, nor a turn that follows
+        raise SampleError(f"the editor gave {image.width}×{image.height}; at most {MAX_PIXELS} pixels are scored")
     if image.mode[0] in "IF":  # Pillow would cut off all above 255, and of 0 to 1 make black
         raise SampleError(f"nothing tells what is white in the editor's image, of mode {image.mode}; give it as RGB")
     try:
@@ -55,7 +58,10 @@ def _premultiplied(image: Image.Image) -> Image.Image:
 
 
 def encode_png(image: Image.Image) -> bytes:
-    """The same pixels give the same bytes: no metadata travels with them. `image` is what `copied` gave."""
+    """The same pixels give the same bytes: no metadata travels with them. `image` is what `copied` gave. Raises
+    SampleError."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=PNG_LEVEL)
+    if buffer.tell() > MAX_BYTES:
+        raise SampleError(f"the editor's image takes {buffer.tell()} bytes as PNG; at most {MAX_BYTES} are scored")
     return buffer.getvalue()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slurm_bench.checkpoints.lora import Lora, read_lora_params
+from slurm_bench.data.images import MAX_PIXELS
 from slurm_bench.editors.diffusers_pipeline.call import PLACEHOLDERS
 from slurm_bench.editors.diffusers_pipeline.families import FAMILIES, MEGAPIXEL, Family, family
 from slurm_bench.errors import UserError
@@ -92,6 +93,8 @@ def settings(given: Parameters) -> Settings:
     highest = MEGAPIXEL if given.max_pixels is None else _whole("max_pixels", given.max_pixels, 1)
     if given.min_pixels is not None and lowest > highest:
         raise UserError(f"'{KEY}.min_pixels': {lowest} is more than max_pixels, {highest}")
+    if highest > MAX_PIXELS:
+        raise UserError(f"'{KEY}.max_pixels': no image of more than {MAX_PIXELS} is scored")
     image_arg = given.image_arg or known.image
     call = _call(given.call, (image_arg, given.prompt_arg, *OURS))
     return Settings(

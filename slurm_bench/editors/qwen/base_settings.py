@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from slurm_bench.checkpoints.lora import Lora, read_lora_params
+from slurm_bench.data.images import MAX_PIXELS
 from slurm_bench.editors.qwen.family import Family
 from slurm_bench.editors.qwen.images import MEGAPIXEL
 from slurm_bench.editors.qwen.profiles import Profile, profile_named
@@ -44,6 +45,7 @@ class BaseSettings:
         scale = self.true_cfg_scale
         require(self.dtype in DTYPES, "dtype", f"'{self.dtype}' is none of {', '.join(DTYPES)}")
         require(self.max_pixels >= 64 * 64, "max_pixels", f"{self.max_pixels} is less than {64 * 64}")
+        require(self.max_pixels <= MAX_PIXELS, "max_pixels", f"no image of more than {MAX_PIXELS} is scored")
         require(self.stream_blocks >= 0, "stream_blocks", f"{self.stream_blocks} is less than 0")
         require(1 <= scale < math.inf, "true_cfg_scale", f"{scale} is no number of 1 or more; 1 is no guidance")
         require(
