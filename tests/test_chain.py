@@ -60,6 +60,15 @@ def test_a_dead_task_stops_no_other_and_what_it_left_is_tried_again(tmp_path: Pa
     assert all(attempt.closed for attempt in read_attempts(run_dir(root)))
 
 
+def test_what_fails_alike_but_for_its_numbers_is_one_line_at_the_end(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = prepare(tmp_path, "Tint", {"fail": [f"s-{n}" for n in range(1, 35)]}, 36, retries=0)
+    assert heal(root) == 3
+    (said,) = (line for line in capfd.readouterr().err.splitlines() if "edit: ValueError" in line)
+    assert said.split(": ", 1) == ["  34 samples ('s-1', 's-2', 's-3', …)", "edit: ValueError: s-1 fails always"]
+
+
 def test_a_person_who_asks_again_gets_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
     root = prepare(tmp_path, "LoadsAtSecond", {"marks": str(tmp_path)}, retries=0)
     run, executor = open_run(root), Debug()

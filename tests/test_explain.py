@@ -404,6 +404,41 @@ def test_words_that_a_test_cluster_does_not_say(where: str, slurm: str, kind: st
     assert kind_of(Symptom(where, "", slurm, slurm)).name == kind
 
 
+LACK = (
+    "OutOfMemoryError: CUDA out of memory. Tried to allocate {asked}. GPU 0 has a total capacity of 139.80 GiB of "
+    "which {free} is free. {others}Including non-PyTorch memory, this process has {own} memory in use. Of the "
+    "allocated memory 16.91 GiB is allocated by PyTorch, and 81.20 MiB is reserved by PyTorch but unallocated. If "
+    "reserved but unallocated memory is large try setting PYTORCH_ALLOC_CONF=expandable_segments:True."
+)
+HOG = "Process 10214 has 122.19 GiB memory in use. "
+
+
+@pytest.mark.parametrize(
+    ("asked", "free", "others", "own", "kind"),
+    [
+        ("62.00 MiB", "23.56 MiB", HOG, "17.57 GiB", "gpu_in_use"),
+        ("62.00 MiB", "23.56 MiB", "", "17.57 GiB", "gpu_in_use"),
+        ("62.00 MiB", "23.56 MiB", "", "139.20 GiB", "cuda_out_of_memory"),
+        ("200.00 GiB", "100.10 GiB", "Process 7 has 20.00 GiB memory in use. ", "19.70 GiB", "cuda_out_of_memory"),
+        ("512.00 KiB", "0 bytes", "Process 7 has 3.00 GiB memory in use. ", "136.80 GiB", "cuda_out_of_memory"),
+    ],
+)
+def test_a_gpu_that_others_filled_is_told_from_one_that_is_too_small(
+    asked: str, free: str, others: str, own: str, kind: str
+) -> None:
+    """In torch 2.11's words on an H200 whose memory another process held."""
+    words = LACK.format(asked=asked, free=free, others=others, own=own)
+    for where in ("sample", "process"):
+        assert kind_of(Symptom(where, words, words, end="failed" if where == "process" else None)).name == kind
+
+
+def test_of_a_lack_of_gpu_memory_it_is_said_whose_it_is_without_torchs_advice(tmp_path: Path) -> None:
+    words = LACK.format(asked="62.00 MiB", free="23.56 MiB", others=HOG, own="17.57 GiB")
+    cause = told_of_a_process(prepare(tmp_path, "Tint", {}), "failed", words, "")
+    assert HOG in cause.what
+    assert "expandable_segments" not in cause.what
+
+
 def test_a_process_that_may_open_no_more_files_has_no_full_disk() -> None:
     words = "StorageFailed: OSError: [Errno 24] Too many open files: 'x.png'"
     assert kind_of(Symptom("process", words, words, end="failed")).name == "too_many_files"

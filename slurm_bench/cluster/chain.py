@@ -6,6 +6,7 @@ A step is claimed, executed or handed to Slurm, and looked at again, until nothi
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -198,15 +199,15 @@ def resubmit_line(root: Path) -> str:
 
 
 def _told(lacking: Mapping[str, str]) -> list[str]:
-    """A line a sample; where there are many, a line for each way of failing."""
+    """A line a sample; where there are many, a line for each way of failing, in the words of the first that did."""
     if len(lacking) <= NAMED:
         return [f"{sample_id!r}: {why}" for sample_id, why in lacking.items()]
     by_cause: Mapping[str, list[str]] = defaultdict(list)
     for sample_id, why in lacking.items():
-        by_cause[why].append(sample_id)
+        by_cause[re.sub(r"\d+", "#", why)].append(sample_id)
     lines = [
-        f"{len(ids)} samples ({', '.join(map(repr, ids[:3]))}{', …' if len(ids) > 3 else ''}): {why}"
-        for why, ids in sorted(by_cause.items(), key=lambda item: -len(item[1]))
+        f"{len(ids)} samples ({', '.join(map(repr, ids[:3]))}{', …' if len(ids) > 3 else ''}): {lacking[ids[0]]}"
+        for ids in sorted(by_cause.values(), key=len, reverse=True)
     ]
     return lines[:NAMED] + ([f"and {len(lines) - NAMED} further causes, see scores.csv"] if len(lines) > NAMED else [])
 

@@ -6,7 +6,21 @@ import signal
 from dataclasses import dataclass
 
 from slurm_bench.run.journal import FAILED, LOST, REFUSED, STOPPED
-from slurm_bench.watch.signs import Test, any_of, at, died, ended, every, left, no, says, signalled, slurm_says, waits
+from slurm_bench.watch.signs import (
+    Test,
+    any_of,
+    at,
+    crowded,
+    died,
+    ended,
+    every,
+    left,
+    no,
+    says,
+    signalled,
+    slurm_says,
+    waits,
+)
 from slurm_bench.watch.symptoms import Symptom
 
 # What to type next, filled in by explain.py. Where the run is still at work, most kinds need nothing but patience.
@@ -161,6 +175,13 @@ KINDS = (
         "crash",
         any_of(left(-11, -7, -4, -8, -6, 139, 134, 135), died("killed by SIG(SEGV|BUS|ILL|FPE|ABRT)")),
         "the process crashed in native code: {detail}",
+        together=True,
+    ),
+    Kind(
+        "gpu_in_use",
+        every(at("sample", "systematic", "process"), crowded()),
+        "other processes held the GPU's memory: {detail} `nvidia-smi` on node {node} says whose they are: end them, or "
+        "leave the node out (--exclude)",
         together=True,
     ),
     Kind(

@@ -10,6 +10,17 @@ from slurm_bench.watch.symptoms import Symptom
 
 Test = Callable[[Symptom], bool]
 
+# Of torch's words for a lack of GPU memory. Inside a container it may name no process, so that what others hold is what
+# is left of the sum.
+_LACK = re.compile(
+    r"allocate (SIZE)\. GPU \d+ has a total capacity of (SIZE) of which (SIZE) is free\."
+    r".* this process has (SIZE) memory in use".replace("SIZE", r"\d+(?:\.\d+)? \w+"),
+    re.DOTALL,
+)
+_UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+# Less than this share of a GPU is taken by what a desktop or a service keeps there.
+MUCH = 0.1
+
 
 def at(*where: str) -> Test:
     return lambda symptom: symptom.where in where
@@ -60,3 +71,20 @@ def no(test: Test) -> Test:
 
 def waits(pattern: str) -> Test:
     return every(at("waiting"), says(pattern))
+
+
+def crowded() -> Test:
+    """Other processes held much of the GPU's memory, and with theirs the allocation would have been met."""
+
+    def test(symptom: Symptom) -> bool:
+        if (found := _LACK.search(symptom.words)) is None:
+            return False
+        asked, total, free, own = map(_bytes, found.groups())
+        return total - free - own >= max(MUCH * total, asked - free)
+
+    return test
+
+
+def _bytes(text: str) -> float:
+    number, unit = text.split()
+    return float(number) * _UNITS.get(unit, 0)
