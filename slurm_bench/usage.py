@@ -61,6 +61,8 @@ def refuse_no_setting(parser: argparse.ArgumentParser, word: str, verbs: Iterabl
     if os.path.isfile(Path(word) / "config.yaml"):  # also of a word too long for a path
         ways = ", ".join(command(verb, word) for verb in ("status", "resubmit"))
         parser.error(f"{word!r} is a run folder; say what to do with it: {ways}")
+    if word in verbs:
+        parser.error(f"{word!r} is a verb, which stands first: {command(word)} …")
     close = difflib.get_close_matches(word, verbs, n=1)
     known = f"did you mean {close[0]}?" if close else f"there are {', '.join(verbs)}"
     parser.error(f"{word!r} is neither a verb nor key=value; {known}")

@@ -305,6 +305,7 @@ def test_a_refusal_leaves_no_run_behind_and_shows_no_traceback(tmp_path: Path) -
         (["--gres", "gpu:2"], "slurm.gres=…"),
         (["stats", "RUN"], "did you mean status?"),
         (["gpus"], "neither a verb nor key=value"),
+        (["--gpus", "3", "plan"], "'plan' is a verb, which stands first: python launch.py plan …"),
         (["{run}"], "is a run folder; say what to do with it: python launch.py status {run}"),
         (["run", "{run}"], "is a run folder"),
         (["resubmit", "{run}", "gpus"], "neither a verb nor key=value"),
