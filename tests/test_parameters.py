@@ -278,5 +278,8 @@ def test_a_headline_that_no_scorer_gives_is_refused_before_anything_starts() -> 
     check("headline=m.psnr", two)
     check("headline=psnr", two)
     check("headline=t.whatever", two)
+    check("headline=whatever", two)
+    with pytest.raises(UserError, match=r"no scorer gives 'u\.whatever'"):
+        check("headline=u.whatever", two)
     with pytest.raises(UserError, match=r"'m\.psnt'; did you mean 'm\.psnr'"):
         check("headline=m.psnt", two)

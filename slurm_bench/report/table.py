@@ -149,12 +149,15 @@ def headline(config: Config, table: pd.DataFrame, declared: Declared) -> tuple[s
 
 
 def check_headline(config: Config, declared: Declared) -> None:
-    """Before anything starts: is the configured headline a score that its scorer declares? Raises UserError."""
+    """Before anything starts: is the configured headline a score that its scorer declares? One that doesn't name its
+    scorer may be of any that declares none. Raises UserError."""
     known = {name: scores for name, scores in declared.items() if scores is not None and ANY not in scores}
     columns = _declared_columns(config, known)
     if config.headline is None or _named(config.headline, config, columns) in columns:
         return
-    if not any(config.headline.startswith(_column(name, "", config)) for name in declared.keys() - known):
+    undeclared = declared.keys() - known
+    may_be = "." not in config.headline and bool(undeclared)
+    if not may_be and not any(config.headline.startswith(_column(name, "", config)) for name in undeclared):
         raise UserError(f"'headline': no scorer gives '{config.headline}'; {nearest(config.headline, columns)}")
 
 
