@@ -97,6 +97,25 @@ def test_missing_parts(folder):
     assert "model_index.json" in problem(folder)
 
 
+def test_shards_that_are_not_those_of_their_index_are_refused_before_a_load(folder):
+    component = folder / "transformer"
+    into_shards(component, "diffusion_pytorch_model")
+    shard = component / "diffusion_pytorch_model-00002-of-00002.safetensors"
+    weights = load_file(shard)
+    lost = next(name for name in weights if name.startswith("transformer_blocks.0."))
+    save_file({name: tensor for name, tensor in weights.items() if name != lost}, shard)
+    assert f"{shard}: lacks '{lost}', which the index names" in problem(folder)
+
+
+def test_an_index_may_name_a_tensor_that_is_tied_to_another(folder):
+    component = folder / "text_encoder"
+    into_shards(component, "model")
+    index = component / "model.safetensors.index.json"
+    weight_map = json.loads(index.read_text())["weight_map"]
+    index.write_text(json.dumps({"weight_map": {"shared.weight": min(weight_map.values()), **weight_map}}))
+    QwenImageEditor(str(folder), **PARAMS).check()
+
+
 def test_an_index_without_a_needed_part(folder):
     edit_json(folder / "model_index.json", transformer=[None, None])
     assert "no transformer" in problem(folder)

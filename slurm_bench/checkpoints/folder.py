@@ -111,23 +111,17 @@ def read_tensors(component: Path) -> Tensors:
     tensors: Tensors = {}
     for file in weight_files(component):
         tensors |= read_header(file).tensors
+    for name, shard in _weight_map(component).items():
+        # Of others an index may tell that are not stored, as they are tied to another: a head, an embedding.
+        if name not in tensors and any(part.isdecimal() for part in name.split(".")):
+            raise UserError(f"{component / shard}: lacks {name!r}, which the index names; download both again")
     return tensors
 
 
 def weight_files(component: Path) -> list[Path]:
     """The safetensors files of a component: one, or the shards that its index names. Raises UserError."""
-    index = next((path for n in WEIGHTS if (path := component / f"{n}.index.json").is_file()), None)
-    if index:
-        weight_map = read_json(index).get("weight_map")
-        if (
-            not isinstance(weight_map, dict)
-            or not weight_map
-            or not all(isinstance(name, str) for name in weight_map.values())
-        ):
-            raise UserError(f"{index}: no 'weight_map' of file names; download it again")
-        if outside := next((name for name in weight_map.values() if Path(name).name != name), None):
-            raise UserError(f"{index}: {outside!r} is no file beside it; download it again")
-        return [component / name for name in sorted(set(weight_map.values()))]
+    if shards := _weight_map(component).values():
+        return [component / name for name in sorted(set(shards))]
     files = [component / name for name in WEIGHTS if (component / name).exists()][:1]
     if files:
         return files
@@ -135,6 +129,23 @@ def weight_files(component: Path) -> list[Path]:
     if pickled:
         raise UserError(f"{pickled[0]}: pickled weights are never loaded; convert them to safetensors")
     raise UserError(f"{component}: no {' or '.join(WEIGHTS)}; the download is incomplete")
+
+
+def _weight_map(component: Path) -> dict[str, str]:
+    """The file of each tensor, as the component's index tells; empty where it has none. Raises UserError."""
+    index = next((path for n in WEIGHTS if (path := component / f"{n}.index.json").is_file()), None)
+    if index is None:
+        return {}
+    weight_map = read_json(index).get("weight_map")
+    if (
+        not isinstance(weight_map, dict)
+        or not weight_map
+        or not all(isinstance(name, str) for name in weight_map.values())
+    ):
+        raise UserError(f"{index}: no 'weight_map' of file names; download it again")
+    if outside := next((name for name in weight_map.values() if Path(name).name != name), None):
+        raise UserError(f"{index}: {outside!r} is no file beside it; download it again")
+    return weight_map
 
 
 def refuse_quantized(component: Path, tensors: Mapping[str, TensorInfo]) -> None:
