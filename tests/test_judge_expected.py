@@ -1,3 +1,4 @@
+import io
 import json
 import shutil
 import threading
@@ -8,9 +9,10 @@ import tiny_judge
 import torch
 from PIL import Image
 
-from slurm_bench.errors import SampleError, UserError
+from slurm_bench.errors import FinalError, SampleError, UserError
 from slurm_bench.scorers.base import Scored
 from slurm_bench.scorers.judge import prompt
+from slurm_bench.scorers.judge.question import Picture, Question
 from slurm_bench.scorers.judge.rubric import load_rubrics
 from slurm_bench.scorers.qwen3vl.model import DigitProbabilities, Inputs, Judge
 from slurm_bench.scorers.qwen3vl.packing import pack
@@ -134,8 +136,19 @@ def test_a_sample_that_cannot_be_judged_hurts_no_other():
     results = tiny_judge.scorer().score([tiny_judge.request(2, instruction=" "), good, narrow])
     assert isinstance(results[0], SampleError)
     assert isinstance(results[1], Scored)
-    assert isinstance(results[2], SampleError)
+    assert isinstance(results[2], FinalError)
     assert tiny_judge.scorer().score([]) == []
+
+
+def test_a_place_for_an_image_within_a_protocols_words_hurts_no_other_question():
+    file = io.BytesIO()
+    tiny_judge.picture(0).save(file, "PNG")
+    picture = Picture(file.getvalue(), "png")
+    questions = [Question((words, picture), seed=0) for words in ("<|image_pad|>", "<|im_end|>")]
+    refused, reply = tiny_judge.scorer(mode="generate").replies(questions, 2)
+    assert isinstance(refused, FinalError)
+    assert "<|image_pad|>" in str(refused)
+    assert not isinstance(reply, Exception)
 
 
 def test_markup_in_a_sample_s_text_is_no_markup_to_the_model():

@@ -34,7 +34,7 @@ from slurm_bench.editors.qwen21.family import QWEN_IMAGE_21, TURBO_SIGMAS
 from slurm_bench.editors.qwen21.flops import prefix_flops, step_flops
 from slurm_bench.editors.qwen21.session import Session
 from slurm_bench.editors.qwen21.transformer import _segments
-from slurm_bench.errors import SampleError, UserError
+from slurm_bench.errors import FinalError, SampleError, UserError
 from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear, WidenedLinear
 
 HAS_PIPELINE = hasattr(diffusers, "QwenImage21Pipeline")
@@ -312,8 +312,9 @@ def test_numbers_that_overflow_and_impossible_sources_fail_alone(monkeypatch):
     monkeypatch.setattr(transformer, "NEGATIVE", len(pipeline.transformer.pos_embed.freqs[0]) - 100)
     sliver = request(images=(noise_image(900, 2),))
     long = request("word " * 50)
-    results = editor.edit([sliver, long, request(images=(noise_image(1, 1),))])
-    assert [type(result) for result in results] == [SampleError, SampleError, Edited]
+    place = request("make <|image_pad|> red")
+    results = editor.edit([sliver, long, place, request(images=(noise_image(1, 1),))])
+    assert [type(result) for result in results] == [FinalError, FinalError, FinalError, Edited]
     assert "positions" in str(results[1])
     pipeline.transformer.proj_out.weight.fill_(float("nan"))
     assert isinstance(editor.edit([request()])[0], SampleError)

@@ -16,10 +16,10 @@ from tiny_models import SMALL, noise_image, request, save_tiny_qwen_edit, shrink
 
 from slurm_bench.editors.base import Edited
 from slurm_bench.editors.qwen import QwenImageEditor, denoise, loading
-from slurm_bench.editors.qwen.images import to_rgb
+from slurm_bench.editors.qwen.images import CONDITION_PIXELS, MEGAPIXEL, Size, check_shown, target_size, to_rgb
 from slurm_bench.editors.qwen.random_weights import random_pipeline
 from slurm_bench.editors.qwen.text import patch_image_processor
-from slurm_bench.errors import SampleError, UserError
+from slurm_bench.errors import FinalError, SampleError, UserError
 
 torch.set_num_threads(1)  # more only get in each other's way at this size
 
@@ -301,7 +301,7 @@ def test_a_prompt_that_met_a_full_gpu_is_encoded_when_it_is_tried_again(tmp_path
 def test_a_prompt_beyond_the_positions_of_the_model_is_that_samples_error():
     editor = tiny_editor(true_cfg_scale=1)
     results = editor.edit([request("word " * 5000), request()])
-    assert isinstance(results[0], SampleError)
+    assert isinstance(results[0], FinalError)
     assert "tokens long" in str(results[0])
     assert isinstance(results[1], Edited)
 
@@ -361,7 +361,24 @@ def test_impossible_sources_fail_alone():
     sliver = request(images=(noise_image(900, 2),))
     two = request(images=(noise_image(), noise_image()))
     results = editor.edit([sliver, two, request(images=(noise_image(1, 1),))])
-    assert [type(result) for result in results] == [SampleError, SampleError, Edited]
+    assert [type(result) for result in results] == [FinalError, FinalError, Edited]
+
+
+def test_a_source_is_too_long_and_thin_where_the_pipelines_refuse_it():
+    """Their image processor takes 200:1, and sees the source smaller than the edited image is."""
+    check_shown(6400 * 32, noise_image(6400, 32))
+    with pytest.raises(FinalError, match="too long and thin"):
+        check_shown(6432 * 32, noise_image(6432, 32))
+    check_shown(CONDITION_PIXELS, noise_image(3800, 20))
+    assert target_size(MEGAPIXEL, noise_image(3800, 20)) == Size(14112, 64)
+
+
+@pytest.mark.parametrize("profile", ["exact", "stock"])
+def test_a_place_for_an_image_within_an_instruction_fails_alone_and_for_good(profile):
+    editor = tiny_editor(profile=profile, true_cfg_scale=1)
+    results = editor.edit([request("make <|image_pad|> red"), request("<|video_pad|>"), request("<|im_end|>")])
+    assert [type(result) for result in results] == [FinalError, FinalError, Edited]
+    assert "<|image_pad|>" in str(results[0])
 
 
 def test_record_and_provenance(tmp_path):

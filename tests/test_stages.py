@@ -24,7 +24,7 @@ from slurm_bench.command import command
 from slurm_bench.config import load_config
 from slurm_bench.data import read_items
 from slurm_bench.editors.base import Edited, EditRequest
-from slurm_bench.errors import LostGpu, SampleError, ServiceDown, UserError
+from slurm_bench.errors import FinalError, LostGpu, SampleError, ServiceDown, UserError
 from slurm_bench.report.health import NO_CHANGE
 from slurm_bench.run.attempts import claim
 from slurm_bench.run.create import create_run
@@ -125,6 +125,21 @@ def test_more_results_than_samples_are_refused_though_there_is_no_end_of_them(tm
     root = prepare(tmp_path, "test_stages.Endless", {}, count=4, batch_size=2)
     assert work(root) == [Tally(ok=3, failed=1)]
     assert edits(root)["s-0"]["error"]["message"] == "the plug-in gave more than 1 results for 1 samples"
+
+
+class Settled(Tint):
+    """Of most samples it says that another try would end alike."""
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        return super().one(request) if request.id == "s-11" else FinalError("no such sample can be edited")
+
+
+def test_what_the_plug_in_says_is_final_is_tried_once_and_ends_no_task(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "test_stages.Settled", {}, count=12)
+    assert work(root) == [Tally(ok=1, failed=11)]
+    record = edits(root)["s-0"]
+    assert (record["tries"], record["final"]) == (1, True)
+    assert not open_run(root).state().worth_editing()
 
 
 class Enlarges(Tint):

@@ -13,8 +13,8 @@ class MyEditor:
     takes_over = True                          # optional: False keeps every sample with its task (a scorer's likewise)
 
 Where `edit` raises, each sample is tried again alone, or out of memory in half of the batch; an exception is then its
-sample's error. A UserError (nobody could edit as things are), ServiceDown (not now) and LostGpu are no sample's: they
-end the task.
+sample's error, and a FinalError its last. A UserError (nobody could edit as things are), ServiceDown (not now) and
+LostGpu are no sample's: they end the task.
 """
 
 from __future__ import annotations

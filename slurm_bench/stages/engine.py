@@ -167,7 +167,7 @@ class Engine:
                     self._writer.put(_bound(self._record, job))
             raise
         for job in batch:
-            if job.error is not None and job.tries < TRIES:
+            if job.error is not None and job.tries < TRIES and not isinstance(job.error, FinalError):
                 log.warning("%r failed, one more try later: %s", job.sample.id, _line(job.error))
                 self._ahead.begun.pop(job.sample.id, None)
                 self._again.append(_Job(job.sample, error=job.error, seconds=job.seconds, tries=job.tries))
@@ -186,10 +186,12 @@ class Engine:
                 raise job.error
 
     def _refuse_systematic(self, batch: Sequence[_Job]) -> None:
-        """Raises SystematicFailure. From the first success on a failure is its sample's, as is what its data say."""
+        """Raises SystematicFailure. From the first success on a failure is its sample's, as is what its data say, or
+        the plug-in of them."""
         if self._kinds is None:
             return
         failed = [job.error for job in batch if job.error is not None and job.tries == 1 and not job.sample.problem]
+        failed = [error for error in failed if not isinstance(error, FinalError)]
         self._kinds += [failure_kind(describe(error)) for error in failed]
         if any(job.error is None for job in batch):
             self._kinds = None

@@ -14,14 +14,17 @@ from PIL import Image
 from slurm_bench import marks
 from slurm_bench.editors.base import EditRequest
 from slurm_bench.editors.qwen import loading
-from slurm_bench.editors.qwen.images import target_size
+from slurm_bench.editors.qwen.images import check_shown, target_size
 from slurm_bench.editors.qwen.profiles import Profile
 from slurm_bench.editors.qwen.schedule import overridden
 from slurm_bench.editors.qwen.stock import EditResult
 from slurm_bench.editors.qwen.token_types import pass_token_types
 from slurm_bench.editors.qwen.waiting import Waiting
-from slurm_bench.errors import SampleError
+from slurm_bench.errors import FinalError, SampleError
 from slurm_bench.machine import free_memory
+
+# What stands in a prompt for a source, or a video: more of them than there are sources end in an error.
+PLACES = ("<|image_pad|>", "<|video_pad|>")
 
 
 class BaseSession(ABC):
@@ -58,6 +61,10 @@ class BaseSession(ABC):
     @abstractmethod
     def sources(self, request: EditRequest) -> list[Image.Image]:
         """As the model takes them. Raises SampleError for those that it can't take."""
+
+    @abstractmethod
+    def shown_pixels(self) -> float:
+        """The area that the text encoder sees a source at."""
 
     @abstractmethod
     def encode(self, images: list[Image.Image], instruction: str) -> Any:
@@ -158,7 +165,7 @@ class BaseSession(ABC):
         return result
 
     def _wish(self, request: EditRequest) -> Any:
-        images = self.sources(request)
+        images = self._given(request)
         wish = partial(self.runner.wish, images, request.instruction, request.seed)
         if not self.settings.text_first:
             return wish(partial(self.encode, images, request.instruction))
@@ -171,9 +178,18 @@ class BaseSession(ABC):
             raise encoded
         return wish(partial(encoded.to, self.device))
 
+    def _given(self, request: EditRequest) -> list[Image.Image]:
+        """The sources. Raises SampleError for what the text encoder can't take."""
+        if token := next((token for token in PLACES if token in request.instruction), None):
+            raise FinalError(f"its instruction has {token} in it, which to the text encoder is a place for an image")
+        images = self.sources(request)
+        for image in images:
+            check_shown(self.shown_pixels(), image)
+        return images
+
     def _encode(self, request: EditRequest) -> Any:
         start = time.perf_counter()
-        embeds = self.encode(self.sources(request), request.instruction)
+        embeds = self.encode(self._given(request), request.instruction)
         return replace(embeds.to("cpu"), seconds=time.perf_counter() - start)
 
     def _bring_text_encoder(self) -> None:

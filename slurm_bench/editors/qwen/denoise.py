@@ -110,6 +110,11 @@ class ExactRunner(BaseRunner):
         return to_picture(self.pipeline, decoded)
 
 
+def shown_pixels(plus: bool) -> int:
+    """The area that the text encoder sees a source at."""
+    return CONDITION_PIXELS if plus else MEGAPIXEL
+
+
 @torch.no_grad()
 def encode_prompts(
     pipeline: Any, images: list[Image.Image], instruction: str, sampling: Sampling, plus: bool
@@ -118,9 +123,7 @@ def encode_prompts(
     result may still be computing."""
     resize = pipeline.image_processor.resize
     shown = [
-        resize(image, size.height, size.width)
-        for image in images
-        for size in [target_size(CONDITION_PIXELS if plus else MEGAPIXEL, image)]
+        resize(image, size.height, size.width) for image in images for size in [target_size(shown_pixels(plus), image)]
     ]
     positive, negative = (
         None if text is None else pipeline.encode_prompt(text, image=shown if plus else shown[0])[0]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from slurm_bench.errors import SampleError
+from slurm_bench.errors import FinalError
 
 MEGAPIXEL = 1024 * 1024
 CONDITION_PIXELS = 384 * 384  # of a source as Edit-Plus shows it to the text encoder
@@ -30,10 +30,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def target_size(pixels: float, image: Image.Image) -> Size:
     """About `pixels` in the image's aspect, sides in multiples of 32, rounded as the pipelines do it. Raises
-    SampleError for an image too long and thin for the model."""
+    FinalError for an image too long and thin for the model."""
     ratio = image.width / image.height
     exact_width = math.sqrt(pixels * ratio)
     width, height = (32 * round(side / 32) for side in (exact_width, exact_width / ratio))
-    if min(width, height) < 32 or max(width, height) >= MAX_RATIO * min(width, height):
-        raise SampleError(f"a source of {image.width}x{image.height} pixels is too long and thin to edit")
+    if min(width, height) < 32:
+        raise _too_thin(image)
     return Size(width, height)
+
+
+def check_shown(pixels: float, image: Image.Image) -> None:
+    """Raises FinalError where the text encoder, which sees the image at so many pixels, would refuse it."""
+    size = target_size(pixels, image)
+    if max(size.width, size.height) > MAX_RATIO * min(size.width, size.height):
+        raise _too_thin(image)
+
+
+def _too_thin(image: Image.Image) -> FinalError:
+    return FinalError(f"a source of {image.width}x{image.height} pixels is too long and thin to edit")

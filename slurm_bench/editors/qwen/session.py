@@ -11,7 +11,7 @@ from slurm_bench.editors.qwen.base_session import BaseSession
 from slurm_bench.editors.qwen.images import to_rgb
 from slurm_bench.editors.qwen.stock import StockRunner
 from slurm_bench.editors.qwen.waiting import Waiting
-from slurm_bench.errors import SampleError
+from slurm_bench.errors import FinalError
 
 
 class Session(BaseSession):
@@ -22,10 +22,15 @@ class Session(BaseSession):
 
     def sources(self, request: EditRequest) -> list[Image.Image]:
         if len(request.images) > 1 and not self.plus:
-            raise SampleError(
+            raise FinalError(
                 f"{len(request.images)} source images, but Qwen-Image-Edit takes one; Edit-Plus takes several"
             )
         return [to_rgb(image) for image in request.images]
+
+    def shown_pixels(self) -> float:
+        from slurm_bench.editors.qwen.denoise import shown_pixels
+
+        return shown_pixels(self.plus)
 
     def encode(self, images: list[Image.Image], instruction: str) -> Any:
         from slurm_bench.editors.qwen.denoise import encode_prompts

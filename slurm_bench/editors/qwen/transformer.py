@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from slurm_bench.editors.qwen.blocks import ExactBlock, Modulation, PromptContext
 from slurm_bench.editors.qwen.stream import Stream
-from slurm_bench.errors import SampleError
+from slurm_bench.errors import FinalError
 
 MAX_TABLES = 8  # 220 MB each at full size and 50 steps, one for each size of picture in use
 
@@ -58,7 +58,7 @@ class ExactTransformer(nn.Module):
 
     def project_prompt(self, embeds: Tensor, grids: Sequence[Grid]) -> PromptContext:
         """From the text encoder's `embeds` [1, T_text, E]. `grids` are the noise's, then each source's. Raises
-        SampleError for a prompt that RoPE's tables have no positions for."""
+        FinalError for a prompt that RoPE's tables have no positions for."""
         source = self.source
         hidden_states = source.txt_in(source.txt_norm(embeds))
         text_tokens = hidden_states.shape[1]
@@ -66,7 +66,7 @@ class ExactTransformer(nn.Module):
             [list(grids)], max_txt_seq_len=text_tokens, device=hidden_states.device
         )
         if len(text_freqs) != text_tokens:
-            raise SampleError(
+            raise FinalError(
                 f"the prompt is {text_tokens} tokens long; the model has positions for {len(text_freqs)} at this size"
             )
         freqs_cis = torch.cat([text_freqs, image_freqs])

@@ -29,6 +29,9 @@ class Session(BaseSession):
         images = [to_rgb(image) if self.flatten else image for image in request.images]
         return [image.convert("RGBA") for image in images]
 
+    def shown_pixels(self) -> float:
+        return self.sampling.pixels
+
     def encode(self, images: list[Image.Image], instruction: str) -> Any:
         from slurm_bench.editors.qwen21.denoise import encode_prompts
 

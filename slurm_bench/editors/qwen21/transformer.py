@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from slurm_bench.editors.qwen.stream import Stream
 from slurm_bench.editors.qwen21.blocks import ExactBlock, Part, Rope, Segment
-from slurm_bench.errors import SampleError
+from slurm_bench.errors import FinalError
 from slurm_bench.kernels.ops import linear
 
 NEGATIVE = 1024  # of RoPE's positions, at the end of its tables: rows and columns on one side of an image's middle
@@ -78,7 +78,7 @@ class ExactTransformer(nn.Module):
     ) -> Prefix:
         """Text and sources through all blocks. `embeds` [T_text, E] are the text encoder's of the text alone, `texts`
         how many of them stand before each source and behind the last. `sources` [1, T_sources, Z] are latents one
-        behind the other; `grids` are each source's, then the noise's. Raises SampleError for a prompt that RoPE's
+        behind the other; `grids` are each source's, then the noise's. Raises FinalError for a prompt that RoPE's
         tables have no positions for."""
         source = self.source
         lengths = [rows * columns for _, rows, columns in grids]
@@ -116,7 +116,7 @@ class ExactTransformer(nn.Module):
         positions = sum(texts) + sum(max(rows, columns) for _, rows, columns in grids)
         known = len(self.source.pos_embed.freqs[0]) - NEGATIVE
         if positions > known:
-            raise SampleError(f"the prompt and its images take {positions} positions; the model has {known}")
+            raise FinalError(f"the prompt and its images take {positions} positions; the model has {known}")
         is_image = torch.cat([torch.full((part.end - part.begin,), not part.text) for part in segments])
         freqs = self.source.pos_embed(list(grids), is_image.to(device), device=device)
         return Rope(freqs.real.contiguous(), freqs.imag.contiguous())

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from slurm_bench.errors import SampleError
+from slurm_bench.errors import FinalError
 from slurm_bench.scorers.base import ScoreRequest
 from slurm_bench.scorers.judge.prompt import Prompt
 from slurm_bench.scorers.judge.question import Question
 
 # The model's own processor refuses longer strips.
 MAX_ASPECT_RATIO = 200
+PLACE = "<|image_pad|>"
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,12 @@ def length_of(prompt: Prompt, max_pixels: int) -> int:
     return pixels + sum(len(part) for part in prompt.parts if isinstance(part, str))
 
 
-def too_narrow(prompt: Prompt) -> SampleError | None:
-    """Why the model refuses one of the images, if it does."""
-    for image in prompt.images:
-        if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
-            return SampleError(f"an image of {image.width}×{image.height} is too narrow for the judge")
+def refusal(prompt: Prompt) -> FinalError | None:
+    """Why the model refuses one of the images, or the texts, if it does."""
+    for part in prompt.parts:
+        if isinstance(part, str):
+            if PLACE in part:
+                return FinalError(f"the prompt has {PLACE} in its text, which to the judge is a place for an image")
+        elif max(part.size) > MAX_ASPECT_RATIO * min(part.size):
+            return FinalError(f"an image of {part.width}×{part.height} is too narrow for the judge")
     return None

@@ -30,7 +30,7 @@ from slurm_bench.scorers.judge import parse, prompt
 from slurm_bench.scorers.judge.expectation import DigitAnswer, expected
 from slurm_bench.scorers.judge.options import asks, check_judging, number, one_of, text
 from slurm_bench.scorers.judge.question import Picture, Question
-from slurm_bench.scorers.qwen3vl.asked import Asked, length_of, too_narrow
+from slurm_bench.scorers.qwen3vl.asked import Asked, length_of, refusal
 from slurm_bench.scorers.qwen3vl.checkpoint import MODEL_KEY, PROFILE_KEY, check_judge_folder
 from slurm_bench.scorers.qwen3vl.fit import (
     EXACT,
@@ -217,7 +217,7 @@ class Qwen3VLScorer:
         for place, question in enumerate(questions):
             parts = tuple(part.image() if isinstance(part, Picture) else part for part in question.parts)
             asked = prompt.Prompt(question.system, parts)
-            if refused := too_narrow(asked):
+            if refused := refusal(asked):
                 found[place] = refused
             elif question.temperature:
                 inputs = judge.preprocess([asked])
@@ -242,7 +242,7 @@ class Qwen3VLScorer:
 
     def questions(self, place: int, request: ScoreRequest) -> list[Asked]:
         prompts = prompt.prompts(request, self._rubrics, self.mode, self.aspects)
-        if refused := too_narrow(next(iter(prompts.values()))):
+        if refused := refusal(next(iter(prompts.values()))):
             raise refused
         return [
             Asked(place, request, aspects, built, length_of(built, self.max_pixels))
