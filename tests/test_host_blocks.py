@@ -154,6 +154,53 @@ def test_where_memory_cannot_be_pinned_one_line_says_so(monkeypatch: Any, caplog
     assert "out of memory" in line
 
 
+def test_a_gpu_copies_once_all_is_read_and_reads_once_all_is_copied(monkeypatch: Any) -> None:
+    """Two streams of fakes, each of which writes down what it records and waits for."""
+    done: list[tuple[str, str, Any]] = []
+    now = ["computes"]
+
+    class Stream:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def record_event(self) -> int:
+            done.append((self.name, "reached", len(done)))
+            return len(done) - 1
+
+        def wait_event(self, event: Any) -> None:
+            done.append((self.name, "waits for", event))
+
+        def __enter__(self) -> None:
+            now.append(self.name)
+
+        def __exit__(self, *_: Any) -> None:
+            now.pop()
+
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream("computes"))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+    monkeypatch.setattr(host_blocks._Buffer, "_copy", lambda _, pieces: done.append((now[-1], "brings", pieces)))
+    buffer = host_blocks._Buffer(4, torch.device("cpu"), Stream("copies"))
+    for place in (0, 1, 1):
+        buffer.fill(place, [])
+        buffer.await_content()
+        buffer.release()
+    assert done == [
+        ("computes", "reached", 0),
+        ("copies", "waits for", 0),
+        ("copies", "brings", []),
+        ("copies", "reached", 3),
+        ("computes", "waits for", 3),
+        ("computes", "reached", 5),
+        ("copies", "waits for", 5),
+        ("copies", "brings", []),
+        ("copies", "reached", 8),
+        ("computes", "waits for", 8),
+        ("computes", "reached", 10),
+        ("computes", "waits for", 8),
+        ("computes", "reached", 12),
+    ]
+
+
 def test_what_is_streamed_is_spread_over_the_blocks() -> None:
     assert sorted(spread(3, 60)) == [0, 20, 40]
     assert spread(60, 60) == set(range(60))

@@ -66,10 +66,23 @@ def applied(transformer: Any, path: Path, module: str = TO_Q, rank: int = 2, sca
         ({}, diffusers_metadata(lora_alpha=1, use_rslora=True), 1 / 2**0.5),
         ({}, diffusers_metadata(lora_alpha=1, alpha_pattern={"attn.to_q": 8}), 4.0),
         ({}, diffusers_metadata(lora_alpha=1, alpha_pattern={"attn.to_k": 8}), 0.5),
+        ({}, diffusers_metadata(lora_alpha=1, alpha_pattern={r"^transformer_blocks\.0\.attn\.to_q": 8}), 4.0),
+        ({}, diffusers_metadata(lora_alpha=1, alpha_pattern={"o_q": 8}), 0.5),
+        ({}, {"lora_adapter_metadata": '{"transformer.lora_alpha": 1, "text_encoder.lora_alpha": 7}'}, 0.5),
+        ({}, {"lora_adapter_metadata": '{"r": 2, "lora_alpha": 1}'}, 0.5),
         ({}, {"ss_network_alpha": "1.0", "ss_network_dim": "2"}, 0.5),
+        ({}, {"lora_alpha": "1"}, 0.5),
+        ({}, {"alpha": "1"}, 0.5),
+        ({}, {"network_alpha": "1"}, 0.5),
         ({f"{TO_Q}.alpha": torch.tensor(1.0)}, None, 0.5),
         ({f"{TO_Q}.alpha": torch.tensor(3.0, dtype=torch.bfloat16)}, None, 1.5),
+        *(
+            ({f"{TO_Q}.alpha": torch.tensor(3, dtype=dtype)}, None, 1.5)
+            for dtype in (torch.float64, torch.float16, torch.int64, torch.int32)
+        ),
+        ({f"{TO_Q}.alpha": torch.tensor([[1.0]])}, None, 0.5),
         ({f"{TO_Q}.alpha": torch.tensor(1.0)}, {"ss_network_alpha": "7"}, 0.5),
+        ({f"{TO_Q}.alpha": torch.tensor(1.0)}, diffusers_metadata(lora_alpha=1, use_rslora=True), 0.5),
     ],
 )
 def test_alpha_is_honoured_wherever_the_file_says_it(transformer, tmp_path, tensors, metadata, expected) -> None:
@@ -87,6 +100,9 @@ def test_alpha_is_honoured_wherever_the_file_says_it(transformer, tmp_path, tens
         (TO_Q, "lora_down.weight", "lora_up.weight"),
         (TO_Q, "lora.down.weight", "lora.up.weight"),
         (f"lora_unet_{TO_Q.replace('.', '_')}", "lora_down.weight", "lora_up.weight"),
+        (f"lora_transformer_{TO_Q.replace('.', '_')}", "lora_down.weight", "lora_up.weight"),
+        (f"model.diffusion_model.{TO_Q}", "lora_A.weight", "lora_B.weight"),
+        (f"unet.{TO_Q}", "lora_A.weight", "lora_B.weight"),
     ],
 )
 def test_every_trainers_names_are_understood(transformer, tmp_path, module, down, up) -> None:
