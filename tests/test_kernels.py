@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from slurm_bench.kernels import attention as attention_module
 from slurm_bench.kernels import ops
-from slurm_bench.kernels.attention import _flash_attention_3, attention
+from slurm_bench.kernels.attention import _flash_attention_3, attention, attention_of_one
 from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear, WidenedLinear, quantize, stack_linears
 from slurm_bench.logs import log
 
@@ -73,7 +73,7 @@ for dtype in (torch.float32, HALF):
     x, y, tables = part_of(x).to(dtype), part_of(y).to(dtype), (0.3 * tables).to(dtype)
     before = x.clone()
     for table in (tables[:1], tables):
-        for added in ((None, None), (y, table[:, 2])):
+        for added in ((None, None), (y, table[:, 2].clone())):
             given = there(x, table[:, 3:5], 4, 1e-6), there(*added)
             expected = ops.norm_modulate(x, table[:, 3:5], 4, 1e-6, False, *added)
             for part, wanted in zip(triton_ops.norm_modulate(*given[0], False, *given[1]), expected, strict=True):
@@ -276,6 +276,22 @@ def test_attention_is_softmax_over_what_may_be_seen(queries: int, causal: bool) 
         logits = logits.masked_fill(torch.arange(9) > last_seen, float("-inf"))
     expected = torch.einsum("bhqk,bkhd->bqhd", logits.softmax(-1), value.repeat_interleave(2, dim=2))
     assert (found.cpu().double() - expected).norm() / expected.norm() < (0.01 if GPU else 1e-6)
+
+
+def test_one_query_a_row_sees_its_own_keys_alone() -> None:
+    """Three heads share a key; the rows see one, five and all nine."""
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 6, 24), torch.randn(3, 9, 2, 24), torch.randn(3, 9, 2, 24)
+    seen = torch.arange(9) < torch.tensor([1, 5, 9])[:, None]
+    added = torch.zeros(3, 9).masked_fill(~seen, float("-inf"))
+    for scale in (None, 0.7):
+        alone = [
+            attention(query[row, None, None], key[row, None, :count], value[row, None, :count], scale)[0, 0]
+            for row, count in enumerate((1, 5, 9))
+        ]
+        for mask in (seen, added):
+            found = attention_of_one(query, key, value, mask, scale)
+            assert torch.allclose(found, torch.stack(alone), atol=1e-6)
 
 
 def test_a_flash_attention_built_for_another_torch_is_a_warning(tmp_path, monkeypatch, caplog) -> None:
