@@ -307,6 +307,13 @@ def test_a_flash_attention_built_for_another_torch_is_a_warning(tmp_path, monkey
     assert "undefined symbol: aoti" in caplog.text
 
 
+def test_no_flash_attention_is_no_warning(monkeypatch, caplog) -> None:
+    monkeypatch.setattr(attention_module, "FLASH_ATTENTION_3", {"no_such_module": "no_such_operators"})
+    monkeypatch.setattr(log, "propagate", True)
+    assert _flash_attention_3.__wrapped__() is None
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
 def test_a_flash_attention_without_that_operator_is_called_by_its_function(tmp_path, monkeypatch) -> None:
     (tmp_path / "flash_without_operator.py").write_text(
         "def flash_attn_func(query, key, value, softmax_scale, causal):\n"
