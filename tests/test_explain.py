@@ -34,6 +34,7 @@ from slurm_bench.watch.explain import Cause, explain, next_of, read_causes, rend
 from slurm_bench.watch.follow import follow
 from slurm_bench.watch.job_logs import last_words
 from slurm_bench.watch.kinds import KINDS, kind_of
+from slurm_bench.watch.status import render_status, status_of
 from slurm_bench.watch.symptoms import Symptom
 
 
@@ -433,10 +434,13 @@ def test_a_gpu_that_others_filled_is_told_from_one_that_is_too_small(
 
 
 def test_of_a_lack_of_gpu_memory_it_is_said_whose_it_is_without_torchs_advice(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
     words = LACK.format(asked="62.00 MiB", free="23.56 MiB", others=HOG, own="17.57 GiB")
-    cause = told_of_a_process(prepare(tmp_path, "Tint", {}), "failed", words, "")
+    cause = told_of_a_process(root, "failed", words, "")
     assert HOG in cause.what
     assert "expandable_segments" not in cause.what
+    status = render_status(status_of(open_run(root), hear), 80)
+    assert "17.57 GiB memory in use" in " ".join(status.split())
 
 
 def test_a_process_that_may_open_no_more_files_has_no_full_disk() -> None:

@@ -194,9 +194,8 @@ def _next(seen: Evidence, kind: Kind, facts: Mapping[str, str]) -> str:
 
 
 def _reason(detail: str) -> str:
-    """Without what only says how often, and torch's advice behind a lack of memory: what it says before tells whose."""
-    detail = re.sub(r"^SystematicFailure: the first \d+ samples all failed alike: ", "", detail)
-    return re.sub(r"(memory in use\.) Of the allocated memory .*", r"\1", detail)
+    """Without what only says how often."""
+    return re.sub(r"^SystematicFailure: the first \d+ samples all failed alike: ", "", detail)
 
 
 def _alike(detail: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import textwrap
+
+_ADVICE = re.compile(r"(?<=memory in use\.) Of the allocated memory .*", re.DOTALL)
 
 
 def fit(line: str, width: int | None) -> str:
@@ -15,8 +18,9 @@ def fit(line: str, width: int | None) -> str:
 
 
 def within(text: str, most: int) -> str:
-    """Of a longer text its beginning and its end: what quotes a log has the cause at its end."""
-    half = most // 2
+    """Of a longer text its beginning and its end: what quotes a log has the cause at its end. But for torch's advice
+    at the end of a lack of memory: before it stands whose the memory is."""
+    text, half = _ADVICE.sub("", text), most // 2
     return text if len(text) <= most else f"{text[: most - half - 3]} … {text[-half:]}"
 
 
