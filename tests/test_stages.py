@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import json
 import os
 import signal
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from helpers import images, make_benchmark, make_config, run_dir
@@ -201,6 +203,32 @@ def test_what_cannot_be_parsed_or_believed_is_no_number(tmp_path: Path) -> None:
     assert state.failure("s-1") == "score (judge): ParseFailure: no score in the reply"
     assert "s-1" in state.to_score()
     assert "s-1" not in state.worth_scoring()
+
+
+class Heavy:
+    """Of models that hold on to themselves, as many do, and aren't closed."""
+
+    models: ClassVar[list[weakref.ref[Any]]] = []
+
+    def load(self) -> None:
+        assert not any(model() for model in self.models), "the scorer before it still has its model"
+        self.model: Any = type("Model", (), {})()
+        self.model.layer = self.model
+        self.models.append(weakref.ref(self.model))
+
+    def score(self, batch: Sequence[ScoreRequest]) -> list[dict[str, float]]:
+        return [{"weight": 1.0} for _ in batch]
+
+
+def test_a_scorer_finds_the_memory_of_the_one_before_it_free(tmp_path: Path) -> None:
+    heavy = {"class_path": "test_stages.Heavy"}
+    root = prepare(tmp_path, "Tint", {}, count=2, scorers={"one": heavy, "two": heavy})
+    work(root)
+    gc.disable()
+    try:
+        assert work(root, "score") == [Tally(ok=4)]
+    finally:
+        gc.enable()
 
 
 class SaysNoText:

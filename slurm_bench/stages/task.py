@@ -159,8 +159,8 @@ class _Task:
             except Exception as error:
                 log.error("scorer %s can't go on: %s: %s", name, type(error).__name__, error)
                 drop_frames(error)  # they hold what it had loaded
-                free_memory()
                 failed = failed or error
+            free_memory()  # of one without a `close`, too: the next one loads now
             if self.stop.reason and self.total.stopped:
                 break
             away = away or self.total.stopped
