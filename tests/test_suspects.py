@@ -9,9 +9,16 @@ from typing import Any
 
 import pytest
 from helpers import attempts, images, launch, make_benchmark, make_config, rows, run_dir, summary
+from tasks import prepare, work
 
-from slurm_bench.run.journal import LOST, TaskProcess, read_journals
+from slurm_bench.config import load_config
+from slurm_bench.run.attempts import claim
+from slurm_bench.run.create import reconfigure, store
+from slurm_bench.run.durable import LineWriter
+from slurm_bench.run.journal import LOST, Journal, TaskProcess, node_name, read_journals
+from slurm_bench.run.opened import open_run
 from slurm_bench.run.suspects import find_suspects
+from slurm_bench.stages.engine import Tally
 
 KILLED = [(int(signal.SIGKILL), "SIGKILL"), (int(signal.SIGSEGV), "SIGSEGV"), ("exit", "exit code 7")]
 
@@ -60,7 +67,8 @@ def process(
 
 
 def ok(node: str) -> dict[str, Any]:
-    return {"id": "other", "status": "ok", "node": node}
+    image = {"sha256": "", "image": "i.png", "seconds": 0.1}
+    return {"id": "other", "status": "ok", "node": node, "attempt": 1, "time": 1.0, **image}
 
 
 def test_a_sample_is_given_up_after_two_deaths_alone() -> None:
@@ -113,5 +121,34 @@ def test_a_person_who_asks_again_has_it_tried_again() -> None:
     assert len(suspect.alone) == 1
 
 
+def test_a_sample_that_came_right_after_a_death_is_none() -> None:
+    """Where its image is lost later."""
+    came_right = {"id": "a", "status": "ok", "node": "n1", "time": 5.0}
+    deaths = [process(("a",)), process(("a",))]
+    assert find_suspects(deaths, [came_right], "editor", {"a"}) == []
+    (suspect,) = find_suspects([*deaths, process(("a",), started=6.0)], [came_right], "editor", {"a"})
+    assert len(suspect.alone) == 1
+    scored = {**came_right, "scorer": "another"}
+    (suspect,) = find_suspects([replace(p, plugin="scorers.judge") for p in deaths], [scored], "scorers.judge", {"a"})
+    assert suspect.convicted
+
+
 def test_what_another_plug_in_died_of_is_no_suspicion() -> None:
     assert find_suspects([process(("a",))], [], "scorers.judge", {"a"}) == []
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_what_an_editor_died_of_that_was_replaced_is_no_suspicion(tmp_path: Path, replaced: bool) -> None:
+    root = prepare(tmp_path, "Tint", {}, 3)
+    run = open_run(root)
+    assert claim(run.folder, "edit", ["s-0"], 1, "debug", 0, 1, run.by)
+    for restart in range(2):
+        journal = Journal(run.folder.journal("edit", 1, 0, restart))
+        journal.start()
+        journal.hold("editor", ["s-0"])
+        journal.note("exit", code=-9)
+    LineWriter(run.folder.manifest("edit", 1, 0, 0)).write(ok(node_name()))
+    if replaced:
+        another = load_config(run.folder.config, ["editor.params.fail=[s-9]"])
+        store(reconfigure(run, another, {}, force=True))
+    assert work(root, number=2) == [Tally(ok=3) if replaced else Tally(ok=2, failed=1)]

@@ -57,16 +57,20 @@ def find_suspects(
     """Those of `ids` that a dead process had in hand for that plug-in, the least suspect first. `processes` are the
     stage's, less the asking one; of these none can still be at work on these ids.
 
-    A sample that was given up starts anew: what died before its last error record doesn't count again.
+    A sample that was given up starts anew: what died before its last error record doesn't count again. Nor does what
+    died before it came right with that plug-in (its image was lost since): then it wasn't the sample.
     """
-    given_up: dict[str, float] = {}
+    given_up, came_right = dict[str, float](), dict[str, float]()
     for record in records:
         if record.get("error", {}).get("type") == ProcessDied.__name__:
             given_up[record["id"]] = max(given_up.get(record["id"], 0.0), record.get("time", 0.0))
+        elif record["status"] == "ok" and record.get("scorer", "editor") == plugin.removeprefix("scorers."):
+            came_right[record["id"]] = max(came_right.get(record["id"], 0.0), record.get("time", 0.0))
     good_nodes = {record.get("node") for record in records if record["status"] == "ok"}
     found = []
-    for sample_id, died in _deaths(processes, plugin).items():
-        if sample_id not in ids:
+    for sample_id, all_died in _deaths(processes, plugin).items():
+        died = [p for p in all_died if p.started > came_right.get(sample_id, -1.0)]
+        if sample_id not in ids or not died:
             continue
         alone = [p for p in died if p.in_hand == (sample_id,) and p.started > given_up.get(sample_id, 0.0)]
         several = len({process.node for process in alone}) > 1

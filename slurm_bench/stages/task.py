@@ -15,7 +15,7 @@ from slurm_bench.errors import LostGpu, SampleError, UserError
 from slurm_bench.logs import log, log_to_file
 from slurm_bench.machine import free_memory
 from slurm_bench.plugins import make_editor, make_rewriter, make_scorer
-from slurm_bench.run.attempts import Attempt, read_attempt
+from slurm_bench.run.attempts import Attempt, each_attempt, read_attempt
 from slurm_bench.run.claims import Holder, blocks_of
 from slurm_bench.run.durable import LineWriter
 from slurm_bench.run.journal import DONE, FAILED, LOST, REFUSED, STOPPED, Journal, node_name, read_journals
@@ -257,6 +257,8 @@ class _Task:
         ]
         if not holding:
             return []
+        others = {a.number for a in each_attempt(self.folder) if a.by.get(key, self._mark(key)) != self._mark(key)}
+        holding = [process for process in holding if process.attempt not in others]
         records = read_records(self.folder, self.attempt.stage)
         suspects = find_suspects(holding, records, key, {s.id for s in todo})
         for suspect in suspects:
