@@ -6,14 +6,15 @@ import ctypes
 import gc
 import importlib.metadata
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -53,6 +54,7 @@ class Gpu:
     capability: tuple[int, int]
     uuid: str = ""
     driver: str = ""
+    cut: bool = False  # into parts (MIG)
 
     def facts(self) -> dict[str, str]:
         """For a journal or a run's provenance."""
@@ -77,14 +79,39 @@ def visible_gpus() -> list[Gpu]:
 @cache
 def _listed(program: str, written: int, visible: str | None) -> tuple[Gpu, ...]:
     """The GPUs that nvidia-smi lists: the `program`, which was `written` then. It is asked once, as it takes a good
-    part of a second and each part of a start wants to know."""
-    query = [program, "--query-gpu=uuid,name,memory.total,driver_version,compute_cap"]
-    query += ["--format=csv,noheader,nounits", *([f"--id={visible}"] if visible else [])]
-    answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
-    gpus = tuple(_gpu(line) for line in answer.splitlines() if line.strip())
+    part of a second and each part of a start wants to know. In the place of a GPU that is cut up (MIG) stand its
+    parts, one of which a process can use, and by whose names nvidia-smi can't be asked."""
+    parts = [name.strip() for name in visible.split(",")] if visible and "MIG-" in visible else []
+    query = ["--query-gpu=uuid,name,memory.total,driver_version,compute_cap,mig.mode.current"]
+    query += ["--format=csv,noheader,nounits", *([f"--id={visible}"] if visible and not parts else [])]
+    gpus = [_gpu(line) for line in _said(program, *query) if line.strip()]
+    if any(gpu.cut for gpu in gpus):
+        found = _parts(gpus, _said(program, "-L"))
+        gpus = [part for gpu in gpus for part in (found.get(gpu.uuid, []) if gpu.cut else [gpu])]
+    if parts:
+        gpus = [gpu for name in parts for gpu in gpus if gpu.uuid.startswith(name)]
     if not gpus:
         raise ValueError("none is listed")  # which is no answer to keep
-    return gpus
+    return tuple(gpus)
+
+
+def _said(program: str, *words: str) -> list[str]:
+    return subprocess.run([program, *words], capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
+
+
+def _parts(gpus: Sequence[Gpu], listed: Iterable[str]) -> dict[str, list[Gpu]]:
+    """Of each GPU that has some, by its uuid, from `nvidia-smi -L`. Their names tell about how much memory they have:
+    `1g.10gb` has 9.5 GiB."""
+    by_uuid, found, whole = {gpu.uuid: gpu for gpu in gpus}, dict[str, list[Gpu]](), None
+    for line in listed:
+        uuid = line.rpartition("UUID: ")[2].rstrip(") ")
+        part = re.match(r"\s+MIG (\S*?(\d+)gb\S*)", line)
+        if part is None:
+            whole = by_uuid.get(uuid)
+        elif whole is not None:
+            name, memory = f"{whole.name} MIG {part[1]}", int(part[2]) * 10**9
+            found.setdefault(whole.uuid, []).append(replace(whole, name=name, memory=memory, uuid=uuid, cut=False))
+    return found
 
 
 def visible_gpu() -> Gpu | None:
@@ -253,8 +280,10 @@ def package_versions() -> dict[str, str]:
 
 
 def _gpu(line: str) -> Gpu:
-    """A row of the answer; a capability that isn't told counts as none."""
-    uuid, name, memory, driver, *capability = (part.strip() for part in line.split(","))
-    mebibytes = int(memory.split()[0])
-    major, minor = capability[0].split(".") if capability else ("0", "0")
-    return Gpu(name, mebibytes * 2**20, (int(major), int(minor)), uuid, driver)
+    """A row of the answer; a capability that isn't told counts as none. Of a GPU that is cut up not everybody is told
+    the memory."""
+    uuid, name, memory, driver, *more = (part.strip() for part in line.split(","))
+    cut = more[1:] == ["Enabled"]
+    mebibytes = 0 if cut else int(memory.split()[0])
+    major, minor = more[0].split(".") if more else ("0", "0")
+    return Gpu(name, mebibytes * 2**20, (int(major), int(minor)), uuid, driver, cut)

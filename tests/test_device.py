@@ -9,8 +9,9 @@ import weakref
 import pytest
 import torch
 
+from slurm_bench.cluster.local import gpu_slots
 from slurm_bench.errors import LostGpu, UserError
-from slurm_bench.machine import check_device, choose_device, free_memory, lasting, visible_gpus
+from slurm_bench.machine import check_device, choose_device, free_memory, lasting, visible_gpu, visible_gpus
 
 KEY = "editor.params.device"
 # A process that has used its GPU doesn't look again which ones it was given.
@@ -82,6 +83,37 @@ def test_the_gpus_are_asked_for_once_a_process(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-0")
     assert len(visible_gpus()) == 1
     assert asked.read_text().count("x") == 5
+
+
+MIG = """#!/bin/sh
+case "$*" in
+*--id=*) echo "No devices were found"; exit 6 ;;
+-L) cat <<'X'
+GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-0)
+  MIG 1g.10gb     Device  0: (UUID: MIG-a)
+  MIG 2g.20gb+me  Device  1: (UUID: MIG-b)
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-1)
+X
+;;
+*) cat <<'X'
+GPU-0, NVIDIA H100 80GB HBM3, [Insufficient Permissions], 570.1, 9.0, Enabled
+GPU-1, NVIDIA H100 80GB HBM3, 81559, 570.1, 9.0, Disabled
+X
+esac
+"""
+
+
+def test_a_gpu_that_is_cut_up_is_its_parts(tmp_path, monkeypatch):
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text(MIG)
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpu_slots() == ["MIG-a", "MIG-b", "GPU-1"]
+    assert [gpu.memory // 10**9 for gpu in visible_gpus()] == [10, 20, 85]
+    assert visible_gpu().name == "NVIDIA H100 80GB HBM3 MIG 1g.10gb"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-b,MIG-a")
+    assert gpu_slots() == [gpu.uuid for gpu in visible_gpus()] == ["MIG-b", "MIG-a"]
 
 
 def test_no_garbage_is_looked_for_in_what_lasts_until_memory_is_wanted():
