@@ -151,7 +151,9 @@ class _Task:
         the task ends with that once the others have done theirs."""
         failed: Exception | None = None
         away: str | None = None
-        for name in self.config.scorers:
+        for number, name in enumerate(self.config.scorers):
+            if number:
+                free_memory()  # of the one before it, which may have no `close`
             try:
                 self._score_by(name)
             except (GpuLost, LostGpu, StorageFailed):  # no scorer's fault
@@ -160,7 +162,6 @@ class _Task:
                 log.error("scorer %s can't go on: %s: %s", name, type(error).__name__, error)
                 drop_frames(error)  # they hold what it had loaded
                 failed = failed or error
-            free_memory()  # of one without a `close`, too: the next one loads now
             if self.stop.reason and self.total.stopped:
                 break
             away = away or self.total.stopped
