@@ -48,7 +48,10 @@ def fitted(cls: Callable[..., Any], params: Any, said: Any, key: str) -> dict[st
     named = {name: p for name, p in declared.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     for name in params:
         if name not in named and rest is None:
-            raise UserError(f"'{key}.{name}': {cls.__name__} has no such parameter; {nearest(name, named)}")
+            mend = nearest(name, named)
+            if not mend.startswith("did"):
+                mend += f". {key}=null takes out what a file says for another class"
+            raise UserError(f"'{key}.{name}': {cls.__name__} has no such parameter; {mend}")
     for name, p in named.items():
         if name not in params and p.default is p.empty:
             raise UserError(f"'{key}.{name}' is not set; {cls.__name__} needs it")

@@ -154,6 +154,7 @@ def test_a_parameter_of_another_type_is_refused_under_the_key_that_was_typed(wor
     [
         ([BUNDLED["pillow"], "editor.params.strength=half"], "'editor.params.strength' is 'half'"),
         ([BUNDLED["pillow"], "editor.params.strength=2"], "'editor.params.strength' is 2;"),
+        ([BUNDLED["pillow"], "editor.params.model_name=a"], "known: delay, strength. editor.params=null takes out"),
         ([BUNDLED["qwen"]], "'editor.params.model_name' is not set"),
         (
             [BUNDLED["qwen"], "editor.params.model_name=a/b", "editor.params.max_pixels=half"],
