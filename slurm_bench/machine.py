@@ -19,8 +19,10 @@ from functools import cache
 from typing import Any
 
 from slurm_bench.errors import LostGpu, UserError
+from slurm_bench.logs import log
 
 GIB = 2**30
+CONTEXT = GIB  # of GPU memory, for what isn't torch's tensors: the CUDA context, kernels, libraries' workspaces
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 # What a result may depend on, as pip calls them.
@@ -165,6 +167,9 @@ def choose_device(asked: str | None, key: str) -> str:
         raise
     except RuntimeError as error:  # seen but not usable: Error 802, a mode that lets one process in, a dead device
         raise LostGpu(f"this process's GPU can't be used: {str(error).strip().splitlines()[0]}") from error
+    with suppress(RuntimeError):  # a card that doesn't tell is none the worse for it
+        if others := held_by_others(device):
+            log.warning("other processes hold %.1f GiB of this GPU's memory; nvidia-smi says whose", others / GIB)
     return device
 
 
@@ -195,12 +200,23 @@ def given_gpus() -> str:
     return ""
 
 
-def check_gpu_memory(needed: int, gpu: Gpu | None, what: str, mend: str) -> None:
-    """Raises UserError if a GPU can be seen here and is too small: `needed` bytes for `what`."""
-    if gpu is not None and gpu.memory < needed:
+def held_by_others(device: str) -> int:
+    """Bytes of the GPU's memory that are neither free nor this process's, which has a context there; less than a GiB
+    may be this one's context."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info(device)
+    return max(0, total - free - torch.cuda.memory_reserved(device) - CONTEXT)
+
+
+def check_gpu_memory(needed: int, gpu: Gpu | None, what: str, mend: str, others: int = 0) -> None:
+    """Raises UserError if a GPU can be seen here and is too small: `needed` bytes for `what`, beside what `others`
+    hold."""
+    if gpu is not None and gpu.memory - others < needed:
+        held = f", of which other processes hold {others / GIB:.0f} (nvidia-smi says whose)" if others else ""
         raise UserError(
             f"{what} needs about {needed / GIB:.0f} GiB of GPU memory, {gpu.name} has "
-            f"{gpu.memory / GIB:.0f} GiB; {mend}"
+            f"{gpu.memory / GIB:.0f} GiB{held}; {mend}"
         )
 
 

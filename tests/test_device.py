@@ -11,7 +11,17 @@ import torch
 
 from slurm_bench.cluster.local import gpu_slots
 from slurm_bench.errors import LostGpu, UserError
-from slurm_bench.machine import check_device, choose_device, free_memory, lasting, visible_gpu, visible_gpus
+from slurm_bench.machine import (
+    GIB,
+    Gpu,
+    check_device,
+    check_gpu_memory,
+    choose_device,
+    free_memory,
+    lasting,
+    visible_gpu,
+    visible_gpus,
+)
 
 KEY = "editor.params.device"
 # A process that has used its GPU doesn't look again which ones it was given.
@@ -114,6 +124,15 @@ def test_a_gpu_that_is_cut_up_is_its_parts(tmp_path, monkeypatch):
     assert visible_gpu().name == "NVIDIA H100 80GB HBM3 MIG 1g.10gb"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-b,MIG-a")
     assert gpu_slots() == [gpu.uuid for gpu in visible_gpus()] == ["MIG-b", "MIG-a"]
+
+
+def test_a_gpu_that_others_fill_is_refused_with_whose_it_is():
+    gpu = Gpu("NVIDIA H200", 140 * GIB, (9, 0))
+    check_gpu_memory(60 * GIB, gpu, "bench", "end them", others=80 * GIB)
+    with pytest.raises(UserError, match=r"has 140 GiB, of which other processes hold 81 .nvidia-smi says whose.; end"):
+        check_gpu_memory(60 * GIB, gpu, "bench", "end them", others=81 * GIB)
+    with pytest.raises(UserError, match=r"has 140 GiB; end"):
+        check_gpu_memory(141 * GIB, gpu, "bench", "end them")
 
 
 def test_no_garbage_is_looked_for_in_what_lasts_until_memory_is_wanted():

@@ -26,9 +26,8 @@ from slurm_bench.editors.qwen.base_session import BaseSession
 from slurm_bench.editors.qwen.fit import choose_fit
 from slurm_bench.errors import UserError
 from slurm_bench.importing import import_name
-from slurm_bench.machine import GIB, Gpu, gpu_at
+from slurm_bench.machine import CONTEXT, GIB, Gpu, gpu_at
 
-CONTEXT = GIB  # of a card, for what isn't torch's tensors: the CUDA context, kernels, libraries' workspaces
 SIDES = {"full": 1024, "tiny": 128}
 EDITS = 2  # the first of a process builds its kernels
 

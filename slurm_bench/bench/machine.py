@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from slurm_bench.kernels.attention import select_kernel
-from slurm_bench.machine import GIB, free_memory, package_versions
+from slurm_bench.machine import GIB, free_memory, held_by_others, package_versions
 
 SUSTAINED_SECONDS = 3.0
 
@@ -24,6 +24,8 @@ def describe_machine(device: str) -> dict[str, Any]:
         properties = torch.cuda.get_device_properties(0)
         facts = {"device": properties.name, "memory_gib": round(properties.total_memory / GIB, 1)}
         facts["attention"] = select_kernel(torch.device(device), torch.bfloat16).name
+        if others := held_by_others(device):
+            facts["held_by_others_gib"] = round(others / GIB, 1)
     return {**facts, **package_versions()}
 
 

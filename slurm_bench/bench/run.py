@@ -13,7 +13,7 @@ from slurm_bench.editors.qwen.family import EDITORS, QWEN_IMAGE_EDIT, Family
 from slurm_bench.editors.qwen.profiles import Profile, check_capability, check_extras
 from slurm_bench.editors.qwen21.family import QWEN_IMAGE_21
 from slurm_bench.errors import UserError
-from slurm_bench.machine import GIB, Gpu, check_gpu_memory, gpu_at
+from slurm_bench.machine import GIB, Gpu, check_gpu_memory, gpu_at, held_by_others
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,10 @@ def run_bench(
         if gpu is None:
             raise UserError("bench: no CUDA GPU here; run it where there is one, or take --size tiny")
         mend = "take --size tiny, other --parts, or a larger GPU"
-        check_gpu_memory(gpu_memory(facts, asked), gpu, "bench --size full", mend)
+        if others := held_by_others(device):
+            mend = "end them, or set CUDA_VISIBLE_DEVICES to another GPU"
+            say(f"other processes hold {others / GIB:.1f} GiB of this GPU: the figures may be theirs too")
+        check_gpu_memory(gpu_memory(facts, asked), gpu, "bench --size full", mend, others)
     chosen = choose_profiles(profiles, facts.family.profiles, gpu)
     from slurm_bench.bench.batches import measure_batches
     from slurm_bench.bench.editing import measure_editing
