@@ -480,6 +480,11 @@ def test_what_a_process_said_itself_is_not_taken_for_slurms_words(
     assert told_of_a_process(prepare(tmp_path, "Tint", {}), end, said, slurm).kind == kind
 
 
+def test_an_exception_without_a_message_leaves_no_colon_behind(tmp_path: Path) -> None:
+    said = told_of_a_process(prepare(tmp_path, "Tint", {}), "failed", "MemoryError: ", "").what
+    assert "was not enough: MemoryError. Ask" in said
+
+
 def test_of_long_words_the_end_is_told_too(tmp_path: Path) -> None:
     said = f"EndedEarly: the judge's server never came up: {'[--option OPTION] ' * 50}: error: no such model"
     root = prepare(tmp_path, "Tint", {})

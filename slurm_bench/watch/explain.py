@@ -194,8 +194,8 @@ def _next(seen: Evidence, kind: Kind, facts: Mapping[str, str]) -> str:
 
 
 def _reason(detail: str) -> str:
-    """Without what only says how often."""
-    return re.sub(r"^SystematicFailure: the first \d+ samples all failed alike: ", "", detail)
+    """Without what only says how often, and the colon before a message that is empty."""
+    return re.sub(r"^SystematicFailure: the first \d+ samples all failed alike: ", "", detail).removesuffix(": ")
 
 
 def _alike(detail: str) -> str:
