@@ -417,6 +417,9 @@ def test_a_list_of_another_benchmark_is_told_by_its_fields(tmp_path: Path) -> No
         read("imgedit", file)
     with pytest.raises(UserError, match=r"basic_edit.json: '1' is a str; each entry must be an object"):
         read("imgedit", write_json(file, {"1": "edit"}))
+    file.write_text("\n")
+    with pytest.raises(UserError, match=r"basic_edit.json: .* the file is empty"):
+        read("imgedit", file)
 
 
 def test_from_the_folder_to_a_report_in_one_command(tmp_path: Path) -> None:

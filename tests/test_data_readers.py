@@ -218,6 +218,11 @@ def test_which_of_several_files_is_damaged_is_said(folder: Path) -> None:
     damaged.write_bytes(damaged.read_bytes()[:-40])
     with pytest.raises(UserError, match=r"train-00001-of-00003.parquet: damaged.*download it again"):
         read("huggingface", folder / "bench")
+    damaged.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
+    with pytest.raises(
+        UserError, match=r"00001-of-00003.parquet: it is no table but a git-lfs pointer; .*git lfs pull"
+    ):
+        read("huggingface", folder / "bench")
 
 
 def test_what_the_first_of_several_files_lacks_is_read_from_the_others(folder: Path) -> None:

@@ -7,11 +7,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from slurm_bench.config import DataConfig
+from slurm_bench.data.formats.kinds import no_table
 from slurm_bench.data.readers.fields import data_path
 from slurm_bench.data.readers.rows import Row, Table
 from slurm_bench.errors import UserError
@@ -96,7 +97,14 @@ def _named(file: Path, arrow: Any) -> Iterator[None]:
         yield
     except (arrow.ArrowException, OSError) as error:
         said = " ".join(str(error).split())[:200]
-        raise UserError(f"{file}: damaged, or of another kind ({said}); download it again") from None
+        wrong = f"it is no table but {other}" if (other := _what_else(file)) else ""
+        raise UserError(f"{file}: {wrong or f'damaged, or of another kind ({said}); download it again'}") from None
+
+
+def _what_else(file: Path) -> str:
+    with suppress(OSError), file.open("rb") as raw:
+        return no_table(raw.read(1024))
+    return ""
 
 
 def _rows(batches: Iterable[tuple[Path, Any]], labels: Mapping[Path, dict[str, list[str]]]) -> Iterator[Row]:

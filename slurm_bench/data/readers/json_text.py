@@ -48,6 +48,8 @@ def read_object(file: Path, encoding: str | None = None) -> dict[str, Any]:
         text += chunk
         if len(text) > _MAX_ELEMENT:
             raise UserError(f"{file}: more than {_MAX_ELEMENT} bytes; the reader wants one JSON object")
+    if not text.strip():
+        raise UserError(f"{file}: not a JSON object: the file is empty")
     try:
         found = decode(text.decode("utf-8", "replace"), nan=True)
     except ValueError as error:
