@@ -147,6 +147,24 @@ def test_numbers_that_are_not_finite_cost_their_own_prompt_alone(temperature):
     assert judge.judge.written(inputs, 6, temperature, 1) == plain
 
 
+def test_numbers_that_are_not_finite_behind_an_end_cost_nothing():
+    judge = tiny_judge.scorer(mode="generate")
+    judge.judge.end_ids = {-1}
+    attend_more(judge)
+    inputs, decoder = judge.judge.preprocess(asked(judge, 4)), judge.judge.decoder
+    plain, keep = judge.judge.written(inputs, 3), decoder.keep
+    (first, *_), *others = plain[::-1]
+    assert not any(first in row for row in others)
+
+    def overflow(layer, prompts, keys, values):
+        keep(layer, prompts, keys, values)
+        decoder._cache[layer, 1, 3] = float("inf")
+
+    decoder.keep, judge.judge.end_ids = overflow, {first}
+    pad = judge.judge.processor.tokenizer.pad_token_id
+    assert judge.judge.written(inputs, 3) == [*plain[:3], [first, pad, pad]]
+
+
 def test_a_cache_is_gone_before_a_larger_one_is_made():
     decoder = tiny_judge.scorer(mode="generate").judge.decoder
     decoder.begin([10], 6)
