@@ -123,11 +123,12 @@ for weight in (every.view(16, 16), part_of(every.repeat(3, 17))):  # within and 
 
 
 def picture(*shape):
-    return torch.randn(shape).contiguous(memory_format=torch.channels_last)
+    return torch.randn(shape).to(dtype, memory_format=torch.channels_last)
 
 
-for width in (3, 24, 70, 144):  # below, within and beyond what a program takes at a time
-    x, y, weight, bias = picture(2, width, 5, 7), picture(2, width, 5, 7), *torch.randn(2, width)
+# Below, within and beyond what a program takes at a time.
+for width, dtype in ((3, torch.float32), (24, torch.float32), (24, HALF), (70, torch.float32), (144, torch.float32)):
+    x, y, weight, bias = picture(2, width, 5, 7), picture(2, width, 5, 7), *torch.randn(2, width).to(dtype)
     x[0, :, 1, 1] = 0
     for added in (None, bias):
         found = triton_pixels.rms_norm_silu(*there(x, weight, added))
