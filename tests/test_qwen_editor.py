@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -182,6 +183,16 @@ def test_guidance_is_on_where_asked():
     assert (guided.info["guidance"], guided.info["forwards"]) == (True, 4)
     assert (unguided.info["guidance"], unguided.info["forwards"]) == (False, 2)
     assert not np.array_equal(np.asarray(guided.image), np.asarray(unguided.image))
+
+
+@pytest.mark.parametrize("profile", ["stock", "exact"])
+def test_the_parts_of_an_edit_take_no_longer_than_the_whole(profile):
+    editor = tiny_editor(profile=profile)
+    start = time.perf_counter()
+    (edited,) = editor.edit([request()])
+    took, parts = time.perf_counter() - start, [edited.info["seconds"][part] for part in ("text", "denoise", "decode")]
+    assert min(parts) > 0
+    assert sum(parts) < took + 0.001, "each part is rounded"
 
 
 def test_guidance_silently_off_is_an_error():
