@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import diffusers
@@ -104,9 +105,10 @@ def test_a_folder_is_edited_with_as_without_streaming(profile: str, tmp_path: An
     assert_same(*sessions)
 
 
-def test_only_two_blocks_are_on_the_device_at_once() -> None:
-    """And a block that was skipped, or fails, leaves none in a wrong place."""
-    blocks = [torch.nn.Linear(3, 3) for _ in range(5)]
+def test_only_two_blocks_are_on_the_device_at_once(monkeypatch: Any) -> None:
+    """Of any size, in several pieces; and a block that was skipped, or fails, leaves none in a wrong place."""
+    monkeypatch.setattr(host_blocks, "PIECE", 16)
+    blocks = [torch.nn.Linear(3, outputs) for outputs in (3, 5, 40, 4, 6)]
     expected = [block.weight.detach().clone() for block in blocks]
     HostBlocks(blocks, (), torch.device("cpu"))
     memory = {block.weight.untyped_storage().data_ptr() for block in blocks}
@@ -205,6 +207,8 @@ def test_what_is_streamed_is_spread_over_the_blocks() -> None:
     assert sorted(spread(3, 60)) == [0, 20, 40]
     assert spread(60, 60) == set(range(60))
     assert spread(0, 60) == set()
+    blocks = qwen_edit("exact", stream_blocks=3).runner.transformer.transformer_blocks
+    assert {number for number, block in enumerate(blocks) if block.weights_here is not nullcontext} == spread(3, 5)
     with pytest.raises(UserError, match=r"stream_blocks.*60"):
         spread(61, 60)
     with pytest.raises(UserError, match="stream_blocks"):
