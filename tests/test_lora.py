@@ -162,10 +162,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (named("text_encoder.model.layers.0.self_attn.q_proj"), "no layer text_encoder"),
         (named("transformer_blocks.0.img_mlp.net.2"), "img_mlp"),
         ({f"{TO_K}.lora_A.weight": torch.ones(2, 32)}, "no lora_B"),
+        ({f"{TO_K}.lora_B.weight": torch.ones(32, 2)}, "no lora_A"),
+        ({f"{TO_K}.lora_A.weight": torch.ones(0, 32), f"{TO_K}.lora_B.weight": torch.ones(32, 0)}, "multiplied"),
+        ({f"{TO_K}.lora_A.weight": torch.ones(2, 32), f"{TO_K}.lora_B.weight": torch.ones(2)}, "multiplied"),
+        ({f"{TO_K}.lora_A.weight": torch.ones(2), f"{TO_K}.lora_B.weight": torch.ones(32, 2)}, "multiplied"),
         ({f"{TO_K}.lora_A.weight": torch.ones(2, 32), f"{TO_K}.lora_B.weight": torch.ones(32, 3)}, "multiplied"),
         (named(f"transformer.{TO_Q}"), "2 adapters"),
         (named(TO_Q, "lora_A.second.weight", "lora_B.second.weight"), "two adapters"),
-        ({f"{TO_Q}.alpha": torch.tensor(float("nan"))}, "alpha"),
+        *(
+            ({f"{TO_Q}.alpha": alpha}, "alpha of .* is no number")
+            for alpha in (torch.tensor(float("nan")), torch.ones(2), torch.tensor(1, dtype=torch.int8))
+        ),
         ({f"{TO_K}.lora_A.weight": torch.ones(2, 32), f"{TO_K}.lora_B.weight": torch.ones(32, 2, 7)}, "does not fit"),
         ({name: value.to(torch.int8) for name, value in named(TO_K).items()}, "are I8, no floating-point"),
     ],
