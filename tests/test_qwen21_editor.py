@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from test_qwen_editor import decoded, latents_of
+from test_qwen_editor import decoded, latents_of, timesteps_of
 from test_stream import assert_equal, both
 from tiny_models import noise_image, request
 
@@ -126,6 +126,20 @@ def test_what_is_kept_of_text_and_sources_does_not_depend_on_the_step():
         )
     (found,) = latents(request(images=SEVERAL), num_inference_steps=3)
     assert (found - expected[0]).abs().max() < 1e-4
+
+
+@needs_pipeline
+def test_timesteps_are_rounded_as_in_the_pipeline():
+    """Ours come with that of tokens that are no noise, 0, behind them."""
+    stock, exact = (
+        timesteps_of(
+            tiny(random_qwen_image_21(dtype="bfloat16"), dtype="bfloat16", profile=profile, num_inference_steps=10),
+            request(),
+        )
+        for profile in ("stock", "exact")
+    )
+    assert stock.dtype == exact.dtype
+    assert torch.equal(stock[stock > 0], exact[:-1])
 
 
 @needs_pipeline

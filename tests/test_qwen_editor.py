@@ -143,6 +143,32 @@ def test_exact_agrees_with_stock_by_another_scheduler():
     assert (latents[0] - latents[1]).abs().max() < 1e-4
 
 
+def timesteps_of(editor: QwenImageEditor, sample: Any) -> torch.Tensor:
+    """As the model's embedding gets them; 10 steps, of which bfloat16 rounds most."""
+    embedder, seen = editor._session.pipeline.transformer.time_text_embed, []
+    embedder.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    assert isinstance(editor.edit([sample])[0], Edited)
+    return torch.cat(seen)
+
+
+def test_timesteps_are_rounded_as_in_the_pipeline():
+    stock, exact = (
+        timesteps_of(
+            tiny_editor(
+                random_pipeline(dtype="bfloat16"),
+                dtype="bfloat16",
+                profile=profile,
+                true_cfg_scale=1,
+                num_inference_steps=10,
+            ),
+            request(),
+        )
+        for profile in ("stock", "exact")
+    )
+    assert stock.dtype == exact.dtype
+    assert torch.equal(stock, exact)
+
+
 @pytest.mark.parametrize(
     ("one", "other"), [("norm_q", "norm_k"), ("norm_added_q", "norm_added_k"), ("norm_q", "norm_added_q")]
 )
