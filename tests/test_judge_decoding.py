@@ -181,6 +181,14 @@ def test_a_cache_is_gone_before_a_larger_one_is_made():
     assert decoder._cache.shape[2:4] == (2, 512)
 
 
+def test_a_cache_grows_by_rows_or_by_places_and_never_shrinks():
+    decoder, shapes = tiny_judge.scorer(mode="generate").judge.decoder, []
+    for lengths in ([10] * 3, [250], [251], [10] * 5, [10]):
+        decoder.begin(lengths, 6)
+        shapes.append(tuple(decoder._cache.shape[2:4]))
+    assert shapes == [(4, 256), (4, 256), (4, 512), (8, 512), (8, 512)]
+
+
 def test_a_graph_that_cannot_be_captured_costs_speed_alone(caplog):
     judge = tiny_judge.scorer(mode="generate")
     inputs = judge.judge.preprocess(asked(judge, 2))

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from test_qwen_editor import decoded, latents_of, timesteps_of
+from test_qwen_editor import check_in_bfloat16, decoded, latents_of, timesteps_of
 from test_stream import assert_equal, both
 from tiny_models import noise_image, request
 
@@ -140,6 +140,13 @@ def test_timesteps_are_rounded_as_in_the_pipeline():
     )
     assert stock.dtype == exact.dtype
     assert torch.equal(stock[stock > 0], exact[:-1])
+
+
+@needs_pipeline
+def test_exact_agrees_with_stock_in_bfloat16():
+    check_in_bfloat16(
+        *(tiny(random_qwen_image_21(dtype="bfloat16"), dtype="bfloat16", profile=each) for each in ("stock", "exact"))
+    )
 
 
 @needs_pipeline

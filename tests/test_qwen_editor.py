@@ -169,6 +169,27 @@ def test_timesteps_are_rounded_as_in_the_pipeline():
     assert torch.equal(stock, exact)
 
 
+def check_in_bfloat16(stock: QwenImageEditor, exact: QwenImageEditor) -> None:
+    """Noise is drawn in it, and what the VAE gets of the same latents is the same to the last bit."""
+    pipeline, packed = stock._session.pipeline, []
+    unpack = pipeline._unpack_latents
+    pipeline._unpack_latents = lambda latents, *args: packed.append(latents) or unpack(latents, *args)
+    (expected,), (near,) = (latents_of(editor, request()) for editor in (stock, exact))
+    assert (near.float() - expected.float()).norm() < 0.03 * expected.float().norm()
+    with decoded(exact._session.pipeline) as found, torch.no_grad():
+        exact._session.runner._decode(packed[-1], target_size(SMALL, request().images[0]))
+    assert torch.equal(found[0], expected)
+
+
+def test_exact_agrees_with_stock_in_bfloat16():
+    check_in_bfloat16(
+        *(
+            tiny_editor(random_pipeline(dtype="bfloat16"), dtype="bfloat16", profile=profile, true_cfg_scale=1)
+            for profile in ("stock", "exact")
+        )
+    )
+
+
 @pytest.mark.parametrize(
     ("one", "other"), [("norm_q", "norm_k"), ("norm_added_q", "norm_added_k"), ("norm_q", "norm_added_q")]
 )
