@@ -182,7 +182,7 @@ class Place:
         for path in args[:2] if event in ("os.rename", "os.link") else args[:1]:
             if isinstance(path, (str, bytes)):
                 full = os.path.abspath(os.fsdecode(path))
-                if not full.startswith(f"{self.root}/") and full != os.devnull:
+                if not full.startswith(f"{self.root}/") and full != os.devnull and "/__pycache__" not in full:
                     self.writes.append(f"{event} {full}")
 
     def listing(self) -> dict[str, tuple[int, int, int]]:

@@ -256,6 +256,7 @@ def test_bytecode_is_kept_where_the_packages_have_none(tmp_path: Path, monkeypat
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
     monkeypatch.setattr(sys, "pycache_prefix", None)
+    monkeypatch.setattr(sys, "dont_write_bytecode", sys.dont_write_bytecode)
     keep_bytecode()
     assert Path(sys.pycache_prefix).parent == tmp_path / f"slurm_bench-{os.getuid()}"
 
