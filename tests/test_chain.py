@@ -28,6 +28,7 @@ from slurm_bench.cluster.queue import Job
 from slurm_bench.cluster.requeue import TaskIncomplete
 from slurm_bench.config import Config, dump
 from slurm_bench.errors import UserError
+from slurm_bench.logs import log
 from slurm_bench.run.attempts import Attempt, claim, close, read_attempts
 from slurm_bench.run.create import reconfigure
 from slurm_bench.run.layout import RunDir
@@ -61,8 +62,9 @@ def test_a_dead_task_stops_no_other_and_what_it_left_is_tried_again(tmp_path: Pa
 
 
 def test_what_fails_alike_but_for_its_numbers_is_one_line_at_the_end(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(log, "handlers", [])  # whatever other tests have left of them
     root = prepare(tmp_path, "Tint", {"fail": [f"s-{n}" for n in range(1, 35)]}, 36, retries=0)
     assert heal(root) == 3
     (said,) = (line for line in capfd.readouterr().err.splitlines() if "edit: ValueError" in line)
