@@ -363,6 +363,16 @@ class KillsTwo(Tint):
         return super().one(request)
 
 
+class FailsOrDies(Tint):
+    """Nothing comes right: s-0 fails, and all others end their process."""
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        if request.id == "s-0":
+            return ValueError("no")
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
 class FailsOnNode(Tint):
     """Every call fails on the node of this name, as with a broken driver."""
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -20,15 +21,17 @@ from slurm_bench.marks import process_began
 from slurm_bench.run.attempts import Attempt
 from slurm_bench.run.journal import DONE, FAILED, LOST, ORDERLY, STOPPED, Journal, TaskProcess, node_name, read_journal
 from slurm_bench.run.layout import RunDir
-from slurm_bench.run.records import manifests, reserve_manifest
+from slurm_bench.run.records import manifests, read_manifest, reserve_manifest
 from slurm_bench.stages.engine import Tally
 from slurm_bench.stages.stop import StopSignals
 
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
 POLL = 0.1
-# So many processes in a row may die without a record, or a suspect that was alone, before the task is left to others.
+# So many processes in a row may die and bring nothing forward before the task is left to others.
 FRUITLESS = 3
+# So many processes that fail on a sample say of it what there is to say.
+SETTLES = 2
 # Seconds that a worker gets to finish what it has in hand when its supervisor has to leave.
 GRACE = 40
 
@@ -149,12 +152,17 @@ class Slot:
         return replace(last, exit=self._exit, end=FAILED if self._exit == ORDERLY and last.end is None else last.end)
 
     def _brought_forward(self, died: TaskProcess) -> bool:
-        """Whether a process was worth starting: it has written records; or a sample that it had alone in hand is better
-        known now, for its task has got something done."""
-        if self._run.manifest(died.stage, died.attempt, died.task, died.restart).stat().st_size:
-            return True
+        """Whether a process was worth starting: samples are done with; or one has failed that few processes of the task
+        had failed with; or one that it had alone in hand is better known now, as something came right on this node."""
+        own = self._run.manifest(died.stage, died.attempt, died.task, died.restart)
         files = manifests(self._run, died.stage, died.attempt, died.task)
-        return len(died.in_hand) == 1 and any(file.stat().st_size for file in files)
+        new, earlier = read_manifest(own), [record for file in files if file != own for record in read_manifest(file)]
+        failed = Counter((record["id"], record.get("scorer")) for record in earlier)
+        for record in new:
+            if record["status"] == "ok" or record.get("final") or failed[record["id"], record.get("scorer")] < SETTLES:
+                return True
+        good_nodes = {record.get("node") for record in earlier if record["status"] == "ok"}
+        return len(died.in_hand) == 1 and died.node in good_nodes
 
 
 def wait_for(slots: Sequence[Slot], stop: StopSignals) -> Tally:
