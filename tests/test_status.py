@@ -221,6 +221,8 @@ def test_a_task_that_is_far_slower_than_its_peers_is_marked(tmp_path: Path) -> N
     lines = render_status(found, 40).splitlines()
     assert "left     at least 4 s: edit 4 s, score" in lines
     assert "as slow as the others" in " ".join(" ".join(lines).split())
+    found["eta"] = found["stages"]["edit"]["eta"] = 0.0
+    assert "left     not known yet" in render_status(found).splitlines(), "all is edited, nothing is scored"
     assert max(map(len, lines[1:])) <= 40
 
 

@@ -232,7 +232,7 @@ def _left_line(status: Mapping[str, Any]) -> list[str]:
     parts += [f"{stage} not known yet" for stage in unknown]
     if status["over"] or not parts:
         return []
-    if status["eta"] is None:
+    if not status["eta"]:
         return ["left     not known yet"]
     return [f"left     {'at least' if unknown else 'about'} {duration(status['eta'])}: {', '.join(parts)}"]
 
