@@ -126,6 +126,15 @@ def test_a_longer_batch_and_then_a_shorter_are_written_as_alone():
     assert again[0] == again[1][:2]
 
 
+def test_a_row_that_idles_takes_no_place_beyond_the_cache():
+    """Three prompts take four rows, of which the last may be as far as a long batch before left it."""
+    judge = tiny_judge.scorer(mode="generate")
+    inputs, decoder = judge.judge.preprocess(asked(judge, 3)), judge.judge.decoder
+    plain = judge.judge.written(inputs, 3)
+    decoder._lengths = torch.full_like(decoder._lengths, 10**6)
+    assert judge.judge.written(inputs, 3) == plain
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
 def test_numbers_that_are_not_finite_cost_their_own_prompt_alone(temperature):
     """Not its neighbours, and not those that come after it in the same place."""
