@@ -71,6 +71,7 @@ def applied(transformer: Any, path: Path, module: str = TO_Q, rank: int = 2, sca
         ({}, {"lora_adapter_metadata": '{"transformer.lora_alpha": 1, "text_encoder.lora_alpha": 7}'}, 0.5),
         ({}, {"lora_adapter_metadata": '{"r": 2, "lora_alpha": 1}'}, 0.5),
         ({}, {"ss_network_alpha": "1.0", "ss_network_dim": "2"}, 0.5),
+        ({}, {**diffusers_metadata(lora_alpha=1), "ss_network_alpha": "7"}, 0.5),
         ({}, {"lora_alpha": "1"}, 0.5),
         ({}, {"alpha": "1"}, 0.5),
         ({}, {"network_alpha": "1"}, 0.5),
@@ -116,9 +117,12 @@ def test_pefts_own_names_need_pefts_configuration(transformer, tmp_path) -> None
         applied(transformer, tmp_path / "l.safetensors")
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 1}))
     assert applied(transformer, tmp_path / "l.safetensors") == pytest.approx(0.5)
-    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LOHA"}))
-    with pytest.raises(UserError, match="no plain LoRA"):
-        applied(transformer, tmp_path / "l.safetensors")
+    for other in ({"peft_type": "LOHA"}, {"peft_type": "LORA", "lora_alpha": 1, "use_dora": True}):
+        (tmp_path / "adapter_config.json").write_text(json.dumps(other))
+        with pytest.raises(UserError, match="no plain LoRA"):
+            applied(transformer, tmp_path / "l.safetensors")
+    save_file(named(f"base_model.model.{TO_Q}"), tmp_path / "l.safetensors", {"lora_alpha": "4"})
+    assert applied(transformer, tmp_path / "l.safetensors") == pytest.approx(2), "the file's own word goes first"
 
 
 def test_layers_of_several_ranks_keep_each_its_own(transformer, tmp_path) -> None:
@@ -190,7 +194,7 @@ def test_what_would_be_left_out_is_refused_before_any_gpu(folder, tmp_path, tens
 @pytest.mark.parametrize("metadata", ["{", "[1]", '{"lora_alpha": [1]}', f'{{"lora_alpha": {"9" * 400}}}'])
 def test_metadata_that_cannot_be_read_is_refused(tmp_path, metadata) -> None:
     save_file(named(), tmp_path / "l.safetensors", {"lora_adapter_metadata": metadata})
-    with pytest.raises(UserError, match=r"lora_adapter_metadata|alpha of .* is no number"):
+    with pytest.raises(UserError, match=r"^'editor\.params\.lora': .*l\.safetensors: .*(can't be read|is no number)"):
         read_lora(tmp_path / "l.safetensors", "editor.params.lora")
 
 
