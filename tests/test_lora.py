@@ -125,11 +125,11 @@ def test_pefts_own_names_need_pefts_configuration(transformer, tmp_path) -> None
     assert applied(transformer, tmp_path / "l.safetensors") == pytest.approx(2), "the file's own word goes first"
 
 
-def test_layers_of_several_ranks_keep_each_its_own(transformer, tmp_path) -> None:
-    weights = {**named(TO_Q, rank=2), **named(TO_K, rank=4), f"{TO_K}.alpha": torch.tensor(2.0)}
+def test_layers_of_several_ranks_and_alphas_keep_each_its_own(transformer, tmp_path) -> None:
+    weights = {**named(TO_Q, rank=2), **named(TO_K, rank=4), f"{TO_K}.alpha": torch.tensor(1.0)}
     save_file(weights, tmp_path / "l.safetensors")
     assert applied(transformer, tmp_path / "l.safetensors", TO_Q, 2) == pytest.approx(1)
-    assert applied(transformer, tmp_path / "l.safetensors", TO_K, 4) == pytest.approx(0.5)
+    assert applied(transformer, tmp_path / "l.safetensors", TO_K, 4) == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("pixel", [(), (1, 1)])
