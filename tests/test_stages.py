@@ -140,7 +140,7 @@ def test_what_the_plug_in_says_is_final_is_tried_once_and_ends_no_task(tmp_path:
     root = prepare(tmp_path, "test_stages.Settled", {}, count=12)
     assert work(root) == [Tally(ok=1, failed=11)]
     record = edits(root)["s-0"]
-    assert (record["tries"], record["final"]) == (1, True)
+    assert (record["error"]["type"], record["tries"], record["final"]) == ("SampleError", 1, True)
     assert not open_run(root).state().worth_editing()
 
 

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-from slurm_bench.errors import LostGpu, SampleError, UserError
+from slurm_bench.errors import FinalError, LostGpu, SampleError, UserError
 from slurm_bench.logs import hide_secrets
 
 _OURS = Path(__file__).parent
@@ -76,5 +76,7 @@ def drop_frames(error: BaseException | None) -> None:
 
 
 def describe(error: BaseException) -> dict[str, str]:
-    """The error field of a record: bounded, for an exception's text may quote a whole image."""
-    return {"type": type(error).__name__, "message": " ".join(hide_secrets(str(error)).split())[:1000]}
+    """The error field of a record: bounded, for an exception's text may quote a whole image. That a sample's error is
+    final, the record says beside it."""
+    kind = SampleError if type(error) is FinalError else type(error)
+    return {"type": kind.__name__, "message": " ".join(hide_secrets(str(error)).split())[:1000]}
