@@ -362,6 +362,17 @@ def test_a_launcher_that_is_refused_replaces_no_image(tmp_path: Path) -> None:
     assert (tmp_path / sample.sources[0]).read_bytes() == PNG
 
 
+def test_who_wants_one_more_scorer_is_told_of_score(tmp_path: Path) -> None:
+    planned(tmp_path, "a", seed=0)
+    told = {}
+    for key in ("scorers.more.class_path=plugins.Grey", "editor.params.strength=2"):
+        with pytest.raises(UserError) as refused:
+            create_run(tmp_path, load_config(bundled("demo.yaml"), ["seed=0", key]), list, {}, force=False)
+        told[key.partition(".")[0]] = str(refused.value)
+    assert f"score {tmp_path} key=value" in told["scorers"]
+    assert "score" not in told["editor"].partition(" was begun with ")[2]
+
+
 def test_images_that_a_killed_launcher_left_are_replaced(tmp_path: Path) -> None:
     place = tmp_path / RunDir(tmp_path).source("a", "", "png")
     write_atomic(place, b"of older data")

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from slurm_bench.command import command
 from slurm_bench.config import PLANNED, Config, differences, dump, load_config, nearest
 from slurm_bench.data.item import Item
 from slurm_bench.errors import UserError
@@ -142,9 +143,11 @@ def _agreed(folder: RunDir, stored: Config, config: Config, models: Models, forc
                 log.warning("'%s': the plan is frozen, %s", key, frozen)
             changed.append(f"the plan is frozen, {frozen}")
     if changed and not force:
+        judges = all(change.startswith("scorers.") for change in changed)
+        score = f"to judge its images so, type: {command('score', folder.root)} key=value; or " if judges else ""
         raise UserError(
-            f"{folder.root} was begun with another configuration ({'; '.join(changed)}); start a new run folder, or "
-            "say --force to make with the new one what it hasn't made yet (what the old one made stays the old one's)"
+            f"{folder.root} was begun with another configuration ({'; '.join(changed)}); {score}start a new "
+            "run folder, or say --force to make by the new one what isn't made yet; what the old one made stays its own"
         )
     return replace(config, **{key: getattr(stored, key) for key in PLANNED})
 
