@@ -129,7 +129,7 @@ def test_weights_that_share_memory_share_it_there() -> None:
     turned.weight = torch.nn.Parameter(torch.randn(4, 6).t())
     layers.append(turned)
     inside = torch.nn.Linear(4, 6)
-    inside.weight = torch.nn.Parameter(torch.randn(10, 4)[3:9])
+    inside.weight = torch.nn.Parameter(torch.randn(100, 4)[90:96])
     layers.append(inside)
     expected = [layer.weight.detach().clone() for layer in layers]
     HostBlocks([layers], (), torch.device("cpu"))
