@@ -114,7 +114,7 @@ def test_what_ends_a_whole_task(tmp_path: Path, editor: str, params: dict[str, A
     assert len(cause.samples) >= 10
     assert cause.log == str(root / "logs" / "edit-001-0000.log")
     assert words in " ".join(cause.lines), "what ended it, not how it began"
-    assert not any(" INFO " in line or "/slurm_bench/" in line for line in cause.lines)
+    assert not any(" INFO " in line or f"{REPO}/slurm_bench/" in line for line in cause.lines)
     assert cause.next == f"python launch.py resubmit {root}"
 
 
