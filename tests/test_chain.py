@@ -68,7 +68,8 @@ def test_what_fails_alike_but_for_its_numbers_is_one_line_at_the_end(
     root = prepare(tmp_path, "Tint", {"fail": [f"s-{n}" for n in range(1, 35)]}, 36, retries=0)
     assert heal(root) == 3
     (said,) = (line for line in capfd.readouterr().err.splitlines() if "edit: ValueError" in line)
-    assert said.split(": ", 1) == ["  34 samples ('s-1', 's-2', 's-3', …)", "edit: ValueError: s-1 fails always"]
+    assert said.startswith("  34 samples ('s-1', 's-2', ")
+    assert said.endswith(", 's-30', …): edit: ValueError: s-1 fails always")
 
 
 def test_a_person_who_asks_again_gets_what_is_missing_and_nothing_else(tmp_path: Path) -> None:

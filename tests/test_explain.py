@@ -419,6 +419,7 @@ HOG = "Process 10214 has 122.19 GiB memory in use. "
     [
         ("62.00 MiB", "23.56 MiB", HOG, "17.57 GiB", "gpu_in_use"),
         ("62.00 MiB", "23.56 MiB", "", "17.57 GiB", "gpu_in_use"),
+        ("4.66 GiB", "2.30 GiB", "Process 9 has 136.79 GiB memory in use. ", "712.00 MiB", "gpu_in_use"),
         ("62.00 MiB", "23.56 MiB", "", "139.20 GiB", "cuda_out_of_memory"),
         ("200.00 GiB", "100.10 GiB", "Process 7 has 20.00 GiB memory in use. ", "19.70 GiB", "cuda_out_of_memory"),
         ("512.00 KiB", "0 bytes", "Process 7 has 3.00 GiB memory in use. ", "136.80 GiB", "cuda_out_of_memory"),
@@ -441,6 +442,11 @@ def test_of_a_lack_of_gpu_memory_it_is_said_whose_it_is_without_torchs_advice(tm
     assert "expandable_segments" not in cause.what
     status = render_status(status_of(open_run(root), hear), 80)
     assert "17.57 GiB memory in use" in " ".join(status.split())
+
+
+def test_how_a_task_ended_is_told_in_one_line(tmp_path: Path) -> None:
+    cause = told_of_a_process(prepare(tmp_path, "Tint", {}), "failed", "ValueError: while loading:\n  no weights", "")
+    assert "while loading: no weights" in cause.what
 
 
 def test_a_process_that_may_open_no_more_files_has_no_full_disk() -> None:

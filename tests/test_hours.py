@@ -105,6 +105,15 @@ def test_work_that_was_done_again_was_work(root: Path) -> None:
     assert [task.by_kind for task in hours(root)] == [{"other work": 20}] * 2
 
 
+def test_a_record_with_half_a_character_took_its_time_and_one_without_a_time_did_not(root: Path) -> None:
+    journal(root, 0, 0, at("start", 1100), at("works", 1100), at("end", 1120))
+    records(root, 0, 0, (0, 1110, 10, {}), (2, 1120, 10, {}), (4, 0, 5, {}))
+    file = run_dir(root).manifest("edit", 1, 0, 0)
+    file.write_text(file.read_text().replace('"info"', '"raw": "\\ud83d", "info"', 1) + '{"id": "s-4", "tor')
+    (task,) = hours(root)
+    assert (task.by_kind, task.records) == ({"other work": 20}, 2)
+
+
 def test_what_a_process_did_after_its_last_record_died_with_it(root: Path) -> None:
     begun = at("start", 1003, began=1002.0), at("works", 1004)
     journal(root, 0, 0, at("spawn", 1002, held=1001.0), *begun, at("exit", 1020, code=-9))

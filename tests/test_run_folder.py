@@ -351,6 +351,15 @@ def test_a_launcher_that_fails_takes_no_image_from_one_that_still_plans(tmp_path
     assert not list(tmp_path.glob(".*")), "nor is anything left of it, or of one that was killed"
 
 
+def test_of_two_that_plan_at_once_the_first_ones_images_stay(tmp_path: Path) -> None:
+    first, second = Plan(RunDir(tmp_path)), Plan(RunDir(tmp_path))
+    first.add([Item("a", "c", "do", PNG)], 0)
+    second.add([Item("a", "c", "do", PNG + b"another")], 0)
+    (sample,) = first.freeze()
+    assert second.freeze() == [sample]
+    assert (tmp_path / sample.sources[0]).read_bytes() == PNG
+
+
 def test_a_launcher_that_is_refused_replaces_no_image(tmp_path: Path) -> None:
     def late() -> Iterator[Item]:
         planned(tmp_path, "a", seed=0)

@@ -33,10 +33,11 @@ from slurm_bench.run.losses import note_losses
 from slurm_bench.run.opened import Run
 from slurm_bench.run.records import State
 from slurm_bench.run.turns import followed
-from slurm_bench.watch.explain import one_liners
+from slurm_bench.watch.explain import LINE, one_liners
+from slurm_bench.watch.wording import within
 
-# So many failures are named one by one; more are told together, by what failed them.
-NAMED = 30
+# So many samples that fail alike have a line each. So many are named, and so many lines told.
+FEW, NAMED = 10, 30
 
 
 @dataclass(frozen=True)
@@ -199,17 +200,18 @@ def resubmit_line(root: Path) -> str:
 
 
 def _told(lacking: Mapping[str, str]) -> list[str]:
-    """A line a sample; where there are many, a line for each way of failing, in the words of the first that did."""
-    if len(lacking) <= NAMED:
-        return [f"{sample_id!r}: {why}" for sample_id, why in lacking.items()]
-    by_cause: Mapping[str, list[str]] = defaultdict(list)
+    """A line a sample; where more than FEW fail alike but for a number, one for them, in the words of the first."""
+    by_way: Mapping[str, list[str]] = defaultdict(list)
     for sample_id, why in lacking.items():
-        by_cause[re.sub(r"\d+", "#", why)].append(sample_id)
-    lines = [
-        f"{len(ids)} samples ({', '.join(map(repr, ids[:3]))}{', …' if len(ids) > 3 else ''}): {lacking[ids[0]]}"
-        for ids in sorted(by_cause.values(), key=len, reverse=True)
-    ]
-    return lines[:NAMED] + ([f"and {len(lines) - NAMED} further causes, see scores.csv"] if len(lines) > NAMED else [])
+        by_way[re.sub(r"\d+", "#", why)].append(sample_id)
+    lines = []
+    for ids in sorted(by_way.values(), key=len, reverse=True):
+        if len(ids) <= FEW:
+            lines += [f"{sample_id!r}: {within(lacking[sample_id], LINE)}" for sample_id in ids]
+        else:
+            named = ", ".join(map(repr, ids[:NAMED])) + (", …" if len(ids) > NAMED else "")
+            lines.append(f"{len(ids)} samples ({named}): {within(lacking[ids[0]], LINE)}")
+    return lines[:NAMED] + ([f"and {len(lines) - NAMED} further lines, see scores.csv"] if len(lines) > NAMED else [])
 
 
 def propose(run: Run, step: Step, attempts: Sequence[Attempt], executor: Executor) -> Attempt:

@@ -73,7 +73,7 @@ class Journal:
         """`how` is one of those above. What is in hand stays noted where the process is LOST."""
         if how != LOST:
             self.hold("", ())
-        self.note("end", how=how, message=hide_secrets(message)[:2000], ok=ok, failed=failed)
+        self.note("end", how=how, message=" ".join(hide_secrets(message).split())[:2000], ok=ok, failed=failed)
 
     def hold(self, plugin: str, ids: Iterable[str]) -> None:
         """What this process has begun with that plug-in and not finished. No fsync: the note has to outlive the

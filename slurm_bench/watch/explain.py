@@ -195,7 +195,7 @@ def _next(seen: Evidence, kind: Kind, facts: Mapping[str, str]) -> str:
 
 def _reason(detail: str) -> str:
     """Without what only says how often, and the colon before a message that is empty."""
-    return re.sub(r"^SystematicFailure: the first \d+ samples all failed alike: ", "", detail).removesuffix(": ")
+    return re.sub(r"^SystematicFailure: the first \d+ samples all failed alike: ", "", detail).rstrip(": ")
 
 
 def _alike(detail: str) -> str:

@@ -19,7 +19,7 @@ from slurm_bench.run.opened import Run
 from slurm_bench.run.records import State
 from slurm_bench.run.timeline import read_timeline
 from slurm_bench.watch.evidence import STAGES, Evidence, Hear, Task, gather
-from slurm_bench.watch.explain import explain, lines_of, next_of
+from slurm_bench.watch.explain import LINE, explain, lines_of, next_of
 from slurm_bench.watch.symptoms import QUIET
 from slurm_bench.watch.wording import duration, fit, within
 
@@ -211,7 +211,11 @@ def render_status(status: Mapping[str, Any], width: int | None = None) -> str:
     lines += [line for attempt in status["attempts"] for line in _attempt_lines(attempt)]
     lines += _left_line(status)
     lines += [f"queue    {status['queue']}"] if status["queue"] else []
-    lines += [f"error    {status['last_error']}"] if status["last_error"] and status["counts"]["failed"] else []
+    lines += (
+        [f"error    {within(status['last_error'], LINE)}"]
+        if status["last_error"] and status["counts"]["failed"]
+        else []
+    )
     lines += [f"why      {line}" for line in status["causes"]]
     report = Path(status["run"]) / "report" / "report.html"
     return "\n".join(
