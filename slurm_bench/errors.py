@@ -44,6 +44,14 @@ class ServiceDown(Exception):
     """A service that a plug-in depends on can't be reached: no sample's fault, and worth another task later."""
 
 
+def words_of(said: object) -> str:
+    """Its text, which of a stranger's exception may be one that raises in its turn."""
+    try:
+        return str(said)
+    except Exception:
+        return "<exception str() failed>"  # as Python's own tracebacks have it
+
+
 def storage_problem(error: OSError) -> str:
     """One line: which file, what is wrong with it, and the mend."""
     where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from slurm_bench.config import nearest
-from slurm_bench.errors import UserError
+from slurm_bench.errors import UserError, words_of
 from slurm_bench.logs import hide_secrets
 
 
@@ -72,7 +72,7 @@ def _nearest_module(name: str) -> str:
 def blame(error: BaseException, name: str) -> str:
     """What was raised, where in the plug-in's own code, and a file with the whole traceback: there may be no run
     folder yet."""
-    said = " ".join(str(error).split())[:300]
+    said = " ".join(words_of(error).split())[:300]
     return f"{type(error).__name__}: {said} ({_place(error, name)}){_kept(error)}"
 
 

@@ -332,6 +332,21 @@ def test_a_panic_is_its_samples_error_and_no_death(tmp_path: Path) -> None:
     assert edits(root)["s-1"]["error"]["message"] == "PanicException: index out of bounds"
 
 
+class Wordless(Tint):
+    """Raises what can't be asked for its text."""
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        if request.id == "s-1":
+            raise type("Mute", (Exception,), {"__str__": lambda self: str(self.args[0])})
+        return super().one(request)
+
+
+def test_an_exception_whose_text_cannot_be_had_is_its_samples_error(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "test_stages.Wordless", {}, batch_size=2)
+    assert work(root) == [Tally(ok=5, failed=1)]
+    assert edits(root)["s-1"]["error"] == {"type": "Mute", "message": "<exception str() failed>"}
+
+
 class IsTold(Tint):
     """Is told to leave while it has sample `at` in hand, which takes it so many seconds."""
 

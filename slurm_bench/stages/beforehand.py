@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from slurm_bench.errors import ServiceDown, UserError
+from slurm_bench.errors import ServiceDown, UserError, words_of
 from slurm_bench.logs import log
 from slurm_bench.plugins import make_rewriter
 from slurm_bench.run.opened import Run
@@ -32,7 +32,7 @@ def rewrite_all(run: Run) -> dict[str, str]:
             if isinstance(error, UserError | ServiceDown):
                 raise UserError(str(error))
             if error is not None:
-                problems[futures[future].id] = str(error)
+                problems[futures[future].id] = words_of(error)
             if done * 10 // len(futures) > (done - 1) * 10 // len(futures):
                 log.info("%d of %d instructions are rewritten", done - len(problems), len(futures))
     finally:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
 
-from slurm_bench.errors import FinalError, LostGpu, ServiceDown, UserError
+from slurm_bench.errors import FinalError, LostGpu, ServiceDown, UserError, words_of
 from slurm_bench.logs import log
 from slurm_bench.machine import free_memory
 from slurm_bench.run.durable import LineWriter
@@ -213,7 +213,7 @@ class Engine:
                 count = f"more than {len(jobs)}" if len(results) > len(jobs) else len(results)
                 raise ValueError(f"the plug-in gave {count} results for {len(jobs)} samples")
         except SystemExit as error:  # a plug-in's way of giving up; its words are the sample's error
-            results, raised = [RuntimeError(f"the plug-in called sys.exit: {error.code}")] * len(jobs), True
+            results, raised = [RuntimeError(f"the plug-in called sys.exit: {words_of(error.code)}")] * len(jobs), True
         except BdbQuit:  # a person, at a breakpoint: no sample's fault
             raise KeyboardInterrupt from None
         except Exception as error:

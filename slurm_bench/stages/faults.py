@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-from slurm_bench.errors import FinalError, LostGpu, SampleError, UserError
+from slurm_bench.errors import FinalError, LostGpu, SampleError, UserError, words_of
 from slurm_bench.logs import hide_secrets
 
 _OURS = Path(__file__).parent
@@ -61,7 +61,7 @@ def in_words(error: BaseException) -> bool:
 
 
 def _says(error: BaseException, signs: Iterable[str]) -> bool:
-    text = str(error).lower()
+    text = words_of(error).lower()
     return any(sign in text for sign in signs)
 
 
@@ -79,4 +79,4 @@ def describe(error: BaseException) -> dict[str, str]:
     """The error field of a record: bounded, for an exception's text may quote a whole image. That a sample's error is
     final, the record says beside it."""
     kind = SampleError if type(error) is FinalError else type(error)
-    return {"type": kind.__name__, "message": " ".join(hide_secrets(str(error)).split())[:1000]}
+    return {"type": kind.__name__, "message": " ".join(hide_secrets(words_of(error)).split())[:1000]}

@@ -11,7 +11,7 @@ from typing import Any
 
 from slurm_bench import marks
 from slurm_bench.editors.base import EditRequest
-from slurm_bench.errors import LostGpu, SampleError, UserError
+from slurm_bench.errors import LostGpu, SampleError, UserError, words_of
 from slurm_bench.logs import log, log_to_file
 from slurm_bench.machine import free_memory
 from slurm_bench.plugins import make_editor, make_rewriter, make_scorer
@@ -64,10 +64,10 @@ def run_task(run: Run, stage: str, number: int, task: int, stop: StopSignals, re
         log.log(level, "task %d: %d ok, %d failed%s", task, tally.ok, tally.failed, why)
         return tally
     except (Exception, SystemExit) as error:
-        told = in_words(error)
-        log.error("task %d ends: %s: %s", task, type(error).__name__, error, exc_info=None if told else error)
+        told, said = in_words(error), f"{type(error).__name__}: {words_of(error)}"
+        log.error("task %d ends: %s", task, said, exc_info=None if told else error)
         how = REFUSED if isinstance(error, UserError) else LOST if isinstance(error, GpuLost | LostGpu) else FAILED
-        journal.end(how, f"{type(error).__name__}: {error}")
+        journal.end(how, said)
         raise
     except KeyboardInterrupt:  # of a person, at a breakpoint say: what is in hand is no suspect
         journal.end(STOPPED, "SIGINT")
@@ -159,7 +159,7 @@ class _Task:
             except (GpuLost, LostGpu, StorageFailed):  # no scorer's fault
                 raise
             except Exception as error:
-                log.error("scorer %s can't go on: %s: %s", name, type(error).__name__, error)
+                log.error("scorer %s can't go on: %s: %s", name, type(error).__name__, words_of(error))
                 drop_frames(error)  # they hold what it had loaded
                 failed = failed or error
             if self.stop.reason and self.total.stopped:
