@@ -144,11 +144,15 @@ def verify(options: argparse.Namespace) -> int:
         return found
 
     try:
-        note_losses(opened, find)
+        state, _ = note_losses(opened, find)
     except OSError as error:  # a run of somebody else's, say, or a full disk: it is still said
         if not lost:
             raise
         log.warning("what is lost could not be noted, so others may not know: %s", storage_problem(error))
+        state = opened.state()
+    for sample_id, outcome in state.edits.items():
+        if outcome.lost and outcome.ok is None:
+            lost.setdefault(sample_id, "its image was lost before, and isn't made again yet")
     typed = command("resubmit", opened.root) if lost else None
     if options.json:
         print(json.dumps({"run": str(opened.root), "checked": len(checked), "lost": lost, "next": typed}))

@@ -27,15 +27,18 @@ EDITED = {
     "status": st.just("ok"),
     "sha256": SHA,
     "source_sha256": SHA,
-    "time": st.sampled_from([1.0, 2.0]),
     "image": st.just("i"),
 }
+TIMED = {"time": st.sampled_from([1.0, 2.0])}
 SCORED = {"status": st.just("ok"), "scores": st.just({"q": 1.0})}
 MATCHED = {"scorer": st.sampled_from(["s", "t"]), "edit_sha256": SHA, "source_sha256": SHA}
 RECORDS = {
-    "edit": st.one_of(st.fixed_dictionaries(IDENTITY | EDITED), st.fixed_dictionaries(IDENTITY | FAILED)),
+    "edit": st.one_of(
+        st.fixed_dictionaries(IDENTITY | EDITED, optional=TIMED), st.fixed_dictionaries(IDENTITY | FAILED)
+    ),
     "score": st.one_of(
-        st.fixed_dictionaries(IDENTITY | SCORED | MATCHED), st.fixed_dictionaries(IDENTITY | FAILED | MATCHED)
+        st.fixed_dictionaries(IDENTITY | SCORED, optional=MATCHED),
+        st.fixed_dictionaries(IDENTITY | FAILED, optional=MATCHED),
     ),
 }
 WRITES = st.one_of(

@@ -53,6 +53,9 @@ def test_a_lost_image_is_made_again(tmp_path: Path, harm: Callable[[Path], None]
     assert found["checked"] == 6
     assert list(found["lost"]) == ["s-2"]
     assert (found["run"], found["next"].endswith(f"resubmit {root}")) == (str(root), True)
+    again = launch("verify", root)
+    assert again.returncode == 3, "it isn't made again yet"
+    assert "5 images checked, 1 lost" in again.stdout
     launch("report", root)
     (row,) = [row for row in rows(root) if row["status"] == "error"]
     assert (row["id"], "lost" in row["error"]) == ("s-2", True)
@@ -60,6 +63,25 @@ def test_a_lost_image_is_made_again(tmp_path: Path, harm: Callable[[Path], None]
     assert attempts(root)[-1]["samples"] == ["s-2"]
     assert_whole(root, tmp_path / "undisturbed")
     assert launch("verify", root).returncode == 0
+
+
+def test_records_of_somebody_else_have_what_every_record_has_and_count_as_ours(tmp_path: Path) -> None:
+    """No time, no size, and of a score neither its scorer's name nor its image's sha256."""
+    root = prepare(tmp_path, "Tint", {})
+    heal(root)
+    every = {"id", "status", "seconds", "attempt", "task", "host", "by"}
+    edit = every | {"source_sha256", "image", "sha256", "width", "height", "seed"}
+    for stage, names in (("edit", edit), ("score", every | {"scores", "raw", "parse"})):
+        for file in run_dir(root).records(stage).iterdir():
+            lines = [{k: v for k, v in json.loads(line).items() if k in names} for line in file.open()]
+            file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert launch("report", root).returncode == 0
+    assert summary(root)["counts"]["scored"] == 6
+    shutil.copytree(root, tmp_path / "undisturbed")
+    delete(root / edits(root)["s-2"]["image"])
+    assert heal(root) == 0
+    assert attempts(root)[-1]["samples"] == ["s-2"]
+    assert_whole(root, tmp_path / "undisturbed")
 
 
 @pytest.mark.parametrize("verified", [True, False])

@@ -46,6 +46,7 @@ class Ledger:
         self._follows = followed(samples)
         self._editor = marks.get("editor")
         self._scorers = {name: marks.get(f"scorers.{name}") for name in scorers}
+        self._scorer_of = {mark: name for name, mark in self._scorers.items()}
         self._begin({})
 
     def _begin(self, lost_files: Mapping[str, int]) -> None:
@@ -110,7 +111,7 @@ class Ledger:
                 continue
             record.id, record.by = self._ids.get(sample_id, sample_id), own or _shared(by)
             record.pack()
-            if self._lost and (sample_id, record.time) in self._lost:
+            if self._lost and (sample_id, record.get("time")) in self._lost:
                 _of(edits, sample_id).lost = True
             elif self._add_ok("edit", edits, sample_id, record) and self._scored:
                 self._match_again(sample_id)
@@ -126,9 +127,10 @@ class Ledger:
             self._add_score(error, error["id"], *facts)
 
     def _add_score(self, record: Record, sample_id: str, scorer: Any, by: Any, image: Any, source: Any) -> None:
-        """A score, or a failure to score, holds for this very image (its sha256) and these very sources."""
+        """A score, or a failure to score, holds for this very image (its sha256) and these very sources, as far as it
+        says which. One that doesn't name its scorer is of the one who made it, or of the only one."""
         self._scored = True
-        name = intern(str(scorer))
+        name = intern(str(scorer)) if scorer else self._scorer_of.get(by, next(iter(self._scorers), ""))
         outcomes = self._scores.by_scorer.get(name)
         if outcomes is None or sample_id not in outcomes:
             return
@@ -142,7 +144,7 @@ class Ledger:
             self._astray.setdefault(sample_id, []).append(record)
             return
         if type(record) is OkRecord:
-            record.id, record.edit_sha256 = edited.id, edited.sha256  # one text for all
+            record.id, record.edit_sha256 = edited.id, edited.sha256 if image else UNSET  # one text for all
             record.scorer, record.by = name, own or _shared(by)
             record.source_sha256 = edited.source_sha256 if source else UNSET
             self._add_ok("score", outcomes, sample_id, record)
@@ -205,7 +207,7 @@ def _shared(by: Any) -> Any:
 
 def _is_of(edited: OkRecord, image: Any, source: Any) -> bool:
     own, own_source = unpacked(edited.sha256), edited.source_sha256
-    return bool(image == own and (not source or not own_source or source == unpacked(own_source)))
+    return bool((not image or image == own) and (not source or not own_source or source == unpacked(own_source)))
 
 
 def _is_file_of_lines(entry: os.DirEntry[str]) -> bool:

@@ -180,7 +180,7 @@ def read_records(run: RunDir, stage: str) -> list[Record]:
     return [record for file in manifests(run, stage) for record in read_manifest(file)]
 
 
-def read_lost(run: RunDir) -> set[tuple[str, float]]:
+def read_lost(run: RunDir) -> set[tuple[str, float | None]]:
     """The edit records whose images are no more, by id and time."""
     folder = run.records("edit")
     files = sorted(folder.glob("lost-*.jsonl")) if folder.is_dir() else []

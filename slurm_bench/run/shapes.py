@@ -68,10 +68,10 @@ class Failure(msgspec.Struct):
 
 
 class Lost(msgspec.Struct):
-    """An edited image that is no more, by its record."""
+    """An edited image that is no more, by its record; without a time, of the records that have none."""
 
     id: str
-    edit_time: Time
+    edit_time: Time | None
 
 
 class Git(msgspec.Struct):
