@@ -10,11 +10,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from copy import deepcopy
 from pathlib import Path
 
 import pytest
 from helpers import REPO, attempts, images, run_dir, summary
+from PIL import Image
 from plugins import Tint
 from tasks import edits, heal, prepare, work
 
@@ -70,6 +72,47 @@ def test_what_fails_alike_but_for_its_numbers_is_one_line_at_the_end(
     (said,) = (line for line in capfd.readouterr().err.splitlines() if "edit: ValueError" in line)
     assert said.startswith("  34 samples ('s-1', 's-2', ")
     assert said.endswith(", 's-30', …): edit: ValueError: s-1 fails always")
+
+
+def test_no_task_is_asked_to_read_again_what_cannot_be_read_here_either(tmp_path: Path) -> None:
+    """It would load its model for nothing."""
+    root = prepare(tmp_path, "Tint", {"fail": ["s-3"]})
+    (tmp_path / "bench" / "1.png").write_bytes((tmp_path / "bench" / "1.png").read_bytes()[:700])
+    (tmp_path / "bench" / "2.png").unlink()
+    assert heal(root) == 3
+    assert [attempt["samples"] for attempt in attempts(root)[1:]] == [["s-3"]]
+    errors = Counter(r["id"] for r in read_records(run_dir(root), "edit") if r["status"] == "error")
+    assert errors == {"s-1": 2, "s-2": 2, "s-3": 2}
+
+
+def test_a_file_that_is_back_is_tried_by_the_next_attempt(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    file, away = tmp_path / "bench" / "1.png", tmp_path / "away.png"
+    file.rename(away)
+
+    class Mounts(Debug):
+        def execute(self, run: Run, attempt: Attempt) -> bool:
+            over = super().execute(run, attempt)
+            if away.exists():
+                away.rename(file)
+            return over
+
+    assert heal(root, Mounts()) == 0
+    assert [attempt["samples"] for attempt in attempts(root)[1:]] == [["s-1"]]
+
+
+def test_a_judge_is_not_loaded_again_for_what_it_cannot_be_shown(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
+
+    class Replaces(Debug):
+        def execute(self, run: Run, attempt: Attempt) -> bool:
+            over = super().execute(run, attempt)
+            Image.new("RGB", (48, 32)).save(tmp_path / "bench" / "1.png")
+            return over
+
+    assert heal(root, Replaces()) == 3
+    assert len(attempts(root, "score")) == 1
+    assert summary(root)["counts"]["scored"] == 5
 
 
 def test_a_person_who_asks_again_gets_what_is_missing_and_nothing_else(tmp_path: Path) -> None:

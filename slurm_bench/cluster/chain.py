@@ -33,6 +33,7 @@ from slurm_bench.run.losses import note_losses
 from slurm_bench.run.opened import Run
 from slurm_bench.run.records import State
 from slurm_bench.run.turns import followed
+from slurm_bench.stages.unreadable import note_unreadable
 from slurm_bench.watch.explain import LINE, one_liners
 from slurm_bench.watch.wording import within
 
@@ -158,7 +159,10 @@ def carry_on(run: Run, attempt: Attempt, executor: Executor) -> int | None:
         close(run.folder, attempt)
         attempts = read_attempts(run.folder)
         refused = [*_refused(run.folder, attempts), *refused_here]
-        step = next_step(look(run), attempts, refused, run.config, attempt.only_scores)
+        state = look(run)
+        if note_unreadable(run, state):
+            state = run.state()
+        step = next_step(state, attempts, refused, run.config, attempt.only_scores)
         if step is None:
             code = conclude(run)
             conclude_once(run.folder, attempt)  # who looks afterwards asks the newest

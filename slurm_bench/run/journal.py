@@ -27,7 +27,7 @@ from slurm_bench.logs import hide_secrets
 from slurm_bench.machine import peak_gpu_memory, signal_name, visible_gpus
 from slurm_bench.marks import process_began
 from slurm_bench.run.durable import json_line, parse_line, read_lines
-from slurm_bench.run.layout import RunDir
+from slurm_bench.run.layout import VERSION, RunDir
 from slurm_bench.run.shapes import UNFIT, Event, Hand, fits
 
 # How a process may end. One without an end was killed, or is still at work. LOST: its GPU can't be used any more.
@@ -146,6 +146,11 @@ class TaskProcess:
 def read_events(file: Path) -> list[dict[str, Any]]:
     """The lines of a journal, in their order. Raises OSError."""
     return [{"time": 0.0, **row} for row in read_lines(file) if fits(row, Event)]
+
+
+def stamp(attempt: int, task: int) -> dict[str, Any]:
+    """What each record says of the process that made it."""
+    return {"attempt": attempt, "task": task, "host": socket.gethostname(), "node": node_name(), "v": VERSION}
 
 
 def node_name() -> str:

@@ -285,9 +285,7 @@ class Engine:
             **fields,
         }
         if job.error is not None:
-            record |= {"status": "error", "error": describe(job.error), "tries": job.tries}
-            record |= job.error.fields if isinstance(job.error, FinalError) else {}
-            record |= {"final": True} if job.sample.problem else {}  # the plan has it, and doesn't change
+            record |= failed(job.sample, job.error, job.tries)
         record |= {**self.work.about(job.sample), **self.stamp, "time": time.time()}
         self.manifest.write(record)
         self._ahead.begun.pop(job.sample.id, None)
@@ -304,6 +302,13 @@ class Engine:
         told = kind in self._logged or in_words(error)
         log.error("%r: %s", sample.id, _line(error), exc_info=None if told else error)
         self._logged.add(kind)
+
+
+def failed(sample: Sample, error: Exception, tries: int) -> dict[str, Any]:
+    """What a record says of a failure."""
+    fields = {"status": "error", "error": describe(error), "tries": tries}
+    fields |= error.fields if isinstance(error, FinalError) else {}
+    return fields | ({"final": True} if sample.problem else {})  # the plan has it, and doesn't change
 
 
 def _starved(job: _Job) -> bool:

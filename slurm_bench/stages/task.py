@@ -18,8 +18,7 @@ from slurm_bench.plugins import make_editor, make_rewriter, make_scorer
 from slurm_bench.run.attempts import Attempt, each_attempt, read_attempt
 from slurm_bench.run.claims import Holder, blocks_of
 from slurm_bench.run.durable import LineWriter
-from slurm_bench.run.journal import DONE, FAILED, LOST, REFUSED, STOPPED, Journal, node_name, read_journals
-from slurm_bench.run.layout import VERSION
+from slurm_bench.run.journal import DONE, FAILED, LOST, REFUSED, STOPPED, Journal, read_journals, stamp
 from slurm_bench.run.ledger import read_state
 from slurm_bench.run.opened import Run
 from slurm_bench.run.plan import Sample
@@ -214,9 +213,8 @@ class _Task:
         todo = share.left([*todo, *share.kept()])
         if not todo and not share.others_wait():
             return
-        host = {"host": socket.gethostname(), "node": node_name(), "v": VERSION}
-        stamp = {"attempt": self.attempt.number, "task": self.task, **host}
-        engine = Engine(work, self.manifest, stamp, batch_size, self.stop, _Progress(len(todo), self.journal))
+        by = stamp(self.attempt.number, self.task)
+        engine = Engine(work, self.manifest, by, batch_size, self.stop, _Progress(len(todo), self.journal))
         engine.hold, engine.wanted = lambda ids: self.journal.hold(key, ids), share.wanted
         taken: list[Sample] = []
         try:

@@ -57,6 +57,13 @@ def see_once(random: Callable[..., Any]) -> None:
     enlarge(x, 2, place, onto=enlarge(add_(x, weight), 2))
 
 
+def count_once(device: str) -> None:
+    """The text encoder's, how many tokens a picture has: torch compiles such a product, for 2 s."""
+    import torch
+
+    torch.ones((1, 3), dtype=torch.int64, device=device).prod(-1)
+
+
 def run_once(device: str, fp8: bool, tokens: int = TOKENS, dtype: str = "bfloat16") -> None:
     """Each operation between two matrix products as `blocks` uses it, on random data."""
     import torch
@@ -93,6 +100,6 @@ def run_once(device: str, fp8: bool, tokens: int = TOKENS, dtype: str = "bfloat1
         y = feed_forward(first, last, normed)
         add_gated(x, y, modulation[:, 5], 0)
         see_once(random)
-        torch.ones((1, 3), dtype=torch.int64, device=device).prod(-1)  # the text encoder's; torch compiles it, for 2 s
+        count_once(device)
         if device.startswith("cuda"):
             torch.cuda.synchronize(device)
