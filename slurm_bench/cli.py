@@ -15,7 +15,7 @@ from slurm_bench.errors import COMPLETE, INTERRUPTED, USER_ERROR, UserError, sto
 from slurm_bench.export import FORMATS
 from slurm_bench.logs import log_to_stderr
 from slurm_bench.terminal import one_line, stop_printing, take_any_character
-from slurm_bench.usage import Once, Parser, at_home, refuse_no_setting
+from slurm_bench.usage import Once, Parser, Several, at_home, refuse_no_setting
 from slurm_bench.verbs import DEFAULT_MODEL, FORECAST_GPUS
 
 
@@ -164,7 +164,12 @@ def _resubmit_options(parser: argparse.ArgumentParser) -> None:
 
 def _compare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "runs", type=at_home, nargs="+", metavar="RUN", help="two run folders or more; each against the first"
+        "runs",
+        type=at_home,
+        nargs="+",
+        action=Several,
+        metavar="RUN",
+        help="two run folders or more; each against the first",
     )
     parser.add_argument("--score", metavar="NAME", help="default: the first run's headline")
     parser.add_argument(

@@ -48,6 +48,15 @@ class Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+class Several(argparse.Action):
+    """What must be there twice at least."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        if len(values) < 2:
+            raise argparse.ArgumentError(None, f"name two of {self.metavar} or more")
+        setattr(namespace, self.dest, values)
+
+
 def at_home(text: str) -> Path:
     """A path as it was meant. Of `--run-dir=~/a` a shell hands on the `~`, by which a folder would be made here."""
     return Path(os.path.expanduser(text))

@@ -472,5 +472,5 @@ def test_on_the_terminal_and_as_json(tmp_path: Path, finished_run: str) -> None:
     read = launch("compare", finished_run, finished_run, "--json")
     assert json.loads(read.stdout)["comparisons"][0]["n"] == 24
     alone = launch("compare", finished_run)
-    assert alone.returncode == 1
-    assert "two run folders or more" in alone.stderr
+    assert alone.returncode == 2
+    assert "name two of RUN or more" in alone.stderr

@@ -7,6 +7,8 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +149,7 @@ class Slurm:
         run.submitit.mkdir(parents=True, exist_ok=True)
         executor = _executor(run.submitit, parameters)
         try:
-            with outside_a_job():
+            with outside_a_job(), redirect_stderr(StringIO()):  # where submitit prints what its error says, too
                 jobs = executor.map_array(function, *(list(column) for column in columns))
         except (FailedJobError, FailedSubmissionError) as error:
             raise UserError(_reason(error)) from None

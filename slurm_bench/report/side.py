@@ -123,8 +123,6 @@ class Side:
 
 
 def open_sides(roots: Sequence[Path]) -> list[Side]:
-    if len(roots) < 2:
-        raise UserError("compare: name two run folders or more")
     names = [root.resolve().name for root in roots]
     if len(set(names)) < len(names):
         names = [str(root) for root in roots]
