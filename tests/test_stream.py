@@ -9,6 +9,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -28,7 +29,9 @@ from slurm_bench.editors.qwen.loading import PLACE
 from slurm_bench.editors.qwen.random_weights import random_pipeline
 from slurm_bench.errors import UserError
 from slurm_bench.kernels import first_use
+from slurm_bench.kernels.first_use import Kernels
 from slurm_bench.scorers.qwen3vl.random_weights import random_judge
+from slurm_bench.scorers.qwen3vl.warm_up import kernels_of
 from slurm_bench.stages import loading
 from slurm_bench.stages.loading import keep_bytecode, load_slot
 from slurm_bench.stages.stop import StopSignals
@@ -271,6 +274,49 @@ def test_the_warm_up_runs_what_the_blocks_run(monkeypatch: pytest.MonkeyPatch, d
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("fp8", [False, True])
+def test_a_judges_warm_up_runs_what_its_layers_run(device: str, fp8: bool) -> None:
+    config = {
+        "text_config": {
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "hidden_size": 32,
+            "head_dim": 16,
+            "intermediate_size": 64,
+        },
+        "vision_config": {"hidden_size": 32, "num_heads": 2},
+    }
+    kernels = kernels_of(config, "bfloat16" if device == "cuda" else "float32", device, fp8)
+    assert kernels is not None
+    kernels.build()
+    assert kernels_of({"text_config": {}}, "bfloat16", device, fp8) is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("profile", ["exact", "fp8"])
+def test_the_first_prefill_finds_its_kernels_built(tmp_path: Path, profile: str) -> None:
+    """In a process of its own, with a cache of its own."""
+    lines = f"""
+        import sys
+        from pathlib import Path
+        import tiny_judge
+        judge = tiny_judge.scorer(profile={profile!r}, dtype="bfloat16", device="cuda")
+        cache = Path(sys.argv[1])
+        built = {{entry.name for entry in cache.iterdir()}}
+        assert any(name.startswith("slurm_bench-judge-") for name in built), built
+        judge.score([tiny_judge.request(number) for number in range(3)])
+        found = {{file.name for new in cache.iterdir() if new.name not in built for file in new.glob("*.json")}}
+        assert not found, found
+    """
+    tests = str(Path(__file__).parent)
+    environment = os.environ | {"TRITON_CACHE_DIR": str(tmp_path)}
+    environment["PYTHONPATH"] = os.pathsep.join([tests, str(Path(tests).parent), os.environ.get("PYTHONPATH", "")])
+    words = [sys.executable, "-c", textwrap.dedent(lines), str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("device", DEVICES)
 def test_libraries_are_used_as_they_can_be(device: str) -> None:
     first_use.use_libraries(device, "bfloat16")
 
@@ -288,6 +334,30 @@ def test_the_first_use_is_over_and_a_failure_in_it_is_none_of_the_model(
     with caplog.at_level(logging.WARNING), first_use.first_use("cuda"):
         pass
     assert "no cuDNN" in caplog.text
+
+
+def test_kernels_are_built_once_a_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        built.append("broken")
+        raise RuntimeError("no compiler")
+
+    built: list[str] = []
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(first_use, "use_libraries", lambda device, dtype: None)
+    models = [Kernels(name, partial(built.append, name)) for name in ("one", "other", "one")]
+    with caplog.at_level(logging.WARNING):
+        for kernels in [*models, Kernels("broken", fail), Kernels("broken", fail)]:
+            with first_use.first_use("cuda", kernels):
+                pass
+    assert built == ["one", "other", "broken", "broken"]
+    assert "no compiler" in caplog.text
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    with first_use.first_use("cuda", models[0]):
+        pass
+    assert built[-1] == "one", "another GPU has kernels of its own"
 
 
 def test_a_broken_triton_is_told_where_it_is_needed_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from slurm_bench.checkpoints.safetensors_header import TensorInfo
 from slurm_bench.checkpoints.stream import WeightStream, read_plainly
 from slurm_bench.editors.qwen.family import Family
 from slurm_bench.editors.qwen.profiles import Profile
-from slurm_bench.editors.qwen.warm_up import warm_up
+from slurm_bench.kernels.first_use import Kernels, first_use
 from slurm_bench.lean_imports import lean_imports
 from slurm_bench.machine import lasting
 
@@ -79,7 +79,7 @@ def load_pipeline(source: Source, profile: Profile, text_first: bool) -> Any:
     last: all else is built while it is on its way."""
     names = [name for name in source.family.classes if name != "transformer"]
     last = [] if text_first else ["transformer"]
-    with warm_up(source.device, profile, source.family.run_once), arriving(source, names + last) as component:
+    with first_use(source.device, _kernels(source, profile)), arriving(source, names + last) as component:
         components = {name: component(name) for name in names}
         with marks.part("build the pipeline"), lean_imports():
             from diffusers import DiffusionPipeline
@@ -88,6 +88,14 @@ def load_pipeline(source: Source, profile: Profile, text_first: bool) -> Any:
         pipeline.register_modules(**{name: component(name) for name in last})
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _kernels(source: Source, profile: Profile) -> Kernels | None:
+    if not profile.own_loop:
+        return None
+    run_once = source.family.run_once
+    name = f"{run_once.__module__.split('.')[-2]}-{8 if profile.fp8 else 16}"
+    return Kernels(name, partial(run_once, source.device, profile.fp8))
 
 
 def apply_loras(pipeline: Any, adapters: Sequence[Lora], fuse: bool) -> None:

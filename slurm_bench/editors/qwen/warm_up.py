@@ -1,48 +1,14 @@
-"""The kernels of a first step, built while weights and code are loaded, where they weren't built before."""
+"""The kernels of a first step of Qwen-Image-Edit, and of both families' VAEs."""
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
-
-from slurm_bench.editors.qwen.profiles import Profile
-from slurm_bench.kernels.first_use import first_use
-from slurm_bench.logs import log
 
 # Of the published transformer: channels, heads, and channels of the MLP's middle. Other sizes are built when needed.
 CHANNELS, HEADS, MIDDLE = 3072, 24, 12288
 PIXELS = 96  # channels of the VAEs' widest pictures
 TOKENS = 256
-
-
-@contextmanager
-def warm_up(device: str, profile: Profile, run_once: Callable[[str, bool], None]) -> Iterator[None]:
-    """Builds them, by `run_once`, in a thread, which is over when this is left in order. Compilers work beside Python's
-    imports; with all kernels built, to run them would only hold the imports up, but for what their libraries do."""
-    if not (device.startswith("cuda") and profile.own_loop) or _built_before():
-        with first_use(device):
-            yield
-        return
-    thread = threading.Thread(target=_in_thread, args=(run_once, device, profile.fp8), name="warm-up", daemon=True)
-    thread.start()
-    yield
-    thread.join()
-
-
-def _built_before() -> bool:
-    cache = Path(os.environ.get("TRITON_CACHE_DIR") or Path.home() / ".triton" / "cache")
-    return cache.is_dir() and any(cache.iterdir())
-
-
-def _in_thread(run_once: Callable[[str, bool], None], device: str, fp8: bool) -> None:
-    try:
-        run_once(device, fp8)
-    except Exception as error:  # whatever it is, the first sample meets it again
-        log.warning("kernels could not be warmed up: %s: %s", type(error).__name__, error)
 
 
 def see_once(random: Callable[..., Any]) -> None:
@@ -55,13 +21,6 @@ def see_once(random: Callable[..., Any]) -> None:
     x = random(1, PIXELS, 8, 8).contiguous(memory_format=torch.channels_last)
     x = add_(rms_norm_silu(rms_norm_silu(x, weight), weight, weight), weight, x)
     enlarge(x, 2, place, onto=enlarge(add_(x, weight), 2))
-
-
-def count_once(device: str) -> None:
-    """The text encoder's, how many tokens a picture has: torch compiles such a product, for 2 s."""
-    import torch
-
-    torch.ones((1, 3), dtype=torch.int64, device=device).prod(-1)
 
 
 def run_once(device: str, fp8: bool, tokens: int = TOKENS, dtype: str = "bfloat16") -> None:
@@ -100,6 +59,5 @@ def run_once(device: str, fp8: bool, tokens: int = TOKENS, dtype: str = "bfloat1
         y = feed_forward(first, last, normed)
         add_gated(x, y, modulation[:, 5], 0)
         see_once(random)
-        count_once(device)
         if device.startswith("cuda"):
             torch.cuda.synchronize(device)

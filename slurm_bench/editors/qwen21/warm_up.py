@@ -13,7 +13,7 @@ def run_once(device: str, fp8: bool, tokens: int = TOKENS, dtype: str = "bfloat1
     """Each operation between two matrix products as `blocks` uses it, on random data."""
     import torch
 
-    from slurm_bench.editors.qwen.warm_up import count_once, see_once
+    from slurm_bench.editors.qwen.warm_up import see_once
     from slurm_bench.kernels.attention import attention
     from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear
     from slurm_bench.kernels.ops import add_gated, linear, norm_modulate, rotate_, swiglu
@@ -42,6 +42,5 @@ def run_once(device: str, fp8: bool, tokens: int = TOKENS, dtype: str = "bfloat1
         y = swiglu(gate, up, OutlierLinear(last, gelu=False) if fp8 else last, normed)
         add_gated(x, y, modulation[:, 5], 0)
         see_once(random)
-        count_once(device)
         if device.startswith("cuda"):
             torch.cuda.synchronize(device)

@@ -25,6 +25,7 @@ from slurm_bench.machine import lasting
 from slurm_bench.scorers.judge.parse import Reply, opens_thinking
 from slurm_bench.scorers.judge.prompt import DIGITS, Prompt
 from slurm_bench.scorers.qwen3vl.packing import Packing, pack
+from slurm_bench.scorers.qwen3vl.warm_up import kernels_of
 
 # What a Qwen model that doesn't think writes behind an opened thought.
 _NO_THOUGHT = "\n</think>\n\n"
@@ -54,16 +55,18 @@ class DigitProbabilities:
     likeliest: Any
 
 
-def load_model(folder: Path, dtype: str, device: str) -> Any:
-    """Safetensors only, no code of the model's own, streamed to the device while transformers is imported."""
+def load_model(folder: Path, dtype: str, device: str, fp8: bool = False) -> Any:
+    """Safetensors only, no code of the model's own, streamed to the device while transformers is imported, and kernels
+    are built. `fp8` says that the model will be narrowed."""
     import torch
 
-    with lasting(), WeightStream(device) as stream:
+    config = read_json(folder / "config.json")
+    with lasting(), WeightStream(device) as stream, first_use(device, kernels_of(config, dtype, device, fp8)):
         stream.begin(folder)
-        with first_use(device), marks.part("import transformers"), lean_imports():
+        with marks.part("import transformers"), lean_imports():
             import transformers
 
-            cls = getattr(transformers, read_json(folder / "config.json")["architectures"][0])
+            cls = getattr(transformers, config["architectures"][0])
         with marks.part("await weights"):
             fill = transformers_model(cls, folder, getattr(torch, dtype), device, attn_implementation="sdpa")
             tensors = stream.take(folder)

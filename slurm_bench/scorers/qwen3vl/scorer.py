@@ -137,7 +137,7 @@ class Qwen3VLScorer:
         check_judge_folder(folder, self.model_name, self.profile)
         if self.profile == FP8:
             check_device_has_fp8(device, PROFILE_KEY, FP8)
-        model = load_model(folder, self.dtype, "cpu" if self.profile == W8A16 else device)
+        model = load_model(folder, self.dtype, "cpu" if self.profile == W8A16 else device, self.profile == FP8)
         self.use(model if self.profile == EXACT else narrow(model, self.profile, device), load_processor(folder))
 
     def streams(self) -> bool:
