@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from coverage_of_intervals import SCORES, coverage, coverage_of_clusters, coverage_of_shares
 
+from slurm_bench.report.intervals import wilson
 from slurm_bench.report.statistics import histogram, macro_mean_of, mean_of
 
 
@@ -149,6 +150,10 @@ def test_an_interval_holds_its_own_mean() -> None:
         assert found.ci_low is not None
         assert found.ci_high is not None
         assert found.ci_low <= found.mean <= found.ci_high, found
+    for n in range(2, 40):
+        for share in (0.0, 1.0):
+            low, high = wilson(share, n)
+            assert 0 <= low <= share <= high <= 1, n
 
 
 @pytest.mark.filterwarnings("error")

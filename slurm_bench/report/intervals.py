@@ -43,13 +43,13 @@ def t_interval(mean: float, parts: np.ndarray, correction: float, freedom: float
 
 
 def wilson(share: float, n: float) -> tuple[float, float]:
-    """Wilson's score interval (1927, JASA 22) of a share."""
+    """Wilson's score interval (1927, JASA 22) of a share; of 0 and of 1 rounding would miss the share itself."""
     from scipy.special import ndtri
 
     z = float(ndtri((1 + CONFIDENCE) / 2))
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    return centre - half, centre + half
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
 def looks_lognormal(x: np.ndarray) -> bool:
