@@ -60,12 +60,23 @@ def test_two_of_them_in_one_task_cost_two(tmp_path: Path) -> None:
     assert {row["id"] for row in rows(tmp_path / "run") if "SIGKILL" in row["error"]} == {"s-0", "s-3"}
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_where_nothing_comes_right_it_gets_its_record_in_the_end(tmp_path: Path, count: int) -> None:
+    """It may have been the node, as long as another was tried."""
+    data = make_benchmark(tmp_path / "bench", count)
+    config = make_config(tmp_path / "c.yaml", data, "Unlicensed", gpus=count, retries=1)
+    done = launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "local")
+    assert done.returncode == 3, done.stderr
+    assert [row["status"] for row in rows(tmp_path / "run")] == ["error"] * count
+    assert all("left with exit code" in row["error"] for row in rows(tmp_path / "run"))
+
+
 def test_where_nothing_comes_right_a_failure_is_no_reason_to_start_processes_for_ever(tmp_path: Path) -> None:
     """Each process failed on s-0 anew, which was taken for progress, and none can tell of what it died."""
     config = make_config(tmp_path / "c.yaml", make_benchmark(tmp_path / "bench", 3), "FailsOrDies", gpus=1)
     done = launch("--config", config, "--run-dir", tmp_path / "run", "--executor", "local", timeout=240)
     assert done.returncode == 3, done.stderr
-    assert summary(tmp_path / "run")["counts"]["missing"] == 2
+    assert summary(tmp_path / "run")["counts"]["failed"] == 3
     assert len(read_journals(run_dir(tmp_path / "run"), "edit")) < 30
 
 

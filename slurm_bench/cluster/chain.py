@@ -34,6 +34,7 @@ from slurm_bench.run.opened import Run
 from slurm_bench.run.records import State
 from slurm_bench.run.turns import followed
 from slurm_bench.stages.unreadable import note_unreadable
+from slurm_bench.stages.verdict import note_deaths
 from slurm_bench.watch.explain import LINE, one_liners
 from slurm_bench.watch.wording import within
 
@@ -164,6 +165,7 @@ def carry_on(run: Run, attempt: Attempt, executor: Executor) -> int | None:
             state = run.state()
         step = next_step(state, attempts, refused, run.config, attempt.only_scores)
         if step is None:
+            note_deaths(run, state)
             code = conclude(run)
             conclude_once(run.folder, attempt)  # who looks afterwards asks the newest
             return code

@@ -52,10 +52,15 @@ def _by_its_own_doing(one: TaskProcess, other: TaskProcess) -> bool:
 
 
 def find_suspects(
-    processes: Iterable[TaskProcess], records: Sequence[Record], plugin: str, ids: Collection[str]
+    processes: Iterable[TaskProcess],
+    records: Sequence[Record],
+    plugin: str,
+    ids: Collection[str],
+    anywhere: bool = False,
 ) -> list[Suspect]:
     """Those of `ids` that a dead process had in hand for that plug-in, the least suspect first. `processes` are the
-    stage's, less the asking one; of these none can still be at work on these ids.
+    stage's, less the asking one; of these none can still be at work on these ids. With `anywhere` a node on which
+    everything dies counts as well.
 
     A sample that was given up starts anew: what died before its last error record doesn't count again. Nor does what
     died before it came right with that plug-in (its image was lost since): then it wasn't the sample.
@@ -74,7 +79,7 @@ def find_suspects(
             continue
         alone = [p for p in died if p.in_hand == (sample_id,) and p.started > given_up.get(sample_id, 0.0)]
         several = len({process.node for process in alone}) > 1
-        counted = tuple(p for p in alone if several or p.node in good_nodes)
+        counted = tuple(p for p in alone if anywhere or several or p.node in good_nodes)
         found.append(Suspect(sample_id, counted, len(alone)))
     return sorted(found, key=lambda suspect: suspect.times)
 
