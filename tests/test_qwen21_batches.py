@@ -27,8 +27,9 @@ WISHES = [
 @pytest.mark.parametrize("scale", [1.0, 4.0])
 @pytest.mark.parametrize("profile", ["exact", "w8a16"])
 def test_each_comes_out_as_alone(profile: str, scale: float) -> None:
-    """Prompts and sources of different lengths, in float32 to 1e-4, where another seed or prompt is far away."""
-    params: dict[str, Any] = {"profile": profile, "true_cfg_scale": scale}
+    """Prompts and sources of different lengths, in float32 to 1e-4, where another seed or prompt is far away. Of three
+    steps, since a schedule of two doesn't hang on the size of what is denoised."""
+    params: dict[str, Any] = {"profile": profile, "true_cfg_scale": scale, "num_inference_steps": 3}
     alone = latents_of(tiny(**params), *WISHES)
     editor = tiny(**params, batched=True)
     with decoded(editor._session.pipeline) as found:
@@ -37,7 +38,7 @@ def test_each_comes_out_as_alone(profile: str, scale: float) -> None:
         assert (one - other).abs().max() < 1e-4
     assert (alone[0] - alone[1]).abs().max() > 1e-1
     assert [edited.info["batch"] for edited in results if isinstance(edited, Edited)] == [3, 3, 3]
-    assert [edited.info["forwards"] for edited in results if isinstance(edited, Edited)] == [4 if scale > 1 else 2] * 3
+    assert [edited.info["forwards"] for edited in results if isinstance(edited, Edited)] == [6 if scale > 1 else 3] * 3
 
 
 @needs_pipeline

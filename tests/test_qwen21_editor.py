@@ -17,7 +17,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from test_qwen_editor import check_in_bfloat16, decoded, latents_of, timesteps_of
+from test_qwen_editor import check_in_bfloat16, check_time_of_encoding_ahead, decoded, latents_of, timesteps_of
+from test_qwen_editor_profiles import quantized
 from test_stream import assert_equal, both
 from tiny_models import noise_image, request
 
@@ -193,12 +194,20 @@ def test_a_blank_source_is_not_taken_for_one_that_was_turned():
 
 
 @needs_pipeline
-def test_a_prompt_beyond_the_positions_of_the_model_is_that_samples_error():
+def test_a_prompt_beyond_the_positions_of_the_model_is_that_samples_error(monkeypatch):
     exact = tiny()._session.runner.transformer
-    text, latent = exact.source.txt_in, exact.source.config.in_channels
-    embeds, sources = torch.zeros(10000, next(text.parameters()).shape[-1]), torch.zeros(1, 16, latent)
-    with pytest.raises(SampleError, match="positions; the model has"):
-        exact.prefix(embeds, (0, len(embeds)), sources, [(1, 4, 4)] * 2, exact.modulation(torch.ones(1)))
+    monkeypatch.setattr(transformer, "NEGATIVE", len(exact.source.pos_embed.freqs[0]) - 30)
+    config = exact.source.config
+    sources, modulation = torch.zeros(1, 16, config.in_channels), exact.modulation(torch.ones(1))
+
+    def prefix(words):
+        """An image takes as many positions as its longer side is long."""
+        embeds = torch.zeros(words, config.context_in_dim)
+        return exact.prefix(embeds, (3, words - 3), sources, [(1, 2, 8), (1, 8, 4)], modulation)
+
+    with pytest.raises(SampleError, match="31 positions; the model has 30"):
+        prefix(15)
+    prefix(14)
 
 
 @needs_pipeline
@@ -318,6 +327,14 @@ def test_8_bits_are_near_exact_whatever_stays_in_bf16(keep):
 
 
 @needs_pipeline
+def test_nothing_is_brought_into_8_bits_twice_or_for_nobody(monkeypatch):
+    """Three times in a block: what attention, its output and the MLP read. In the last, of text and sources only
+    keys and values."""
+    prefix, step = 3 + 1, 3 + 3
+    assert quantized(session("fp8", num_inference_steps=2), monkeypatch) == prefix + 2 * step
+
+
+@needs_pipeline
 def test_what_is_shared_or_steers_stays_in_bf16():
     names = [n for n, m in random_qwen_image_21().transformer.named_modules() if isinstance(m, torch.nn.Linear)]
     narrow = [name for name in names if QWEN_IMAGE_21.narrowable.has(name)]
@@ -378,6 +395,11 @@ def test_a_folder_is_edited_with_as_the_pipeline_that_was_saved(folder, text_fir
     for one, other in zip(latents_of(editor, known, late), expected, strict=True):
         assert torch.equal(one, other)
     assert editor.provenance()["class"] == "QwenImage21Pipeline"
+
+
+@needs_pipeline
+def test_what_encoding_ahead_took_is_in_its_samples_record(monkeypatch):
+    check_time_of_encoding_ahead(tiny(text_first=True), monkeypatch)
 
 
 @needs_pipeline

@@ -28,6 +28,7 @@ from slurm_bench.editors.qwen.session import Session
 from slurm_bench.editors.qwen.transformer import MAX_TABLES, ExactTransformer
 from slurm_bench.editors.qwen.waiting import Waiting
 from slurm_bench.errors import UserError
+from slurm_bench.kernels import ops
 from slurm_bench.kernels.fp8 import Fp8Linear, OutlierLinear, WidenedLinear
 from slurm_bench.kernels.fp8_support import FP8_CAPABILITY
 from slurm_bench.machine import Gpu
@@ -95,6 +96,15 @@ def test_every_profile_edits_near_to_the_pipelines_own(profile):
         assert distance.max() < 1e-4
 
 
+def test_blocks_compute_the_same_however_they_are_called():
+    """As a caching library calls them, too: of a model that modulates noise and sources apart."""
+    made = [tiny_editor(random_pipeline(plus=True, zero_cond_t=True)) for _ in range(2)]
+    runner = made[1]._session.runner
+    runner.transformer = ExactTransformer(runner.transformer.source, uniform=True)
+    one, other = (latents_of(editor, request())[0] for editor in made)
+    assert (one - other).abs().max() < 1e-4
+
+
 def test_each_device_has_one_default_profile():
     for device in ("cpu", "cuda"):
         assert sum(profile.default_on == device for profile in PROFILES.values()) == 1
@@ -152,6 +162,20 @@ def test_8_bits_are_near_exact_whatever_stays_in_bf16(keep, kept):
     linears = [module for module in session.pipeline.transformer.modules() if isinstance(module, Fp8Linear)]
     assert len(linears) == 2 * (12 - kept)
     assert 0 < np.abs(image - exact).mean() < 2
+
+
+def quantized(session, monkeypatch):
+    """How often an edit brings rows into 8 bits besides those with outliers."""
+    quantize, calls = ops.quantize, []
+    monkeypatch.setattr(ops, "quantize", lambda *given, **further: calls.append(given) or quantize(*given, **further))
+    session.edit(request())
+    return len(calls)
+
+
+def test_nothing_is_brought_into_8_bits_twice_or_for_nobody(monkeypatch):
+    """A step: in the first block what attention and MLP read, and within the text's MLP; in the last, of the text only
+    keys and values."""
+    assert quantized(session_in_8_bits(true_cfg_scale=1), monkeypatch) == 2 * (7 + 4)
 
 
 def test_an_image_in_8_bits_does_not_depend_on_the_one_before():
@@ -273,6 +297,9 @@ def test_modulation_of_the_latest_schedules_alone_is_kept():
     first, *_ = tables = [exact.modulation(each) for each in schedules]
     assert [exact.modulation(each) for each in schedules[2:]] == tables[2:]
     assert len(exact._modulations) == MAX_TABLES
+    for latest in (schedules[2], torch.tensor([0.3]), schedules[2]):
+        found = exact.modulation(latest)
+    assert found is tables[2], "of those that are used"
     assert exact.modulation(schedules[0]) is not first
 
 
