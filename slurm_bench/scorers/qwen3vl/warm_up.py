@@ -53,7 +53,8 @@ def run_once(
         parts = [random(tokens, count, width) for count in (*heads, heads[1])]
         table = random(tokens, width)[:, : width // 2]
         for part in parts[:2]:
-            rotate_(part, table, table, False, random(1, 1, width), 0, 1e-6)
+            for angles in (table, table.contiguous()):  # of all tokens, and of a prompt's last
+                rotate_(part, angles, angles, False, random(1, 1, width), 0, 1e-6)
         query, key, value = (part[None] for part in parts)
         attention(query, key, value, causal=True)
         silu_mul(random(tokens, middle), random(tokens, middle))
