@@ -198,6 +198,30 @@ class LeavesTheDebugger(Tint):
         return super().one(request)
 
 
+@pytest.mark.parametrize("how", [BdbQuit, KeyboardInterrupt])
+def test_where_no_person_can_be_an_interrupt_is_its_samples_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: type[BaseException]
+) -> None:
+    """As in a worker, which has no terminal, and hears of a signal."""
+
+    def one(self: LeavesTheDebugger, request: EditRequest) -> Edited | Exception:
+        if request.id == "s-1":
+            raise how
+        return Tint.one(self, request)
+
+    monkeypatch.setattr(LeavesTheDebugger, "one", one)
+    root = prepare(tmp_path, "test_tasks.LeavesTheDebugger", {}, count=3)
+    run = open_run(root)
+    claim(run.folder, "edit", ["s-0", "s-1", "s-2"], 1, "local", 0, 1, run.by)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
+    with StopSignals() as stop:
+        assert run_task(run, "edit", 1, 0, stop) == Tally(ok=2, failed=1)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert stop.by_a_person
+    signal.signal(signal.SIGINT, before)
+
+
 def test_a_sample_at_which_a_person_leaves_again_and_again_is_no_suspect(tmp_path: Path) -> None:
     root = prepare(tmp_path, "test_tasks.LeavesTheDebugger", {}, count=3)
     for number in range(1, 6):

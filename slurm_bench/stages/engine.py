@@ -214,14 +214,12 @@ class Engine:
                 raise ValueError(f"the plug-in gave {count} results for {len(jobs)} samples")
         except SystemExit as error:  # a plug-in's way of giving up; its words are the sample's error
             results, raised = [RuntimeError(f"the plug-in called sys.exit: {words_of(error.code)}")] * len(jobs), True
-        except BdbQuit:  # a person, at a breakpoint: no sample's fault
-            raise KeyboardInterrupt from None
-        except Exception as error:
-            results, raised = [error] * len(jobs), True
-        except (KeyboardInterrupt, Stopped):
+        except Stopped:
             raise
-        except BaseException as error:  # a panic in a library written in Rust is no Exception
-            results, raised = [RuntimeError(_line(error)).with_traceback(error.__traceback__)] * len(jobs), True
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt | BdbQuit) and self.stop.by_a_person:
+                raise KeyboardInterrupt from None  # at a breakpoint, say: no sample's fault
+            results, raised = [_as_exception(error)] * len(jobs), True
         seconds = (time.monotonic() - start) / len(jobs)
         for job, result in zip(jobs, results, strict=True):
             job.seconds, job.taken, job.error = seconds, None, None
@@ -309,6 +307,11 @@ def failed(sample: Sample, error: Exception, tries: int) -> dict[str, Any]:
     fields = {"status": "error", "error": describe(error), "tries": tries}
     fields |= error.fields if isinstance(error, FinalError) else {}
     return fields | ({"final": True} if sample.problem else {})  # the plan has it, and doesn't change
+
+
+def _as_exception(error: BaseException) -> Exception:
+    """A panic in a library written in Rust is none."""
+    return error if isinstance(error, Exception) else RuntimeError(_line(error)).with_traceback(error.__traceback__)
 
 
 def _starved(job: _Job) -> bool:

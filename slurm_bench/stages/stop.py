@@ -30,6 +30,7 @@ class StopSignals:
         self._deadline = float("inf")
         self._armed = False
         self._overdue = False
+        self._interrupted = False
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> StopSignals:
@@ -37,6 +38,8 @@ class StopSignals:
             for number in self._grace:
                 self._before[number] = signal.signal(number, self._asked)
             self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._over)
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._interrupt)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -45,6 +48,11 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._before.clear()
+
+    @property
+    def by_a_person(self) -> bool:
+        """Whether a KeyboardInterrupt is a person's: where this is entered, no other than SIGINT's is."""
+        return self._interrupted or not self._before
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -55,6 +63,10 @@ class StopSignals:
             yield
         finally:
             self._armed = False
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._interrupted = True
+        signal.default_int_handler(number, frame)
 
     def _asked(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGTERM or self.reason is None:
