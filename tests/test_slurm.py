@@ -414,6 +414,7 @@ def test_what_sbatch_refuses_is_one_line_and_blocks_nobody(bed: Bed) -> None:
     done = bed.launch("slurm.partition=nowhere")
     assert done.returncode == 1
     assert "invalid partition" in done.stderr
+    assert "this cluster's partitions: h100, urgent;" in done.stderr
     assert done.stderr.count("\n") == 1
     assert f"when that is mended, type: python launch.py resubmit {bed.root}" in done.stderr
     (cause,) = json.loads(bed.verb("explain", "--json").stdout)["causes"]

@@ -162,10 +162,19 @@ def expected_start(script: str) -> str:
     Slurm would refuse it, or doesn't answer."""
     with outside_a_job():
         done = _run(["sbatch", "--test-only"], script)
-    said = " ".join(done.stderr.replace("sbatch: error:", "").replace("sbatch:", "").split())
     if done.returncode:
-        raise UserError(f"sbatch would refuse it: {said}")
-    return said
+        raise UserError(f"sbatch would refuse it: {refusal(done.stderr)}")
+    return " ".join(done.stderr.replace("sbatch:", "").split())
+
+
+def refusal(said: str) -> str:
+    """What sbatch said; of a partition that isn't there also which there are."""
+    words = " ".join(said.replace("sbatch: error:", "").replace("sbatch:", "").split())[-500:]
+    if "invalid partition" in words.lower():
+        with suppress(UserError):
+            names = dict.fromkeys(_ask(["sinfo", "--noheader", "--format=%R"]).split())
+            words += f"; this cluster's partitions: {', '.join(names)}" if names else ""
+    return words
 
 
 def nodes_of(options: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm_bench.cluster.interrupts import postponed
-from slurm_bench.cluster.queue import cancel_jobs, jobs_of, max_array_size, nodes_of, outside_a_job, release
+from slurm_bench.cluster.queue import cancel_jobs, jobs_of, max_array_size, nodes_of, outside_a_job, refusal, release
 from slurm_bench.cluster.sbatch import sbatch_parameters
 from slurm_bench.cluster.slot import PACKAGE_ROOT
 from slurm_bench.config import Config, at_once, tasks_of
@@ -217,4 +217,4 @@ def _reason(error: Exception) -> str:
     code = getattr(error.__cause__, "returncode", None)
     if code in TIMED_OUT:
         return f"sbatch did not answer within {SBATCH_TIMEOUT} s; is the Slurm controller up?"
-    return f"sbatch refused: {' '.join(str(error).split())[-500:] or f'exit code {code}, without a word'}"
+    return f"sbatch refused: {refusal(str(error)) or f'exit code {code}, without a word'}"

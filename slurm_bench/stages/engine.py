@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from bdb import BdbQuit
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
 
@@ -81,6 +81,7 @@ class _Job:
     error: Exception | None = None
     seconds: float = 0.0
     tries: int = 0
+    unread: bool = False
 
 
 @dataclass
@@ -149,7 +150,7 @@ class Engine:
     def _read(self, samples: Iterable[Sample]) -> Iterator[list[_Job]]:
         """Batches of what was read ahead. The batch size may shrink on the way."""
         for batch in self._ahead.batches(samples, lambda: self.batch_size, self._may_read_ahead):
-            yield [_Job(sample, given, error=error) for sample, given, error in batch]
+            yield [_Job(sample, given, error=error, unread=error is not None) for sample, given, error in batch]
 
     def _may_read_ahead(self) -> bool:
         return not (self.wanted() and (self._pace is None or self._pace >= SLOW))
@@ -170,7 +171,7 @@ class Engine:
             if job.error is not None and job.tries < TRIES and not isinstance(job.error, FinalError):
                 log.warning("%r failed, one more try later: %s", job.sample.id, _line(job.error))
                 self._ahead.begun.pop(job.sample.id, None)
-                self._again.append(_Job(job.sample, error=job.error, seconds=job.seconds, tries=job.tries))
+                self._again.append(replace(job, given=None, taken=None))
             else:
                 self._writer.put(_bound(self._record, job))
         self._pace = batch[-1].seconds
@@ -283,7 +284,7 @@ class Engine:
             **fields,
         }
         if job.error is not None:
-            record |= failed(job.sample, job.error, job.tries)
+            record |= failed(job.sample, job.error, job.tries, job.unread)
         record |= {**self.work.about(job.sample), **self.stamp, "time": time.time()}
         self.manifest.write(record)
         self._ahead.begun.pop(job.sample.id, None)
@@ -302,11 +303,12 @@ class Engine:
         self._logged.add(kind)
 
 
-def failed(sample: Sample, error: Exception, tries: int) -> dict[str, Any]:
-    """What a record says of a failure."""
+def failed(sample: Sample, error: Exception, tries: int, unread: bool) -> dict[str, Any]:
+    """What a record says of a failure; `unread` where the sample's data couldn't be read, so that no plug-in had it."""
     fields = {"status": "error", "error": describe(error), "tries": tries}
     fields |= error.fields if isinstance(error, FinalError) else {}
-    return fields | ({"final": True} if sample.problem else {})  # the plan has it, and doesn't change
+    fields |= {"final": True} if sample.problem else {}  # the plan has it, and doesn't change
+    return fields | ({"unread": True} if unread else {})
 
 
 def _as_exception(error: BaseException) -> Exception:

@@ -44,28 +44,27 @@ def note_failures(
     restart = reserve_manifest(run.folder, stage, attempt, task)
     with closing(LineWriter(run.folder.manifest(stage, attempt, task, restart), reserved=True)) as manifest:
         for sample, error in failures:
-            record = {"id": sample.id, "seconds": 0.0, **failed(sample, error, 1), **work.about(sample)}
+            record = {"id": sample.id, "seconds": 0.0, **failed(sample, error, 1, True), **work.about(sample)}
             manifest.write(record | stamp(attempt, task) | {"time": time.time()})
 
 
 def _unread(run: Run, state: State) -> Iterator[tuple[str, Work, Mapping[str, Record]]]:
     """By stage and plug-in: the last failure of those that are worth another try and never came to the plug-in."""
-    if unread := _never_called(state.worth_editing(), state.edits):
+    if unread := _failures(state.worth_editing(), state.edits):
         yield "edit", EditWork(run.folder, None, run.by.get("editor", "")), unread
     worth = state.worth_scoring()
     for name, outcomes in state.by_scorer().items():
-        if unread := _never_called(worth, outcomes):
+        if unread := _failures(worth, outcomes):
             edits = {i: edit for i in unread if (edit := state.edits[i].ok) is not None}
             by = run.by.get(f"scorers.{name}", "")
             yield "score", ScoreWork(run.folder, name, None, by, edits, lambda record, problem: None), unread
 
 
-def _never_called(ids: Iterable[str], outcomes: Mapping[str, Outcome]) -> dict[str, Record]:
-    """A call takes time."""
+def _failures(ids: Iterable[str], outcomes: Mapping[str, Outcome]) -> dict[str, Record]:
     return {
         i: errors[-1]
         for i in ids
-        if (errors := outcomes[i].errors) and not errors[-1].get("seconds") and not outcomes[i].settled
+        if (errors := outcomes[i].errors) and errors[-1].get("unread") and not outcomes[i].settled
     }
 
 
