@@ -33,8 +33,8 @@ from slurm_bench.run.losses import note_losses
 from slurm_bench.run.opened import Run
 from slurm_bench.run.records import State
 from slurm_bench.run.turns import followed
+from slurm_bench.stages.deaths import note_deaths
 from slurm_bench.stages.unreadable import note_unreadable
-from slurm_bench.stages.verdict import note_deaths
 from slurm_bench.watch.explain import LINE, one_liners
 from slurm_bench.watch.wording import within
 

@@ -30,7 +30,7 @@ def note_unreadable(run: Run, state: State) -> int:
             if last is not None and (error := _same_again(work, sample, last)) is not None:
                 by_task[last["attempt"], last["task"]].append((sample, error))
         for (attempt, task), pairs in by_task.items():
-            note_failures(run, stage, attempt, task, work, pairs)
+            note_failures(run, stage, attempt, task, work, pairs, unread=True)
             noted += len(pairs)
     if noted:
         log.info("%d samples can't be read here either: no task tries them again", noted)
@@ -38,13 +38,19 @@ def note_unreadable(run: Run, state: State) -> int:
 
 
 def note_failures(
-    run: Run, stage: str, attempt: int, task: int, work: Work, failures: Iterable[tuple[Sample, Exception]]
+    run: Run,
+    stage: str,
+    attempt: int,
+    task: int,
+    work: Work,
+    failures: Iterable[tuple[Sample, Exception]],
+    unread: bool = False,
 ) -> None:
     """A record of each, as by another process of that task."""
     restart = reserve_manifest(run.folder, stage, attempt, task)
     with closing(LineWriter(run.folder.manifest(stage, attempt, task, restart), reserved=True)) as manifest:
         for sample, error in failures:
-            record = {"id": sample.id, "seconds": 0.0, **failed(sample, error, 1, True), **work.about(sample)}
+            record = {"id": sample.id, "seconds": 0.0, **failed(sample, error, 1, unread), **work.about(sample)}
             manifest.write(record | stamp(attempt, task) | {"time": time.time()})
 
 
