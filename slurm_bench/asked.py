@@ -132,7 +132,7 @@ def _refuse_slurm_elsewhere(executor: str | None, words: Sequence[str]) -> None:
     """Who types an option of Slurm means a cluster: nothing is run on a login node instead."""
     from slurm_bench.cluster.queue import has_slurm
 
-    keys = [word.partition("=")[0] for word in words]
+    keys = [word.partition("=")[0] for word in words if not word.endswith("=null")]  # which takes one away
     typed = [key for key in keys if key.partition(".")[0] in ("slurm", "score_slurm")]
     if not typed or "executor" in keys or executor == "slurm":
         return

@@ -332,6 +332,8 @@ def test_an_option_of_slurm_where_there_is_none_is_refused_and_runs_nothing(tmp_
     assert not (tmp_path / "run").exists()
     done = launch("--config", config, "--run-dir", tmp_path / "run", "--partition", "h100", "--executor", "debug")
     assert done.returncode == 0, "it was said"
+    taken = launch("--config", config, "--run-dir", tmp_path / "other", "slurm.partition=null", "slurm=null")
+    assert taken.returncode == 0, "what is taken away is no option"
 
 
 def test_a_secret_of_the_environment_is_nowhere_in_the_run_folder(tmp_path: Path) -> None:
