@@ -70,6 +70,7 @@ HALF = torch.bfloat16 if DEVICE == "cuda" else torch.float16  # the interpreter 
 for dtype in (torch.float32, HALF):
     x, y, tables = (torch.randn(shape) for shape in ((7, 30), (7, 30), (2, 6, 24)))
     x[5:], y[5:] = 1e-4 * x[5:], 1e-4 * y[5:]  # beside these, eps counts
+    x[2], y[2] = 0, 0
     x, y, tables = part_of(x).to(dtype), part_of(y).to(dtype), (0.3 * tables).to(dtype)
     before = x.clone()
     for table in (tables[:1], tables):
@@ -86,9 +87,9 @@ for dtype in (torch.float32, HALF):
         same(triton_ops.add_gated(*there(x, y), gates, 4), ops.add_gated(x, y, table[:, 5], 4))
 
     for interleaved in (True, False):
-        for groups in (None, torch.randn(1, 1, 12), torch.randn(2, 1, 12), torch.randn(2, 3, 12)):
-            weights = groups if groups is None else groups.to(dtype)
-            packed, cos, sin = torch.randn(7, 3, 6, 12), torch.randn(7, 6), torch.randn(7, 6)
+        for kinds, groups in ((0, 0), (1, 1), (2, 1), (2, 3)):
+            weights = part_of(torch.randn(groups, 18, kinds).to(dtype)).permute(2, 0, 1) if kinds else None
+            packed, (cos, sin) = torch.randn(7, 3, 6, 12), (part_of(each) for each in torch.randn(2, 7, 12))
             packed[5:] *= 1e-3
             found, expected = packed.to(DEVICE, dtype, copy=True), packed.to(dtype, copy=True)
             ops.rotate_(expected[:, 1], cos, sin, interleaved, weights, 3)
@@ -115,8 +116,10 @@ for dtype in (torch.float32, HALF):
     assert torch.equal(x, before)
 
 every = torch.arange(256).to(torch.uint8).view(fp8.FP8).float().nan_to_num(0)
-for weight in (every.view(16, 16), part_of(every.repeat(3, 17))):  # within and beyond what a program takes
-    weight, scale = weight.to(fp8.FP8), torch.rand(1, len(weight))
+every = every.to(fp8.FP8)
+# Within and beyond what a program takes.
+for weight in (every.view(16, 16), part_of(every.repeat(3, 1)), part_of(every.repeat(3, 17))):
+    scale = torch.rand(1, len(weight))
     for dtype in (torch.float32, HALF):
         found = triton_fp8.widen(*there(weight, scale, dtype))
         assert torch.equal(found.cpu(), (weight.float() * scale.t()).to(dtype))
@@ -130,6 +133,11 @@ def picture(*shape):
 for width, dtype in ((3, torch.float32), (24, torch.float32), (24, HALF), (70, torch.float32), (144, torch.float32)):
     x, y, weight, bias = picture(2, width, 5, 7), picture(2, width, 5, 7), *torch.randn(2, width).to(dtype)
     x[0, :, 1, 1] = 0
+    x[0, :, 1, 2] *= 1e-7
+    elsewhere = x.contiguous(), y.contiguous()  # in memory as nothing else is
+    same(triton_pixels.rms_norm_silu(*there(elsewhere[0], weight, None)), pixels.rms_norm_silu(x, weight))
+    same(triton_pixels.add_(*there(x.clone(), bias, elsewhere[1])), pixels.add_(x.clone(), bias, y))
+    same(triton_pixels.enlarge(*there(elsewhere[0], 2, None, None)), pixels.enlarge(x, 2))
     for added in (None, bias):
         found = triton_pixels.rms_norm_silu(*there(x, weight, added))
         same(found, pixels.rms_norm_silu(x, weight, added))
@@ -137,7 +145,7 @@ for width, dtype in ((3, torch.float32), (24, torch.float32), (24, HALF), (70, t
     for other in (None, y):
         found = triton_pixels.add_(*there(x.clone(), bias, other))
         same(found, pixels.add_(x.clone(), bias, other))
-    mixed = torch.randint(width, (2, 2, 5))
+    mixed = torch.randint(width, (5, 2, 2)).permute(1, 2, 0)
     for channels in (None, mixed):
         expected = pixels.enlarge(x, 2, channels)
         same(triton_pixels.enlarge(*there(x, 2, channels), None), expected)
@@ -210,6 +218,25 @@ def test_a_gated_feed_forward_is_the_same_in_8_bits_but_for_rounding() -> None:
             assert (found - exact).norm() / exact.norm() < 0.1
 
 
+def test_what_is_zero_stays_zero_in_8_bits() -> None:
+    layer, x = torch.nn.Linear(64, 16, bias=False), torch.randn(20, 64)
+    with torch.no_grad():
+        layer.weight[3], x[2] = 0, 0
+        for narrow in (Fp8Linear.of(layer), WidenedLinear.of(layer)):
+            found = ops.linear(narrow, x)
+            assert not found[2].any()
+            assert not found[:, 3].any()
+            assert found[0, 0] != 0
+
+
+def test_weights_in_16_bits_are_brought_into_8_in_float32() -> None:
+    layer = torch.nn.Linear(64, 16).bfloat16()
+    found = WidenedLinear.of(layer)
+    wide = WidenedLinear.of(layer.float())
+    assert torch.equal(found.scale, wide.scale)
+    assert torch.equal(found.weight.float(), wide.weight.float())
+
+
 @pytest.mark.parametrize(("gelu", "large"), [(True, 5000), (False, 5000), (False, -5000)])
 def test_an_outlier_does_not_drown_what_stands_beside_it(gelu: bool, large: int) -> None:
     """A channel thousands of times as large as the others, as Qwen-Image's MLPs have them. What it adds is known;
@@ -217,6 +244,8 @@ def test_an_outlier_does_not_drown_what_stands_beside_it(gelu: bool, large: int)
     torch.manual_seed(0)
     last, x = torch.nn.Linear(256, 64, bias=False), torch.randn(20, 256)
     x[::2, 77] = large + 100 * torch.randn(10)
+    if gelu:
+        x[:, 100:120] = -2 * large  # nothing is left of these, so they are no outliers
     with torch.no_grad():
         hidden = functional.gelu(x, approximate="tanh") if gelu else x
         of_outlier = hidden[:, 77:78] * last.weight[:, 77]
@@ -260,7 +289,11 @@ def test_rope_tables_of_another_size_are_refused(tokens: int, pairs: int) -> Non
     x, table = torch.randn(7, 3, 24), torch.randn(tokens, pairs)
     with pytest.raises(ValueError, match="RoPE"):
         ops.rotate_(x, table, table, True)
-    ops.rotate_(x, *torch.randn(2, 7, 12), True)
+    right = torch.randn(7, 12)
+    for pair in ((right, table), (table, right)):
+        with pytest.raises(ValueError, match="RoPE"):
+            ops.rotate_(x, *pair, True)
+    ops.rotate_(x, right, right, True)
 
 
 @pytest.mark.parametrize(("queries", "causal"), [(9, False), (9, True), (5, True), (1, True)])

@@ -31,9 +31,6 @@ class Fp8Rows:
     def __len__(self) -> int:
         return len(self.values)
 
-    def __getitem__(self, tokens: slice) -> Fp8Rows:
-        return Fp8Rows(self.values[tokens], self.scale[tokens])
-
 
 class EightBitLinear(nn.Module):
     """A linear layer with `weight` [N, C] in 8 bits, times `scale` [1, N]; subclasses say how it multiplies."""
