@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,6 +111,19 @@ def test_the_chain_sees_by_itself_that_an_image_is_gone(tmp_path: Path, harm: Ca
     assert summary(root)["counts"]["scored"] == 6
 
 
+def test_what_was_written_over_an_image_since_is_read(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {})
+    heal(root)
+    shutil.copytree(root, tmp_path / "undisturbed")
+    for sample_id, harm in (("s-2", overwrite), ("s-3", Path.touch)):
+        image = root / edits(root)[sample_id]["image"]
+        harm(image)
+        os.utime(image, (later := time.time() + 60, later))
+    assert heal(root) == 0
+    assert attempts(root)[-1]["samples"] == ["s-2"], "the other has the same bytes"
+    assert_whole(root, tmp_path / "undisturbed")
+
+
 def test_what_goes_while_a_folder_is_looked_at_says_nothing_of_its_images(tmp_path: Path) -> None:
     """As a task's temporary file does, of an image that it is about to record. A link to nothing stands for it."""
     root = edited(tmp_path)
@@ -119,7 +134,10 @@ def test_what_goes_while_a_folder_is_looked_at_says_nothing_of_its_images(tmp_pa
 
 def test_an_empty_image_is_lost_also_where_its_record_has_no_size(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
-    assert "a.png is empty" in find_gone(run_dir(tmp_path), [{"id": "a", "image": "a.png"}])["a"]
+    record = {"id": "a", "image": "a.png", "sha256": "0"}
+    assert "a.png is empty" in find_gone(run_dir(tmp_path), [record])["a"]
+    (tmp_path / "a.png").write_bytes(b"x")
+    assert "another sha256" in find_gone(run_dir(tmp_path), [record])["a"]
 
 
 def test_scoring_sees_that_an_image_was_overwritten(tmp_path: Path) -> None:

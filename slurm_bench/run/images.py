@@ -14,6 +14,9 @@ from slurm_bench.run.layout import RunDir
 from slurm_bench.run.records import Record
 
 READERS = 8
+# So many seconds a file server's clock may be ahead of a node's, and so many images that were written after their
+# records are read. Where more were, the clock is wrong or the folder was copied, and `verify` tells.
+AHEAD, MOST_READ = 0.5, 256
 
 
 # What a name raises that leads to no file, also one that no file can have.
@@ -41,32 +44,34 @@ def find_changed(run: RunDir, records: Iterable[Record]) -> dict[str, str]:
         return {sample_id: problem for sample_id, problem in readers.map(look, records) if problem}
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    """Of the files in a folder, by name. One that goes while they are looked at (a task at work renames what it has
+def _listed(folder: Path) -> dict[str, os.stat_result]:
+    """The files in a folder, by name. One that goes while they are looked at (a task at work renames what it has
     written) says nothing of the others."""
-    sizes = {}
+    listed = {}
     with suppress(*NOT_THERE), os.scandir(folder) as entries:
         for entry in entries:
             with suppress(*NOT_THERE):
-                sizes[entry.name] = entry.stat().st_size
-    return sizes
+                listed[entry.name] = entry.stat()
+    return listed
 
 
 def find_gone(run: RunDir, records: Iterable[Record]) -> dict[str, str]:
-    """As far as the folders' listings tell: gone, or of another size. It reads no image, and asks for no file by
-    itself: on a parallel file system that is what takes long."""
+    """As far as the folders' listings tell: gone, of another size, or written after its record, and then it is read. Of
+    no other file is anything asked by itself: on a parallel file system that is what takes long."""
     by_folder: Mapping[str, list[Record]] = defaultdict(list)
     for record in records:
         by_folder[record["image"].rpartition("/")[0]].append(record)
-    found = {}
+    found, written_since = {}, []
     for folder, inside in by_folder.items():
-        sizes = _sizes(run.root / folder)
+        listed = _listed(run.root / folder)
         for record in inside:
-            size = sizes.get(os.path.basename(record["image"]))
-            if size is None:
+            file = listed.get(os.path.basename(record["image"]))
+            if file is None:
                 found[record["id"]] = f"{record['image']} is gone"
-            elif size == 0:
+            elif file.st_size == 0:
                 found[record["id"]] = f"{record['image']} is empty"
-            elif size != record.get("bytes", size):
-                found[record["id"]] = f"{record['image']} has {size} bytes, not the {record['bytes']} recorded"
-    return found
+            elif file.st_size != record.get("bytes", file.st_size):
+                found[record["id"]] = f"{record['image']} has {file.st_size} bytes, not the {record['bytes']} recorded"
+            elif file.st_mtime > record.get("time", 0.0) + AHEAD:
+                written_since.append(record)
+    return found | (find_changed(run, written_since) if len(written_since) <= MOST_READ else {})
