@@ -19,8 +19,9 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from helpers import REPO, hear_interrupts, launch
+from helpers import REPO, hear_interrupts, launch, run_dir
 from rich.console import Console
+from tasks import prepare, work
 
 from slurm_bench.bench import capped, machine, memory, random_qwen_image_21, readme, scoring, whole_run
 from slurm_bench.bench.batches import measure_batches
@@ -28,7 +29,7 @@ from slurm_bench.bench.editing import measure_editing
 from slurm_bench.bench.machine import Ceilings
 from slurm_bench.bench.run import MODELS, gpu_memory
 from slurm_bench.bench.so_far import tell_last
-from slurm_bench.bench.table import render, render_memory
+from slurm_bench.bench.table import render, render_memory, render_run
 from slurm_bench.checkpoints.folder import check_pipeline_folder
 from slurm_bench.editors.qwen import random_weights
 from slurm_bench.editors.qwen.fit import ways_to_fit
@@ -314,9 +315,20 @@ def test_a_whole_run_is_measured_process_by_process(tmp_path: Path) -> None:
         for part in process["parts"]:
             assert process["begin"] <= part["begin"]
             assert part["begin"] + part["seconds"] <= process["end"] + 0.1
+    assert results["failures"] == {}
     names = [{part["name"] for part in process["parts"]} for process in (edit, score)]
     assert {"load", "await transformer", "samples", "first record", "first denoise"} <= names[0]
     assert {"load", "await weights", "samples", "first record"} <= names[1]
+
+
+def test_a_whole_run_tells_what_failed_before_it_came_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = prepare(tmp_path, "Tint", {"fail": ["s-1"]})
+    work(root)
+    found = whole_run.failures(run_dir(root))
+    assert found == {"ValueError: s-1 fails always": 1}
+    results = {"gpus": [], "versions": {}, "size": "tiny", "model": "x", "samples": 6, "steps": 2, "seconds": 1.0}
+    render_run(results | {"executor": "local", "processes": [], "failures": found}, Console())
+    assert "failed 1 × before it came right: ValueError: s-1 fails always" in capsys.readouterr().out
 
 
 class Broken:

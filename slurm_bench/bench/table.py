@@ -72,6 +72,8 @@ def render_run(results: Mapping[str, Any], console: Console) -> None:
         rows += [["", part["name"], f"{part['begin']:.1f}", f"{part['seconds']:.1f}"] for part in process["parts"]]
         rows.append(["", "ends", BLANK if end is None else f"{end:.1f}", ""])
     _print(console, "Where it went; parts may lie within one another", rows, left=2)
+    for why, times in results["failures"].items():
+        console.print(f"failed {times} × before it came right: {why}", soft_wrap=True)
 
 
 def render_memory(results: Mapping[str, Any], console: Console) -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from slurm_bench.bench.say import say
 from slurm_bench.errors import UserError
 from slurm_bench.machine import check_gpu_memory, package_versions, visible_gpu, visible_gpus
 from slurm_bench.run.layout import RunDir
+from slurm_bench.run.records import read_records
 from slurm_bench.run.timeline import read_timeline
 
 SAMPLES = {"full": 12, "tiny": 2}
@@ -61,7 +63,16 @@ def run_whole(folder: Path, model: str, size: str, gpus: int | None, executor: s
             }
             for process in read_timeline(RunDir(root))
         ],
+        "failures": failures(RunDir(root)),
     }
+
+
+def failures(run: RunDir) -> dict[str, int]:
+    """What failed at first and was made by a further attempt, and how often: it tells why that was needed."""
+    errors = [
+        record["error"] for stage in ("edit", "score") for record in read_records(run, stage) if "error" in record
+    ]
+    return dict(Counter(f"{error['type']}: {error['message']}" for error in errors))
 
 
 def write_checkpoints(option: str, folder: Path, model: str, size: str, more: int = 0, samples: int = 0) -> None:
