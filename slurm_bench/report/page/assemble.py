@@ -165,7 +165,7 @@ def _render(
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": _number, "signed": _signed, "interval": interval, "chance": chance}
+    environment.filters |= {"number": number, "signed": _signed, "interval": interval, "chance": chance}
     return environment.get_template(page.template).render(
         page.facts,
         total=page.total,
@@ -204,11 +204,6 @@ def _script_json(value: Any) -> str:
     except UnicodeError:
         pass
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _number(value: float | None) -> str:
-    """Fewer decimals for large numbers."""
-    return f"{value:,.1f}" if value is not None and 100 <= abs(value) < 1e9 else number(value)
 
 
 def _signed(value: float | None) -> str:

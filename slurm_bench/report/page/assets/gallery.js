@@ -17,7 +17,7 @@ function shownNumber(value) {
   if (value === undefined) return "–";
   const size = Math.abs(Number(value.toPrecision(3)));
   if (size > 0 && size < 0.1) return size < 1e-7 ? value.toExponential(2) : value.toFixed(2 - Math.floor(Math.log10(size)));
-  return Number.isInteger(value) && Math.abs(value) >= 100 ? String(value) : value.toFixed(Math.abs(value) < 100 ? 3 : 1);
+  return Number.isInteger(value) && Math.abs(value) >= 100 ? String(value) : value.toFixed(3);
 }
 
 const Gallery = (() => {
