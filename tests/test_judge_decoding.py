@@ -9,6 +9,9 @@ import tiny_judge
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from slurm_bench.scorers.qwen3vl import decoding
+from slurm_bench.scorers.qwen3vl.packing import LENGTH_STEP
+
 NEW_TOKENS = 20
 
 
@@ -69,28 +72,35 @@ def test_a_batch_is_written_as_transformers_writes_it(moe):
     assert len(steps(ends)) > 2
     expected = reference(moe, judge, prompts, list(ends))
     judge.judge.end_ids = set(ends)
+    decoder, taken = judge.judge.decoder, []
+    take = decoder._step
+    decoder._step = lambda rows, places: taken.append(rows) or take(rows, places)
     written = judge.judge.written(inputs, NEW_TOKENS)
+    assert taken[-1] < 8, "five prompts take eight rows"
     assert up_to_an_end(written, ends) == up_to_an_end(expected, ends)
     assert up_to_an_end(written, ends) == up_to_an_end(endless, ends)
     pad = judge.judge.processor.tokenizer.pad_token_id
     assert all({*row[len(cut) :]} <= {pad} for row, cut in zip(written, up_to_an_end(written, ends), strict=True))
 
 
-def test_a_step_scores_as_the_whole_forward_does():
-    """Tokens alone would hide what rounding to the likeliest hides."""
+@pytest.mark.parametrize("steps", [4, LENGTH_STEP + 4])
+def test_a_step_scores_as_the_whole_forward_does(steps, monkeypatch):
+    """Tokens alone would hide what rounding to the likeliest hides. The cache has padding behind a prompt, and beyond
+    that nothing yet; it is read by blocks, of which more than one are written to."""
     from transformers import AutoModelForImageTextToText
 
+    monkeypatch.setattr(decoding, "PLACES", LENGTH_STEP)
     judge = tiny_judge.scorer(mode="generate")
     judge.judge.end_ids = {-1}
     attend_more(judge)
     (prompt,) = asked(judge, 1)
-    (row,) = judge.judge.written(judge.judge.preprocess([prompt]), 4)
+    (row,) = judge.judge.written(judge.judge.preprocess([prompt]), steps)
     model = AutoModelForImageTextToText.from_pretrained(tiny_judge.checkpoint(), dtype=torch.float32)
     model.load_state_dict(judge.judge.model.state_dict())
     inputs = judge.judge.processor(text=[judge.judge._text(prompt)], images=[list(prompt.images)], return_tensors="pt")
-    inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([row[:3]])], 1)
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([row[:-1]])], 1)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    inputs["mm_token_type_ids"] = torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, 3))
+    inputs["mm_token_type_ids"] = torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, steps - 1))
     with torch.no_grad():
         scores = model(**inputs).logits[:, -1]
     torch.testing.assert_close(judge.judge.decoder._next, scores, rtol=1e-4, atol=1e-4)
@@ -196,6 +206,16 @@ def test_a_cache_grows_by_rows_or_by_places_and_never_shrinks():
         decoder.begin(lengths, 6)
         shapes.append(tuple(decoder._cache.shape[2:4]))
     assert shapes == [(4, 256), (4, 256), (4, 512), (8, 512), (8, 512)]
+
+
+def test_graphs_go_with_the_cache_that_they_read():
+    decoder = tiny_judge.scorer(mode="generate").judge.decoder
+    decoder.begin([10], 6)
+    decoder._graphs[1, 256] = "of this cache"
+    decoder.begin([11], 6)
+    assert decoder._graphs
+    decoder.begin([300], 6)
+    assert not decoder._graphs
 
 
 def test_a_graph_that_cannot_be_captured_costs_speed_alone(caplog):

@@ -91,7 +91,7 @@ class Decoder:
         self._lengths[:rows], self._positions[:rows] = 0, 0
         self._lengths[:count], self._positions[:count] = starts.lengths, starts.following
         scores = torch.zeros_like(self._next[:rows])
-        scores[:count] = self._scores(starts.hidden)
+        scores[:count] = self._head(starts.hidden)
         for step in range(new_tokens):
             finite = scores.isfinite().all(-1)
             broken[origin] |= ~(finite | ended)
@@ -190,10 +190,7 @@ class Decoder:
         assert self._cache is not None
         for layer, cache in zip(model.layers, self._cache[:, :, :rows, :places], strict=True):
             x, y = model.run(layer, x, y, tables, partial(_attend, cache, where, mask))
-        self._next[:rows] = self._scores(model.final(x, y))
-
-    def _scores(self, hidden: Tensor) -> Tensor:
-        return self._head(hidden).float()
+        self._next[:rows] = self._head(model.final(x, y))
 
 
 @contextmanager
