@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from typing import Any
 
 # What to do about a file system's refusal.
@@ -50,6 +51,16 @@ def words_of(said: object) -> str:
         return str(said)
     except Exception:
         return "<exception str() failed>"  # as Python's own tracebacks have it
+
+
+_VARIES = re.compile(r"\S*/\S*|\S+\.(?:png|jpe?g|webp|bmp|tiff?|gif)\b\S*|\d+", re.IGNORECASE)
+
+
+def alike(text: str, sample_id: str = "") -> str:
+    """The same for errors that differ in the file that they are about, the sample's id, or numbers (bytes free,
+    addresses)."""
+    own = re.sub(rf"(?<!\w){re.escape(sample_id)}(?!\w)", "#", text) if sample_id else text
+    return _VARIES.sub("#", own)
 
 
 def storage_problem(error: OSError) -> str:

@@ -85,6 +85,14 @@ def test_no_task_is_asked_to_read_again_what_cannot_be_read_here_either(tmp_path
     assert errors == {"s-1": 2, "s-2": 2, "s-3": 2}
 
 
+def test_a_task_that_ended_at_its_first_samples_begins_elsewhere_next_time(tmp_path: Path) -> None:
+    """The first ones were all that fail: two attempts more began with them, and the others were never tried."""
+    root = prepare(tmp_path, "Tint", {"fail": [f"s-{n}" for n in range(12)]}, 30, gpus=1)
+    assert heal(root) == 3
+    assert set(images(root)) == {f"s-{n}" for n in range(12, 30)}
+    assert [len(attempt["samples"]) for attempt in attempts(root)] == [30, 30, 2]
+
+
 def test_a_file_that_is_back_is_tried_by_the_next_attempt(tmp_path: Path) -> None:
     root = prepare(tmp_path, "Tint", {})
     file, away = tmp_path / "bench" / "1.png", tmp_path / "away.png"

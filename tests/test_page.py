@@ -480,6 +480,11 @@ def test_failures_alike_are_one_cause() -> None:
         ("edit: OOM: s-0 wants 0 GiB", ["s-0", "s-1", "s-2"]),
         ("edited, and not scored", ["x"]),
     ]
+    files = ("/data/a1 b/cat.png: no such file", "/data/a1 b/dog.png: no such file", "bird.JPG: no such file")
+    found = causes({"id": name, "why": f"edit: {name}'s {file}"} for name, file in zip("xyz", files, strict=True))
+    assert [cause.ids for cause in found] == [["x", "y"], ["z"]], "a file's name has its words"
+    keys = [{"id": name, "why": f"edit: KeyError: {name!r}"} for name in ("mask", "seed")]
+    assert len(causes([{**row, "id": "s-1"} for row in keys])) == 2, "what is quoted tells them apart"
 
 
 def test_a_plot_holds_every_value() -> None:

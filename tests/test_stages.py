@@ -375,6 +375,39 @@ def test_a_task_whose_first_samples_all_fail_alike_ends_early(tmp_path: Path) ->
     assert not any(o.settled for o in open_run(root).state().edits.values()), "it may be the node"
 
 
+class Picky(Tint):
+    """Says of some that it can't edit them, after `seconds`."""
+
+    def __init__(self, fail: Sequence[str], seconds: float = 0.0) -> None:
+        super().__init__(fail=fail)
+        self.seconds = seconds
+
+    def one(self, request: EditRequest) -> Edited | Exception:
+        if request.id in self.fail:
+            time.sleep(self.seconds)
+            return SampleError("it has one source, and two are needed")
+        return super().one(request)
+
+
+def test_what_is_soon_said_of_the_first_samples_keeps_no_other_from_its_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = [f"s-{n}" for n in range(12)]
+    root = prepare(tmp_path, "test_stages.Picky", {"fail": first}, count=14)
+    assert work(root) == [Tally(ok=2, failed=12)]
+    monkeypatch.setattr("slurm_bench.stages.engine.SLOW", 0.001)
+    root = prepare(tmp_path, "test_stages.Picky", {"fail": first, "seconds": 0.002}, count=14, name="slow")
+    with pytest.raises(SystematicFailure, match="first 10 samples all failed alike: SampleError: it has one source"):
+        work(root)
+
+
+def test_sources_that_are_absent_keep_no_other_from_its_try(tmp_path: Path) -> None:
+    root = prepare(tmp_path, "Tint", {}, count=14)
+    for n in range(12):
+        (tmp_path / "bench" / f"{n}.png").unlink()
+    assert work(root) == [Tally(ok=2, failed=12)]
+
+
 def test_from_the_first_success_on_failures_alike_are_their_samples(tmp_path: Path) -> None:
     root = prepare(tmp_path, "Tint", {"fail": [f"s-{n}" for n in range(1, 14)]}, count=14)
     assert work(root) == [Tally(ok=1, failed=13)]

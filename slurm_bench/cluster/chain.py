@@ -6,7 +6,6 @@ A step is claimed, executed or handed to Slurm, and looked at again, until nothi
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from slurm_bench.cluster.queue import cancel_jobs
 from slurm_bench.cluster.sbatch import starts_of
 from slurm_bench.command import command
 from slurm_bench.config import Config, load_config
-from slurm_bench.errors import COMPLETE, INCOMPLETE, UserError
+from slurm_bench.errors import COMPLETE, INCOMPLETE, UserError, alike
 from slurm_bench.logs import log
 from slurm_bench.report.write import write_report
 from slurm_bench.run.attempts import Attempt, claim_draft, close, conclude_once, draft, next_number, read_attempts
@@ -206,10 +205,10 @@ def resubmit_line(root: Path) -> str:
 
 
 def _told(lacking: Mapping[str, str]) -> list[str]:
-    """A line a sample; where more than FEW fail alike but for a number, one for them, in the words of the first."""
+    """A line a sample; where more than FEW fail alike, one for them, in the words of the first."""
     by_way: Mapping[str, list[str]] = defaultdict(list)
     for sample_id, why in lacking.items():
-        by_way[re.sub(r"\d+", "#", why)].append(sample_id)
+        by_way[alike(why, sample_id)].append(sample_id)
     lines = []
     for ids in sorted(by_way.values(), key=len, reverse=True):
         if len(ids) <= FEW:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from slurm_bench.errors import alike
 from slurm_bench.run.durable import json_line, parse_line
 from slurm_bench.run.shapes import Count, Failure, Number, Seconds, Time, fits
 
@@ -165,8 +166,8 @@ def manifest_key(name: str) -> tuple[int, ...] | None:
 
 
 def failure_kind(error: Mapping[str, str]) -> tuple[str, str]:
-    """How it failed, less the numbers that differ from one time to the next (bytes free, addresses)."""
-    return str(error.get("type")), re.sub(r"\d+", "#", str(error.get("message")))
+    """How it failed, less what differs from one time, or one sample, to the next."""
+    return str(error.get("type")), alike(str(error.get("message")))
 
 
 def packed(sha256: Any) -> Any:

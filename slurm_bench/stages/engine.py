@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
 
-from slurm_bench.errors import FinalError, LostGpu, ServiceDown, UserError, words_of
+from slurm_bench.errors import FinalError, LostGpu, SampleError, ServiceDown, UserError, words_of
 from slurm_bench.logs import log
 from slurm_bench.machine import free_memory
 from slurm_bench.run.durable import LineWriter
@@ -22,6 +22,7 @@ from slurm_bench.run.records import failure_kind
 from slurm_bench.stages.ahead import Readable, ReadAhead
 from slurm_bench.stages.behind import WriteBehind
 from slurm_bench.stages.faults import describe, drop_frames, in_words, is_out_of_files, is_out_of_memory, is_poisoned
+from slurm_bench.stages.rewriting import RewriteFailed
 from slurm_bench.stages.stop import Stopped, StopSignals
 
 # A failed sample gets one more try at the task's end: what failed it may have passed.
@@ -150,7 +151,7 @@ class Engine:
     def _read(self, samples: Iterable[Sample]) -> Iterator[list[_Job]]:
         """Batches of what was read ahead. The batch size may shrink on the way."""
         for batch in self._ahead.batches(samples, lambda: self.batch_size, self._may_read_ahead):
-            yield [_Job(sample, given, error=error, unread=error is not None) for sample, given, error in batch]
+            yield [_Job(sample, given, error=error, unread=_is_of_data(error)) for sample, given, error in batch]
 
     def _may_read_ahead(self) -> bool:
         return not (self.wanted() and (self._pace is None or self._pace >= SLOW))
@@ -188,12 +189,14 @@ class Engine:
 
     def _refuse_systematic(self, batch: Sequence[_Job]) -> None:
         """Raises SystematicFailure. From the first success on a failure is its sample's, as is what its data say, or
-        the plug-in of them."""
+        the plug-in of them: the first ten may be all that are so."""
         if self._kinds is None:
             return
-        failed = [job.error for job in batch if job.error is not None and job.tries == 1 and not job.sample.problem]
-        failed = [error for error in failed if not isinstance(error, FinalError)]
-        self._kinds += [failure_kind(describe(error)) for error in failed]
+        self._kinds += [
+            failure_kind(describe(job.error))
+            for job in batch
+            if job.error is not None and job.tries == 1 and not job.sample.problem and not _is_its_own(job)
+        ]
         if any(job.error is None for job in batch):
             self._kinds = None
         elif len(self._kinds) >= SYSTEMATIC and len(set(self._kinds)) == 1:
@@ -314,6 +317,17 @@ def failed(sample: Sample, error: Exception, tries: int, unread: bool) -> dict[s
 def _as_exception(error: BaseException) -> Exception:
     """A panic in a library written in Rust is none."""
     return error if isinstance(error, Exception) else RuntimeError(_line(error)).with_traceback(error.__traceback__)
+
+
+def _is_of_data(error: Exception | None) -> bool:
+    """It could not be read; what a rewriter can't do is another matter."""
+    return isinstance(error, SampleError) and not isinstance(error, RewriteFailed)
+
+
+def _is_its_own(job: _Job) -> bool:
+    """It is said of the sample, and soon: to go on costs nothing, where it holds for all of them."""
+    told = _is_of_data(job.error) and job.seconds < SLOW
+    return told or isinstance(job.error, FinalError)
 
 
 def _starved(job: _Job) -> bool:

@@ -228,6 +228,7 @@ class _Task:
             alone = sorted((s for s in left if s.id in suspects), key=lambda s: suspects[s.id].times)
             ordinary, behind = less_what_follows([s for s in left if s.id not in suspects], alone)
             alone += behind
+            ordinary = _from_elsewhere(ordinary, self.attempt.retry)
             if (left or share.others_wait()) and not self.stop.reason:
                 load_plugin(plugin, self.config.load_concurrency, self.journal, self.stop)
                 self._prepare(key, plugin, [*ordinary, *alone], work)
@@ -316,6 +317,16 @@ def _to_score(
             edits[sample.id] = edited
             todo.append(sample)
     return todo
+
+
+def _from_elsewhere(samples: Sequence[Sample], retry: int) -> list[Sample]:
+    """After attempts that brought nothing forward the next begins in the middle, then in a quarter: the first ones may
+    be all that fail, and enough of them that fail alike end a task. What follows one another stays together."""
+    quarter = (0, 2, 1, 3)[retry % 4]
+    first = len(samples) * quarter // 4
+    while first < len(samples) and samples[first].follows:
+        first += 1
+    return [*samples[first:], *samples[:first]]
 
 
 def _noted(samples: Iterator[Sample], taken: list[Sample]) -> Iterator[Sample]:

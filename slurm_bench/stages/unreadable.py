@@ -33,7 +33,7 @@ def note_unreadable(run: Run, state: State) -> int:
             note_failures(run, stage, attempt, task, work, pairs, unread=True)
             noted += len(pairs)
     if noted:
-        log.info("%d samples can't be read here either: no task tries them again", noted)
+        log.info("%d samples can't be read here either", noted)
     return noted
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from slurm_bench.command import command
 from slurm_bench.data.text import printable
+from slurm_bench.errors import alike
 from slurm_bench.logs import visible
 from slurm_bench.machine import without_collection
 from slurm_bench.run.opened import Run
@@ -199,7 +200,7 @@ def _reason(detail: str) -> str:
 
 
 def _alike(detail: str) -> str:
-    return re.sub(r"\d+", "#", _reason(detail)[:LINE])
+    return alike(_reason(detail))[:LINE]
 
 
 def _with_last_words(seen: Evidence, cause: Cause) -> Cause:

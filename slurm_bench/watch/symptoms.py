@@ -96,7 +96,7 @@ def _samples(seen: Evidence, failed: Iterable[tuple[str, str, Outcome]]) -> Iter
         words = str(error.get("message")) if died else f"{error.get('type')}: {error.get('message')}"
         attempt, task = record.get("attempt", 0), record.get("task", 0)
         yield Symptom(
-            where="systematic" if _is_systematic(outcome.errors) else "sample",
+            where="systematic" if _is_systematic(outcome.errors) and not record.get("unread") else "sample",
             detail=words,
             words=words,
             samples=(sample_id,),
