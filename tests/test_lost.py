@@ -103,6 +103,14 @@ def test_an_image_that_two_tasks_recorded_is_lost_for_both(tmp_path: Path, verif
     assert launch("verify", root).returncode == 0
 
 
+def test_a_lost_image_is_made_again_where_the_attempts_are_deleted(tmp_path: Path) -> None:
+    """Whoever did it then is nobody's own task."""
+    root = edited(tmp_path)
+    shutil.rmtree(root / "attempts")
+    delete(root / edits(root)["s-2"]["image"])
+    assert heal(root) == 0
+
+
 @pytest.mark.parametrize("harm", [delete, empty])
 def test_the_chain_sees_by_itself_that_an_image_is_gone(tmp_path: Path, harm: Callable[[Path], None]) -> None:
     root = edited(tmp_path)

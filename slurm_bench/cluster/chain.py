@@ -29,8 +29,9 @@ from slurm_bench.run.images import find_gone
 from slurm_bench.run.journal import REFUSED, read_journals
 from slurm_bench.run.layout import RunDir
 from slurm_bench.run.losses import note_losses
+from slurm_bench.run.manifest import attempt_of
 from slurm_bench.run.opened import Run
-from slurm_bench.run.records import State
+from slurm_bench.run.records import State, manifests
 from slurm_bench.run.turns import followed
 from slurm_bench.stages.deaths import note_deaths
 from slurm_bench.stages.unreadable import note_unreadable
@@ -111,7 +112,9 @@ def start(run: Run, executor: Executor, force: bool, only_scores: bool = False) 
         store(run)
         return None
     anew = starts_of(run.config) != starts_of(load_config(run.folder.config))
-    attempt = _claim(run, step, attempts, executor, anew)
+    # Where the attempts were deleted, their records stay theirs: a task takes its own attempt's for what it has done.
+    recorded = 0 if attempts else max((attempt_of(file) for file in manifests(run.folder, step.stage)), default=0)
+    attempt = _claim(run, step, attempts, executor, anew, recorded)
     if attempt is None or _has_company(run, attempt, attempts):
         raise UserError(f"{run.root}: another launcher has just submitted this run; see: {command('status', run.root)}")
     store(run)
@@ -219,10 +222,10 @@ def _told(lacking: Mapping[str, str]) -> list[str]:
     return lines[:NAMED] + ([f"and {len(lines) - NAMED} further lines, see scores.csv"] if len(lines) > NAMED else [])
 
 
-def propose(run: Run, step: Step, attempts: Sequence[Attempt], executor: Executor) -> Attempt:
+def propose(run: Run, step: Step, attempts: Sequence[Attempt], executor: Executor, after: int = 0) -> Attempt:
     """The attempt that would be claimed for a step; nothing is written. It is dated after all others, also where this
     node's clock is behind: by their times they follow one another."""
-    number, slices = next_number(attempts, step.stage), executor.slices(step.stage, run.config)
+    number, slices = max(next_number(attempts, step.stage), after + 1), executor.slices(step.stage, run.config)
     follows = followed(run.samples) if step.stage == "edit" else None
     drafted = draft(
         run.folder,
@@ -240,8 +243,10 @@ def propose(run: Run, step: Step, attempts: Sequence[Attempt], executor: Executo
     return replace(drafted, time=max([drafted.time, *(math.nextafter(attempt.time, math.inf) for attempt in attempts)]))
 
 
-def _claim(run: Run, step: Step, attempts: Sequence[Attempt], executor: Executor, anew: bool = False) -> Attempt | None:
-    attempt = replace(propose(run, step, attempts, executor), anew=anew)
+def _claim(
+    run: Run, step: Step, attempts: Sequence[Attempt], executor: Executor, anew: bool = False, after: int = 0
+) -> Attempt | None:
+    attempt = replace(propose(run, step, attempts, executor, after), anew=anew)
     return attempt if claim_draft(run.folder, attempt) else None
 
 

@@ -165,6 +165,11 @@ def manifest_key(name: str) -> tuple[int, ...] | None:
     return tuple(int(number or 0) for number in match.groups()) if match else None
 
 
+def attempt_of(manifest: Path) -> int:
+    """The number of the attempt that it is of, by its name; 0 where that isn't one of a manifest."""
+    return (manifest_key(manifest.name) or (0,))[0]
+
+
 def failure_kind(error: Mapping[str, str]) -> tuple[str, str]:
     """How it failed, less what differs from one time, or one sample, to the next."""
     return str(error.get("type")), alike(str(error.get("message")))
