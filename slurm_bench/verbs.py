@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Collection, Mapping
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,11 +93,12 @@ def plan(options: argparse.Namespace) -> int:
     from slurm_bench.run.create import next_run_dir, preview_run
     from slurm_bench.run.opened import open_run
 
-    what = _asked(options)
-    root = options.run_dir or next_run_dir(what.name)
-    like = told_by(options.like) if options.like else None
-    old = open_run(options.reuse) if options.reuse else None
-    planned = preview_run(root, what.config, what.items, what.plugins.said, options.force)
+    with redirect_stdout(sys.stderr):  # what a plug-in or a reader prints is no result
+        what = _asked(options)
+        root = options.run_dir or next_run_dir(what.name)
+        like = told_by(options.like) if options.like else None
+        old = open_run(options.reuse) if options.reuse else None
+        planned = preview_run(root, what.config, what.items, what.plugins.said, options.force)
     if options.json:
         said, found = what.to_json(planned.samples), plan_of(planned, what.executor, like, old)
         print(json.dumps({**found, **said, "start": start_of(found.get("scripts", {}))}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -45,6 +46,15 @@ def test_images_within_the_data_are_not_unpacked(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "25 of 25 samples" in done.stdout
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_plug_in_prints_is_not_in_the_document(tmp_path: Path) -> None:
+    (tmp_path / "talkative.py").write_text("print('welcome')\nfrom tests.plugins import Tint\n")
+    config = make_config(tmp_path / "c.yaml", make_benchmark(tmp_path / "bench", 1))
+    words = ("plan", "--config", config, "--executor", "local", "editor.class_path=talkative.Tint", "--json")
+    done = launch(*words, env={**os.environ, "PYTHONPATH": f"{REPO}{os.pathsep}{tmp_path}"})
+    assert json.loads(done.stdout)["planned"] == 1
+    assert "welcome" in done.stderr
 
 
 def test_the_same_for_programs(tmp_path: Path, finished_run: str) -> None:
