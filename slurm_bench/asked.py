@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from slurm_bench.run.plan import Sample
 
 
+# Samples, or groups of those that fail alike, about which a launch has a line.
+MOST = 20
+
+
 @dataclass(frozen=True)
 class Asked:
     """What `run` and `plan` were asked for, once it was checked. `problems` of the data are known when its items have
@@ -157,8 +161,11 @@ def _noting_problems(items: Iterable[Item], problems: dict[str, str]) -> Iterato
 
 
 def _warn(problems: Mapping[str, str]) -> None:
-    lines = [f"{program()}: sample {sample_id!r} {one_line(problem)}" for sample_id, problem in problems.items()]
-    for line in lines[:20]:
-        print(line, file=sys.stderr)
-    if len(lines) > 20:
-        print(f"{program()}: and {len(lines) - 20} more", file=sys.stderr)
+    from slurm_bench.watch.wording import grouped, named
+
+    groups = grouped(problems)
+    for ids, problem in groups[:MOST]:
+        which = f"{named(ids)}: each" if ids[1:] else f"sample {ids[0]!r}"
+        print(f"{program()}: {which} {one_line(problem)}", file=sys.stderr)
+    if len(groups) > MOST:
+        print(f"{program()}: and {len(groups) - MOST} more", file=sys.stderr)

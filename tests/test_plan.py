@@ -57,6 +57,21 @@ def test_what_a_plug_in_prints_is_not_in_the_document(tmp_path: Path) -> None:
     assert "welcome" in done.stderr
 
 
+def test_files_that_are_absent_alike_are_one_line(tmp_path: Path) -> None:
+    data = make_benchmark(tmp_path / "bench", 14)
+    for n in range(12):
+        (tmp_path / "bench" / f"{n}.png").unlink()
+    (tmp_path / "bench" / "12.png").write_bytes(b"")
+    done = launch("plan", "--config", make_config(tmp_path / "c.yaml", data), "--executor", "local")
+    assert done.returncode == 0
+    absent, empty = done.stderr.splitlines()
+    assert "12 samples ('s-0', 's-1', " in absent
+    assert absent.endswith(
+        ": each will fail unless its file is put right: source: " + str(tmp_path / "bench" / "0.png: no such file")
+    )
+    assert "sample 's-12' will fail unless" in empty
+
+
 def test_the_same_for_programs(tmp_path: Path, finished_run: str) -> None:
     """One document, and nothing else, on stdout; what will fail is told there and on stderr."""
     data = make_benchmark(tmp_path / "bench", 12)

@@ -6,8 +6,7 @@ A step is claimed, executed or handed to Slurm, and looked at again, until nothi
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from slurm_bench.cluster.queue import cancel_jobs
 from slurm_bench.cluster.sbatch import starts_of
 from slurm_bench.command import command
 from slurm_bench.config import Config, load_config
-from slurm_bench.errors import COMPLETE, INCOMPLETE, UserError, alike
+from slurm_bench.errors import COMPLETE, INCOMPLETE, UserError
 from slurm_bench.logs import log
 from slurm_bench.report.write import write_report
 from slurm_bench.run.attempts import Attempt, claim_draft, close, conclude_once, draft, next_number, read_attempts
@@ -36,10 +35,10 @@ from slurm_bench.run.turns import followed
 from slurm_bench.stages.deaths import note_deaths
 from slurm_bench.stages.unreadable import note_unreadable
 from slurm_bench.watch.explain import LINE, one_liners
-from slurm_bench.watch.wording import within
+from slurm_bench.watch.wording import grouped, named, within
 
-# So many samples that fail alike have a line each. So many are named, and so many lines told.
-FEW, NAMED = 10, 30
+# So many lines a run's end has about samples.
+LINES = 30
 
 
 @dataclass(frozen=True)
@@ -196,8 +195,11 @@ def conclude(run: Run) -> int:
         log.info("complete: %d samples edited and scored; see %s", len(state.samples), run.folder.report)
         return COMPLETE
     log.error("incomplete: %d of %d samples have no score", len(lacking), len(state.samples))
-    for line in _told(lacking):
-        log.error("  %s", line)
+    groups = grouped(lacking)
+    for ids, why in groups[:LINES]:
+        log.error("  %s: %s", named(ids) if ids[1:] else repr(ids[0]), within(why, LINE))
+    if len(groups) > LINES:
+        log.error("  and %d further lines, see scores.csv", len(groups) - LINES)
     for line in causes or [f"to try what is missing again, type: {resubmit_line(run.root)}"]:
         log.error("  %s", line)
     return INCOMPLETE
@@ -205,21 +207,6 @@ def conclude(run: Run) -> int:
 
 def resubmit_line(root: Path) -> str:
     return command("resubmit", root)
-
-
-def _told(lacking: Mapping[str, str]) -> list[str]:
-    """A line a sample; where more than FEW fail alike, one for them, in the words of the first."""
-    by_way: Mapping[str, list[str]] = defaultdict(list)
-    for sample_id, why in lacking.items():
-        by_way[alike(why, sample_id)].append(sample_id)
-    lines = []
-    for ids in sorted(by_way.values(), key=len, reverse=True):
-        if len(ids) <= FEW:
-            lines += [f"{sample_id!r}: {within(lacking[sample_id], LINE)}" for sample_id in ids]
-        else:
-            named = ", ".join(map(repr, ids[:NAMED])) + (", …" if len(ids) > NAMED else "")
-            lines.append(f"{len(ids)} samples ({named}): {within(lacking[ids[0]], LINE)}")
-    return lines[:NAMED] + ([f"and {len(lines) - NAMED} further lines, see scores.csv"] if len(lines) > NAMED else [])
 
 
 def propose(run: Run, step: Step, attempts: Sequence[Attempt], executor: Executor, after: int = 0) -> Attempt:
