@@ -68,6 +68,7 @@ def applied(transformer: Any, path: Path, module: str = TO_Q, rank: int = 2, sca
         ({}, diffusers_metadata(lora_alpha=1, alpha_pattern={"attn.to_k": 8}), 0.5),
         ({}, diffusers_metadata(lora_alpha=1, alpha_pattern={r"^transformer_blocks\.0\.attn\.to_q": 8}), 4.0),
         ({}, diffusers_metadata(lora_alpha=1, alpha_pattern={"o_q": 8}), 0.5),
+        ({}, diffusers_metadata(lora_alpha=1, alpha_pattern={"attn.to": 8}), 0.5),
         ({}, {"lora_adapter_metadata": '{"transformer.lora_alpha": 1, "text_encoder.lora_alpha": 7}'}, 0.5),
         ({}, {"lora_adapter_metadata": '{"r": 2, "lora_alpha": 1}'}, 0.5),
         ({}, {"ss_network_alpha": "1.0", "ss_network_dim": "2"}, 0.5),
@@ -145,6 +146,23 @@ def test_a_pixels_dimensions_may_be_written_or_not(transformer, tmp_path, pixel)
     apply_loras(model, [Lora(tmp_path / "l.safetensors")], fuse=True)
     down, up = factors()
     assert torch.allclose((model.transformer.conv.weight - before)[..., 0, 0], up @ down, atol=1e-5)
+
+
+@pytest.mark.parametrize("prefix", ["", "transformer."])
+def test_a_name_from_its_beginning_on_is_no_other_layers_end(tmp_path, prefix) -> None:
+    """Whatever stands before it in the file."""
+    model = SimpleNamespace(transformer=type("Model", (ModelMixin, PeftAdapterMixin), {})())
+    model.transformer.inner = torch.nn.ModuleDict({"proj": torch.nn.Linear(32, 32)})
+    model.transformer.proj = torch.nn.Linear(32, 32)
+    layers = {name: model.transformer.get_submodule(name) for name in ("inner.proj", "proj")}
+    before = {name: layer.weight.detach().clone() for name, layer in layers.items()}
+    path, metadata = tmp_path / "l.safetensors", diffusers_metadata(lora_alpha=2, alpha_pattern={"^proj": 1})
+    save_file({**named(f"{prefix}inner.proj"), **named(f"{prefix}proj")}, path, metadata)
+    apply_loras(model, [Lora(path)], fuse=True)
+    down, up = factors()
+    for name, times in (("inner.proj", 1), ("proj", 0.5)):
+        change = model.transformer.get_submodule(name).weight - before[name]
+        assert torch.allclose(change, times * (up @ down), atol=1e-5), name
 
 
 @pytest.fixture(scope="module")

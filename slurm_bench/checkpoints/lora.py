@@ -180,10 +180,13 @@ class _Alphas:
         return alpha * math.sqrt(rank) if tensor is None and self.config.get("use_rslora") else alpha
 
     def _pattern(self, module: str) -> Any:
-        """By peft's rule: a pattern matches the whole name of a layer, or the end of it behind a dot."""
+        """By peft's rule: a pattern matches the whole name of a layer, or the end of it behind a dot; with ^ the whole
+        alone, as the model has it."""
+        names = list(_names_of(module, {}))
         try:
             patterns = (self.config.get("alpha_pattern") or {}).items()
-            return next((alpha for end, alpha in patterns if re.search(rf"(^|\.)({end.lstrip('^')})$", module)), None)
+            matching = (alpha for end, alpha in patterns for name in names if re.match(rf"(.*\.)?({end})$", name))
+            return next(matching, None)
         except (AttributeError, re.error):
             raise UserError(f"'{self.key}': {self.path}: its alpha_pattern can't be read") from None
 
