@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -106,6 +107,19 @@ def test_a_file_that_is_back_is_tried_by_the_next_attempt(tmp_path: Path) -> Non
             return over
 
     assert heal(root, Mounts()) == 0
+    assert [attempt["samples"] for attempt in attempts(root)[1:]] == [["s-1"]]
+
+
+def test_what_a_file_server_refuses_is_left_to_another_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_trouble(path: Path) -> bytes:
+        if path.name == "1.png":
+            raise OSError(errno.EIO, "Input/output error")
+        return whole(path)
+
+    whole = Path.read_bytes
+    root = prepare(tmp_path, "Tint", {})
+    monkeypatch.setattr(Path, "read_bytes", in_trouble)
+    assert heal(root) == 3
     assert [attempt["samples"] for attempt in attempts(root)[1:]] == [["s-1"]]
 
 

@@ -126,7 +126,7 @@ def file_bytes(path: Path) -> bytes:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 raise
             if last or error.errno != errno.ESTALE:
-                raise SampleError(f"cannot be read: {error.strerror or _line(error)}") from None
+                raise SampleError(f"cannot be read: {error.strerror or _line(error)}") from error
     raise AssertionError
 
 

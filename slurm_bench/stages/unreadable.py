@@ -75,11 +75,12 @@ def _failures(ids: Iterable[str], outcomes: Mapping[str, Outcome]) -> dict[str, 
 
 
 def _same_again(work: Work, sample: Sample, last: Record) -> Exception | None:
-    """What a turn follows may be made yet."""
+    """What a turn follows may be made yet, and a file server that is in trouble may be well when a task comes."""
     try:
         work.read(sample)
     except NoTurnBefore:
         return None
     except Exception as error:
-        return error if failure_kind(describe(error)) == failure_kind(last["error"]) else None
+        as_before = failure_kind(describe(error)) == failure_kind(last["error"])
+        return error if as_before and not isinstance(error.__cause__, OSError) else None
     return None

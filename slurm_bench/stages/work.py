@@ -227,13 +227,13 @@ def read_sources(run: RunDir, sample: Sample, by: str) -> Sources:
         try:
             files.append(file_bytes(run.root / source))
         except SampleError as error:
-            raise SampleError(f"{source}: {error}") from None
+            raise SampleError(f"{source}: {error}") from error.__cause__
     images = []
     for source, data in zip(paths, files, strict=True):
         try:
             images.append(open_image(data))
         except SampleError as error:
-            raise SampleError(f"{source}: {error}") from None
+            raise SampleError(f"{source}: {error}") from error.__cause__
     return Sources(tuple(images), tuple(hashlib.sha256(data).hexdigest() for data in files))
 
 
@@ -248,7 +248,7 @@ def _beside(run: RunDir, sample: Sample) -> tuple[dict[str, Image.Image], dict[s
             data = file_bytes(run.root / path)
             images[name] = open_image(data)
         except SampleError as error:
-            raise SampleError(f"{name}: {path}: {error}") from None
+            raise SampleError(f"{name}: {path}: {error}") from error.__cause__
         sha256[f"{name}_sha256"] = hashlib.sha256(data).hexdigest()
     return images, sha256
 
