@@ -15,7 +15,7 @@ from tiny_models import SMALL, noise_image, request, shrink_megapixel
 from slurm_bench.bench import random_qwen_image_21
 from slurm_bench.editors.qwen import QwenImageEditor, base_editor, base_settings, host_blocks, random_weights
 from slurm_bench.editors.qwen.fit import ways_to_fit
-from slurm_bench.editors.qwen.host_blocks import HostBlocks
+from slurm_bench.editors.qwen.host_blocks import ALIGNMENT, HostBlocks
 from slurm_bench.editors.qwen.profiles import PROFILES, WITHOUT_SKIPS
 from slurm_bench.editors.qwen.session import Session
 from slurm_bench.editors.qwen.waiting import spread
@@ -109,21 +109,26 @@ def test_only_two_blocks_are_on_the_device_at_once(monkeypatch: Any) -> None:
     """Of any size, in several pieces; and a block that was skipped, or fails, leaves none in a wrong place."""
     monkeypatch.setattr(host_blocks, "PIECE", 16)
     blocks = [torch.nn.Linear(3, outputs) for outputs in (3, 5, 40, 4, 6)]
+    for block in blocks:
+        block.register_buffer("scale", torch.rand(2))  # as weights in 8 bits are
     expected = [block.weight.detach().clone() for block in blocks]
-    HostBlocks(blocks, (), torch.device("cpu"))
-    memory = {block.weight.untyped_storage().data_ptr() for block in blocks}
-    assert len(memory) == 2
+    host = HostBlocks(blocks, (), torch.device("cpu"))
+    weights = [weight for block in blocks for weight in block.state_dict().values()]
+    assert len({weight.untyped_storage().data_ptr() for weight in weights}) == 2
+    assert all(weight.storage_offset() * weight.itemsize % ALIGNMENT == 0 for weight in weights)
     for place in (0, 1, 2, 3, 4, 0, 3, 1, 1, 4, 0):
         with blocks[place].weights_here():
             assert torch.equal(blocks[place].weight, expected[place])
     with pytest.raises(ValueError, match="here"), blocks[1].weights_here():
         raise ValueError("here")
-    with blocks[2].weights_here():
-        assert torch.equal(blocks[2].weight, expected[2])
+    for place in (2, 3, 4):
+        with blocks[place].weights_here():
+            assert torch.equal(blocks[place].weight, expected[place])
+    assert [buffer._holds for buffer in host._buffers] == [0, 1], "behind the last the first come again"
 
 
 def test_weights_that_share_memory_share_it_there() -> None:
-    layers = torch.nn.ModuleList(torch.nn.Linear(4, 6) for _ in range(2))
+    layers = torch.nn.ModuleList(torch.nn.Linear(4, 6) for _ in range(3))
     layers.append(stack_linears(*layers))
     turned = torch.nn.Linear(4, 6)
     turned.weight = torch.nn.Parameter(torch.randn(4, 6).t())
@@ -135,10 +140,10 @@ def test_weights_that_share_memory_share_it_there() -> None:
     HostBlocks([layers], (), torch.device("cpu"))
     with layers.weights_here():  # type: ignore[operator]
         assert all(torch.equal(layer.weight, weight) for layer, weight in zip(layers, expected, strict=True))
-    assert layers[2].weight.data_ptr() == layers[0].weight.data_ptr()
-    assert layers[3].weight.stride() == (1, 6)
-    room = layers[2].weight.untyped_storage().nbytes()
-    assert room <= 8 * 256
+    assert layers[3].weight.data_ptr() == layers[0].weight.data_ptr()
+    assert layers[4].weight.stride() == (1, 6)
+    room = layers[3].weight.untyped_storage().nbytes()
+    assert room <= 10 * ALIGNMENT
 
 
 def test_where_memory_cannot_be_pinned_one_line_says_so(monkeypatch: Any, caplog: Any) -> None:
