@@ -166,6 +166,18 @@ def test_numbers_that_are_not_finite_cost_their_own_prompt_alone(temperature):
     assert judge.judge.written(inputs, 6, temperature, 1) == plain
 
 
+def test_no_more_is_written_where_numbers_are_not_finite():
+    judge = tiny_judge.scorer(mode="generate")
+    judge.judge.end_ids = {-1}
+    with torch.no_grad():
+        judge.judge.model.lm_head.weight.fill_(float("nan"))
+    decoder, taken = judge.judge.decoder, []
+    take = decoder._step
+    decoder._step = lambda *size: taken.append(size) or take(*size)
+    assert judge.judge.written(judge.judge.preprocess(asked(judge, 2)), NEW_TOKENS) == [[], []]
+    assert not taken
+
+
 def test_numbers_that_are_not_finite_behind_an_end_cost_nothing():
     judge = tiny_judge.scorer(mode="generate")
     judge.judge.end_ids = {-1}
