@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -10,7 +11,9 @@ import pytest
 import torch
 
 from slurm_bench.editors.qwen.random_weights import randomize_norms_and_biases
+from slurm_bench.editors.qwen.stock import to_picture
 from slurm_bench.editors.qwen.vae import see_one_frame
+from slurm_bench.errors import SampleError
 
 GPU = torch.cuda.is_available()
 EDIT = ("AutoencoderKLQwenImage", {"base_dim": 8}, (3, 16, 8))  # channels of a picture and of latents, pixels a latent
@@ -63,3 +66,14 @@ def test_it_rounds_no_worse_than_the_stock_one(name: str, sizes: dict[str, Any],
         see_one_frame(ours)
         errors = [(vae.decode(latents.bfloat16(), return_dict=False)[0] - expected).norm() for vae in (stock, ours)]
     assert errors[1] < 1.05 * errors[0]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_a_vae_could_not_compute_is_no_picture(value: float) -> None:
+    """Of latents that are whole: it would have been black, or white."""
+    processor = diffusers.image_processor.VaeImageProcessor()
+    decoded = torch.zeros(1, 3, 4, 6)
+    assert to_picture(SimpleNamespace(image_processor=processor), decoded).getpixel((5, 3)) == (128, 128, 128)
+    decoded[0, 1, 3, 5] = value
+    with pytest.raises(SampleError, match="infinite or undefined"):
+        to_picture(SimpleNamespace(image_processor=processor), decoded)

@@ -100,12 +100,14 @@ def synchronize(device: Any) -> None:
 
 
 def to_picture(pipeline: Any, decoded: Any) -> Image.Image:
-    """Of the VAE's output [1, bands, Y, X], rounded as the pipeline does it."""
+    """Of the VAE's output [1, bands, Y, X], rounded as the pipeline does it. Raises SampleError for NaN or infinity,
+    which would be black and white."""
+    require_finite(decoded)
     shades = pipeline.image_processor.postprocess(decoded, output_type="pt")[0].float()
     return Image.fromarray((shades * 255).round().byte().permute(1, 2, 0).cpu().numpy())
 
 
 def require_finite(latents: Any) -> None:
-    """Raises SampleError for NaN or infinity, which the VAE would make into an image."""
+    """Raises SampleError for NaN or infinity, which would be made into an image."""
     if not latents.isfinite().all():
         raise SampleError("the model gave infinite or undefined values")
