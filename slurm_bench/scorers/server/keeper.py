@@ -15,9 +15,12 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 # Seconds that a server gets to end by itself when it isn't needed any more.
 GRACE = 5.0
+# Seconds at most for what the server has started to be gone once it was killed.
+ENDING = 2.0
 # The exit code where somebody (Slurm, which tells every process of a job) asked this process to end.
 TOLD = 86
 # Slurm tells the processes of a job one after the other. Where the server was the first, this one is told within so
@@ -42,6 +45,7 @@ def main(command: list[str]) -> int:
     threading.Thread(target=_end_with_the_scorer, args=(server.pid,), daemon=True).start()
     code = server.wait()
     _signal(server.pid, signal.SIGKILL)
+    _await_end(server.pid)
     how = f"left with exit code {code}" if code >= 0 else f"was killed by signal {-code}, {signal.strsignal(-code)}"
     print(f"slurm_bench: the server {how}", flush=True)
     return TOLD if _is_told() else code if code >= 0 else 128 - code
@@ -74,6 +78,24 @@ def _end_with_the_scorer(group: int) -> None:
 def _signal(group: int, number: int) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
+
+
+def _await_end(group: int) -> None:
+    """Its workers hold GPU memory, which who comes next wants, until they are gone."""
+    deadline = time.monotonic() + ENDING
+    while _is_at_work(group) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _is_at_work(group: int) -> bool:
+    """Whether any of its processes is left, as far as can be seen. A dead one that nobody has collected, as in many a
+    container, holds nothing."""
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError):  # it has gone meanwhile
+            state, _, of = file.read_text(errors="replace").rpartition(")")[2].split()[:3]
+            if int(of) == group and state not in "ZX":
+                return True
+    return False
 
 
 def _die_with_this_process() -> None:
