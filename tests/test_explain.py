@@ -118,6 +118,16 @@ def test_what_ends_a_whole_task(tmp_path: Path, editor: str, params: dict[str, A
     assert cause.next == f"python launch.py resubmit {root}"
 
 
+def test_samples_that_none_can_read_are_their_own_fault(tmp_path: Path) -> None:
+    """Of a slice that has no other: their files are absent for whoever looks."""
+    root = prepare(tmp_path, "Tint", {})
+    for file in (tmp_path / "bench").glob("*.png"):
+        file.unlink()
+    found = worked(root, slices=1)
+    assert len(found["sample_fault"].samples) == 6
+    assert "no such file" in found["sample_fault"].what
+
+
 def test_what_fails_among_others_is_its_own_fault_when_only_its_like_are_left(tmp_path: Path) -> None:
     root = prepare(tmp_path, "Tint", {"fail": ["s-1", "s-3"]})
     worked(root, slices=1)

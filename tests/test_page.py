@@ -483,6 +483,10 @@ def test_failures_alike_are_one_cause() -> None:
     files = ("/data/a1 b/cat.png: no such file", "/data/a1 b/dog.png: no such file", "bird.JPG: no such file")
     found = causes({"id": name, "why": f"edit: {name}'s {file}"} for name, file in zip("xyz", files, strict=True))
     assert [cause.ids for cause in found] == [["x", "y"], ["z"]], "a file's name has its words"
+    folders = [
+        {"id": f"s-{len(name)}", "why": f"edit: OSError: /models/{name}/weights: stale"} for name in ("my", "our")
+    ]
+    assert len(causes(folders)) == 1
     keys = [{"id": name, "why": f"edit: KeyError: {name!r}"} for name in ("mask", "seed")]
     assert len(causes([{**row, "id": "s-1"} for row in keys])) == 2, "what is quoted tells them apart"
 
