@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
 
-from slurm_bench.errors import FinalError, LostGpu, SampleError, ServiceDown, UserError, words_of
+from slurm_bench.errors import FinalError, LostGpu, ServiceDown, UserError, words_of
 from slurm_bench.logs import log
 from slurm_bench.machine import free_memory
 from slurm_bench.run.durable import LineWriter
@@ -21,8 +21,18 @@ from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import failure_kind
 from slurm_bench.stages.ahead import Readable, ReadAhead
 from slurm_bench.stages.behind import WriteBehind
-from slurm_bench.stages.faults import describe, drop_frames, in_words, is_out_of_files, is_out_of_memory, is_poisoned
-from slurm_bench.stages.rewriting import RewriteFailed
+from slurm_bench.stages.faults import (
+    as_exception,
+    describe,
+    drop_frames,
+    failed,
+    in_words,
+    is_of_data,
+    is_out_of_files,
+    is_out_of_memory,
+    is_poisoned,
+    line_of,
+)
 from slurm_bench.stages.stop import Stopped, StopSignals
 
 # A failed sample gets one more try at the task's end: what failed it may have passed.
@@ -151,7 +161,7 @@ class Engine:
     def _read(self, samples: Iterable[Sample]) -> Iterator[list[_Job]]:
         """Batches of what was read ahead. The batch size may shrink on the way."""
         for batch in self._ahead.batches(samples, lambda: self.batch_size, self._may_read_ahead):
-            yield [_Job(sample, given, error=error, unread=_is_of_data(error)) for sample, given, error in batch]
+            yield [_Job(sample, given, error=error, unread=is_of_data(error)) for sample, given, error in batch]
 
     def _may_read_ahead(self) -> bool:
         return not (self.wanted() and (self._pace is None or self._pace >= SLOW))
@@ -170,7 +180,7 @@ class Engine:
             raise
         for job in batch:
             if job.error is not None and job.tries < TRIES and not isinstance(job.error, FinalError):
-                log.warning("%r failed, one more try later: %s", job.sample.id, _line(job.error))
+                log.warning("%r failed, one more try later: %s", job.sample.id, line_of(job.error))
                 self._ahead.begun.pop(job.sample.id, None)
                 self._again.append(replace(job, given=None, taken=None))
             else:
@@ -202,7 +212,9 @@ class Engine:
         elif len(self._kinds) >= SYSTEMATIC and len(set(self._kinds)) == 1:
             error = batch[-1].error
             assert error is not None
-            raise SystematicFailure(f"the first {len(self._kinds)} samples all failed alike: {_line(error)}") from error
+            raise SystematicFailure(
+                f"the first {len(self._kinds)} samples all failed alike: {line_of(error)}"
+            ) from error
 
     def _call(self, jobs: Sequence[_Job]) -> None:
         """Give each job its result or error. What failed as a batch, or for memory, is tried in smaller ones."""
@@ -223,7 +235,7 @@ class Engine:
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt | BdbQuit) and self.stop.by_a_person:
                 raise KeyboardInterrupt from None  # at a breakpoint, say: no sample's fault
-            results, raised = [_as_exception(error)] * len(jobs), True
+            results, raised = [as_exception(error)] * len(jobs), True
         seconds = (time.monotonic() - start) / len(jobs)
         for job, result in zip(jobs, results, strict=True):
             job.seconds, job.taken, job.error = seconds, None, None
@@ -264,9 +276,9 @@ class Engine:
         for job in failed:
             assert job.error is not None
             if isinstance(job.error, LostGpu) or is_poisoned(job.error):
-                raise GpuLost(_line(job.error))
+                raise GpuLost(line_of(job.error))
             if isinstance(job.error, ServiceDown):
-                raise _Away(_line(job.error))
+                raise _Away(line_of(job.error))
             if isinstance(job.error, UserError):  # no sample of the task can come right as things are
                 raise job.error
 
@@ -302,31 +314,13 @@ class Engine:
         """A failure's traceback once, as a hundred samples may fail alike. What is said in words has none."""
         kind = failure_kind(describe(error))
         told = kind in self._logged or in_words(error)
-        log.error("%r: %s", sample.id, _line(error), exc_info=None if told else error)
+        log.error("%r: %s", sample.id, line_of(error), exc_info=None if told else error)
         self._logged.add(kind)
-
-
-def failed(sample: Sample, error: Exception, tries: int, unread: bool) -> dict[str, Any]:
-    """What a record says of a failure; `unread` where the sample's data couldn't be read, so that no plug-in had it."""
-    fields = {"status": "error", "error": describe(error), "tries": tries}
-    fields |= error.fields if isinstance(error, FinalError) else {}
-    fields |= {"final": True} if sample.problem else {}  # the plan has it, and doesn't change
-    return fields | ({"unread": True} if unread else {})
-
-
-def _as_exception(error: BaseException) -> Exception:
-    """A panic in a library written in Rust is none."""
-    return error if isinstance(error, Exception) else RuntimeError(_line(error)).with_traceback(error.__traceback__)
-
-
-def _is_of_data(error: Exception | None) -> bool:
-    """It could not be read; what a rewriter can't do is another matter."""
-    return isinstance(error, SampleError) and not isinstance(error, RewriteFailed)
 
 
 def _is_its_own(job: _Job) -> bool:
     """It is said of the sample, and soon: to go on costs nothing, where it holds for all of them."""
-    told = _is_of_data(job.error) and job.seconds < SLOW
+    told = is_of_data(job.error) and job.seconds < SLOW
     return told or isinstance(job.error, FinalError)
 
 
@@ -336,8 +330,3 @@ def _starved(job: _Job) -> bool:
 
 def _bound(function: Callable[[_Job], None], job: _Job) -> Callable[[], None]:
     return lambda: function(job)
-
-
-def _line(error: BaseException) -> str:
-    said = describe(error)
-    return f"{said['type']}: {said['message']}"

@@ -1,4 +1,4 @@
-"""What kind of failure an exception is, told without importing torch."""
+"""What kind of failure an exception is, told without importing torch, and what is said of it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import errno
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from slurm_bench.errors import FinalError, LostGpu, SampleError, UserError, words_of
 from slurm_bench.logs import hide_secrets
+from slurm_bench.run.plan import Sample
+from slurm_bench.stages.rewriting import RewriteFailed
 
 _OURS = Path(__file__).parent
 # All in lower case. cuBLAS and cuDNN say a lack of memory for their workspace in words of their own.
@@ -51,6 +54,11 @@ def is_out_of_files(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
 
 
+def is_of_data(error: Exception | None) -> bool:
+    """It could not be read; what a rewriter can't do is another matter."""
+    return isinstance(error, SampleError) and not isinstance(error, RewriteFailed)
+
+
 def in_words(error: BaseException) -> bool:
     """Whether its message is all there is to know: it was written for a person, or raised by nobody's code but ours,
     and for no other's error but the storage's, which has its words."""
@@ -63,6 +71,11 @@ def in_words(error: BaseException) -> bool:
 def _says(error: BaseException, signs: Iterable[str]) -> bool:
     text = words_of(error).lower()
     return any(sign in text for sign in signs)
+
+
+def as_exception(error: BaseException) -> Exception:
+    """A panic in a library written in Rust is none."""
+    return error if isinstance(error, Exception) else RuntimeError(line_of(error)).with_traceback(error.__traceback__)
 
 
 def drop_frames(error: BaseException | None) -> None:
@@ -80,3 +93,16 @@ def describe(error: BaseException) -> dict[str, str]:
     final, the record says beside it."""
     kind = SampleError if type(error) is FinalError else type(error)
     return {"type": kind.__name__, "message": " ".join(hide_secrets(words_of(error)).split())[:1000]}
+
+
+def line_of(error: BaseException) -> str:
+    said = describe(error)
+    return f"{said['type']}: {said['message']}"
+
+
+def failed(sample: Sample, error: Exception, tries: int, unread: bool) -> dict[str, Any]:
+    """What a record says of a failure; `unread` where the sample's data couldn't be read, so that no plug-in had it."""
+    fields = {"status": "error", "error": describe(error), "tries": tries}
+    fields |= error.fields if isinstance(error, FinalError) else {}
+    fields |= {"final": True} if sample.problem else {}  # the plan has it, and doesn't change
+    return fields | ({"unread": True} if unread else {})

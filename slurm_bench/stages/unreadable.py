@@ -14,8 +14,8 @@ from slurm_bench.run.opened import Run
 from slurm_bench.run.plan import Sample
 from slurm_bench.run.records import Outcome, Record, State, failure_kind, reserve_manifest
 from slurm_bench.run.turns import NoTurnBefore
-from slurm_bench.stages.engine import Work, failed
-from slurm_bench.stages.faults import describe
+from slurm_bench.stages.engine import Work
+from slurm_bench.stages.faults import describe, failed
 from slurm_bench.stages.work import EditWork, ScoreWork
 
 
