@@ -53,14 +53,15 @@ def words_of(said: object) -> str:
         return "<exception str() failed>"  # as Python's own tracebacks have it
 
 
-_VARIES = re.compile(r"\S*/\S*|\S+\.(?:png|jpe?g|webp|bmp|tiff?|gif)\b\S*|\d+", re.IGNORECASE)
+_PICTURE = re.compile(r"\.(?:png|jpe?g|webp|bmp|tiff?|gif)\b", re.IGNORECASE)
+_NUMBER = re.compile(r"\d+")
 
 
 def alike(text: str, sample_id: str = "") -> str:
     """The same for errors that differ in the file that they are about, the sample's id, or numbers (bytes free,
-    addresses)."""
+    addresses). Word by word, as a text may quote a whole image."""
     own = re.sub(rf"(?<!\w){re.escape(sample_id)}(?!\w)", "#", text) if sample_id else text
-    return _VARIES.sub("#", own)
+    return " ".join("#" if "/" in word or _PICTURE.search(word) else _NUMBER.sub("#", word) for word in own.split())
 
 
 def storage_problem(error: OSError) -> str:
